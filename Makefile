@@ -1,0 +1,32 @@
+# make demo: from nothing to drawn detections.  make test: lint, types and tests.
+# Both create .venv where it is missing. PYTHON chooses the interpreter, e.g. make test PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := runs/demo
+
+.PHONY: demo test slow clean
+
+demo: $(VENV)/installed
+	$(BIN)/python data/digits.py --output data/digits
+	$(BIN)/python tools/train.py --config configs/digits.yaml --output $(DEMO)
+	$(BIN)/python tools/evaluate.py --run $(DEMO)
+	$(BIN)/python tools/predict.py --run $(DEMO) data/digits/val --output $(DEMO)/predictions
+	@echo
+	@echo "drawn detections: $(DEMO)/predictions"
+	@echo "figures:          $(DEMO)/evaluation/best/metrics.json"
+	@echo "curves:           $(BIN)/tensorboard --logdir $(DEMO)/tensorboard"
+
+test: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[test]'
+	touch $@
