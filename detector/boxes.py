@@ -1,0 +1,44 @@
+"""Geometry of boxes (..., 4) x1 y1 x2 y2 in pixels, float, without + 1.
+
+torchvision.ops has the pairwise functions; these are the batched and elementwise ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def area(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (...) square pixels."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """(..., 4) and (..., 4), broadcast -> (...) square pixels; 0 where they only touch."""
+    left, top, right, bottom = (
+        pick(a[..., side], b[..., side])
+        for pick, side in ((torch.maximum, 0), (torch.maximum, 1),
+                           (torch.minimum, 2), (torch.minimum, 3))
+    )  # fmt: skip
+    return (right - left).clamp(min=0) * (bottom - top).clamp(min=0)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """(..., 4) and (..., 4), broadcast -> (...) in 0..1; 0 where both are empty."""
+    shared = intersection(a, b)
+    union = area(a) + area(b) - shared
+    return shared / union.clamp(min=torch.finfo(shared.dtype).tiny)
+
+
+def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes (N, D, 4) cut to images of sizes (N, 2) height, width."""
+    height, width = sizes[:, None, 0, None], sizes[:, None, 1, None]
+    limit = torch.cat([width, height, width, height], dim=-1).to(boxes.dtype)
+    return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def flip(boxes: Tensor, width: float) -> Tensor:
+    """Boxes (..., 4) mirrored left to right in an image `width` pixels wide."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=-1)

@@ -1,0 +1,80 @@
+"""The rules of the house: floors, sizes, and who owns what."""
+
+import ast
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parents[1]
+ROOT = HOME / "detector"
+SOURCES = sorted(ROOT.rglob("*.py"))
+TOOLS = sorted((HOME / "tools").glob("*.py"))
+FLOORS = [
+    {"__init__", "structures", "boxes", "config", "settings", "yaml_text", "distributed", "errors"},
+    {"anchors"},
+    {"data", "model", "loss", "postprocess"},
+    {"engine", "evaluation"},
+    {"build"},
+    {"commands", "report"},
+]
+FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+CODE_WORDS = {"sigmoid", "softmax"}
+CODE_OWNERS = {"anchors/class_code.py", "settings/loss.py", "build.py"}
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Full dotted names; `from detector import loss` gives `detector.loss`."""
+    plain = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    assert all(n.level == 0 for n in froms), "write imports in full, from detector.…"
+    return plain | {f"{n.module}.{a.name}" for n in froms for a in n.names}
+
+
+def functions(path: Path) -> list[tuple[str, int]]:
+    """Name and length of each function, its docstring not counted."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node, clean=False)
+            documented = len(text.splitlines()) if text else 0
+            size = (node.end_lineno or node.lineno) - node.lineno + 1 - documented
+            found.append((f"{path.name}:{node.name}", size))
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_only_go_down(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    names = imports(ast.parse(path.read_text()))
+    others = {n.split(".")[1] for n in names if n.startswith("detector.")} - {room}
+    others -= {"__version__"}
+    wrong = {o for o in others if FLOOR[o] > FLOOR[room] or FLOOR[o] == FLOOR[room] > 0}
+    assert not wrong, f"{path.name} reaches sideways or up: {sorted(wrong)}"
+
+
+def test_files_are_short() -> None:
+    long = {p.name: n for p in SOURCES if (n := len(p.read_text().splitlines())) > 300}
+    assert not long
+
+
+def test_functions_are_short() -> None:
+    sizes = [item for path in SOURCES + TOOLS for item in functions(path)]
+    assert not [item for item in sizes if item[1] > 45]
+    lengths = sorted(size for _, size in sizes)
+    assert statistics.median(lengths) <= 11
+    assert lengths[int(0.9 * len(lengths))] <= 30
+
+
+def test_no_tool_shadows_a_standard_module() -> None:
+    assert not {path.stem for path in TOOLS} & set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_the_class_code_knows_the_activation(path: Path) -> None:
+    if str(path.relative_to(ROOT)) in CODE_OWNERS:
+        return
+    tree = ast.parse(path.read_text())
+    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert not strings & CODE_WORDS
