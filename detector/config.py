@@ -1,0 +1,266 @@
+"""From YAML files and `--set` to one checked Config; its sections are in detector/settings.
+
+A file names others under `base:`, relative to itself; they are merged in order, the file over
+them, `--set` last. All errors are reported at once, each with its file and line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from detector import yaml_text
+from detector.errors import InputError
+from detector.settings.data import Data, Fixed, Sides
+from detector.settings.loss import All, HardNegatives, Loss, Ohem, Random
+from detector.settings.network import Anchors, Matching, Model, Postprocess
+from detector.settings.section import Section
+from detector.settings.training import Evaluation, Optimizer, Schedule, Train
+from detector.yaml_text import Document, KeyPath
+
+
+class Config(Section):
+    """One experiment. Immutable; equal configs are equal objects."""
+
+    data: Data = Data()
+    model: Model = Model()
+    anchors: Anchors = Anchors()
+    matching: Matching = Matching()
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    train: Train = Train()
+    evaluation: Evaluation = Evaluation()
+    postprocess: Postprocess = Postprocess()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        batch, parts = self.train.batch_size, self.optimizer.accumulate
+        if batch % parts:
+            raise ValueError(
+                f"optimizer.accumulate is {parts}, it should divide train.batch_size, {batch}"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """Every key with its value, as YAML that `parse` reads back to an equal Config."""
+        return yaml_text.write(self.model_dump(mode="json"))
+
+
+# pydantic puts these names into the location of an error, where the config has no key
+ALTERNATIVES: dict[str, type[Section]] = {
+    "sides": Sides,
+    "fixed": Fixed,
+    "all": All,
+    "ohem": Ohem,
+    "hard_negatives": HardNegatives,
+    "random": Random,
+}
+# where pydantic speaks of Python or of JSON
+WORDS = {
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "dict_type": "a mapping",
+    "tuple_type": "a list",
+    "too_long": "a list of two",
+    "path_type": "a file or folder",
+    "string_type": "a text",
+    "string_too_short": "a text of at least one letter",
+    "json_invalid": "shallow, and its texts Unicode",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+}
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a file, its bases and overrides such as "optimizer.lr=1e-3".
+
+    Raises InputError, one line an error: where, which key, what was found, what is allowed.
+    """
+    merged = _merged(_with_bases(Path(path), parents=()))
+    if overrides:
+        # among themselves first: the order of two of them must not matter to the rule of _form
+        merged = _merged([merged, _merged(map(_override, overrides))])
+    return _validated(merged)
+
+
+def parse(text: str, source: str) -> Config:
+    """The config of a resolved text, as `Config.to_yaml` writes it; `source` names it in errors.
+
+    Raises InputError as `load` does.
+    """
+    return _validated(_document(text, source))
+
+
+def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[Document]:
+    """The documents to merge for one file, lowest first."""
+    chain = (*parents, path.resolve())
+    if chain[-1] in parents:
+        names = " -> ".join(step.name for step in chain)
+        raise InputError(f"{path}: base: the files name each other in a circle: {names}.")
+    document = _read(path)
+    layers = []
+    for base in (path.parent / name for name in _bases(document)):
+        if not base.is_file():
+            near = _nearest(base.name, (p.name for p in base.parent.glob("*.yaml")))
+            raise InputError(f"{document.origin(('base',))}: base: there is no file {base}{near}")
+        layers += _with_bases(base, parents=chain)
+    values = {key: value for key, value in document.values.items() if key != "base"}
+    return [*layers, Document(values, document.origins)]
+
+
+def _bases(document: Document) -> list[str]:
+    bases = document.values.get("base", [])
+    if not isinstance(bases, list) or not all(isinstance(name, str) for name in bases):
+        raise InputError(
+            f"{document.origin(('base',))}: base: found {_shown(bases)}, "
+            "it should be a list of files, such as [retinanet.yaml]"
+        )
+    return bases
+
+
+def _read(path: Path) -> Document:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = _nearest(path.name, (p.name for p in path.parent.glob("*.yaml")))
+        raise InputError(f"{path}: there is no such file{near}") from None
+    except OSError as error:
+        raise InputError(f"{path}: this file cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: this is not a text file in UTF-8.") from None
+    return _document(text, str(path))
+
+
+def _document(text: str, source: str) -> Document:
+    document = yaml_text.read(text, where=lambda line: f"{source}:{line}")
+    if not isinstance(document.values, dict):
+        found = "nothing" if document.values is None else _shown(document.values)
+        raise InputError(f"{source}:1: found {found}, a config is a mapping of keys to values.")
+    return document
+
+
+def _override(text: str) -> Document:
+    """The document of one `--set a.b=value`."""
+    key, equals, value = text.partition("=")
+    place = f"--set {text}"
+    if not equals:
+        raise InputError(f"{place}: found no '=', it should be key=value, as optimizer.lr=1e-3")
+    path = tuple(key.strip().split("."))
+    document = yaml_text.read(value, where=lambda line: place)
+    values = document.values
+    for part in reversed(path):
+        values = {part: values}
+    origins: dict[KeyPath, str] = {path[:depth]: place for depth in range(len(path) + 1)}
+    return Document(values, origins | {(*path, *inner): place for inner in document.origins})
+
+
+def _merged(layers: Iterable[Document]) -> Document:
+    return reduce(
+        lambda below, above: Document(
+            _merge(below.values, above.values, ()), below.origins | above.origins
+        ),
+        layers,
+    )
+
+
+def _merge(below: Any, above: Any, path: KeyPath) -> Any:
+    """`above` over `below`: mappings key by key, anything else whole."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    forms = {_form(below, path), _form(above, path)} - {None}
+    if len(forms) > 1:
+        return above
+    merged = {
+        key: _merge(below[key], value, (*path, key)) if key in below else value
+        for key, value in above.items()
+    }
+    return below | merged
+
+
+def _form(mapping: dict[str, Any], path: KeyPath) -> Any:
+    """Which of several alternatives a mapping states; another one replaces it whole."""
+    if path == ("loss", "classification", "sampling"):
+        return str(mapping.get("kind")) if "kind" in mapping else None
+    if path == ("data", "resize"):
+        forms = ({"width", "height"}, {"shorter", "longer"})
+        return next((form for form, keys in enumerate(forms) if mapping.keys() & keys), None)
+    return None
+
+
+def _validated(document: Document) -> Config:
+    try:
+        # as JSON, because in strict mode only that lets a list be a tuple and a text be a path
+        return Config.model_validate_json(json.dumps(document.values))
+    except ValidationError as error:
+        lines = [_line(details, document) for details in error.errors(include_url=False)]
+        raise InputError("\n".join(lines)) from None
+
+
+def _line(error: ErrorDetails, document: Document) -> str:
+    path, section = _located(error["loc"])
+    while path and isinstance(path[-1], int) and path not in document.origins:
+        path = path[:-1]  # a single value that stands for a list of one
+    if error["type"].startswith("union_tag"):
+        path = (*path, "kind")
+    key = ".".join(map(str, path))
+    return f"{document.origin(path)}: {key + ': ' if key else ''}{_problem(error, section)}"
+
+
+def _located(loc: KeyPath) -> tuple[KeyPath, type[Section] | None]:
+    """The config's key path of an error's location, and the section that holds its last key."""
+    path: list[str | int] = []
+    section: type[Section] | None = Config
+    holder = section
+    for part in loc:
+        if section is None and part in ALTERNATIVES:
+            section = ALTERNATIVES[str(part)]
+            continue
+        path.append(part)
+        holder = section
+        field = None if section is None else section.model_fields.get(str(part))
+        kind = None if field is None else field.annotation
+        section = kind if isinstance(kind, type) and issubclass(kind, Section) else None
+    return tuple(path), holder
+
+
+def _problem(error: ErrorDetails, section: type[Section] | None) -> str:
+    """What was found, what is allowed, and the nearest allowed thing."""
+    context, found = error.get("ctx", {}), error["input"]
+    match error["type"]:
+        case "extra_forbidden":
+            key, known = str(error["loc"][-1]), list(section.model_fields) if section else []
+            return f"unknown key {key!r}{_nearest(key, known) or '; known: ' + ', '.join(known)}"
+        case "missing" | "union_tag_not_found":
+            return "missing, it must be given"
+        case "value_error":
+            return error["msg"].removeprefix("Value error, ")
+        case "union_tag_invalid":
+            found, allowed = context["tag"], context["expected_tags"]
+        case "literal_error":
+            allowed = context["expected"]
+        case kind:
+            allowed = WORDS.get(kind) or error["msg"].removeprefix("Input should be ")
+    near = _nearest(str(found), re.findall(r"'(.*?)'", allowed))
+    return f"found {_shown(found)}, it should be {allowed}{near}"
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?", or nothing where no known word is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,79 @@
+"""Which images, and what is done to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Tag, model_validator
+
+from detector.settings.section import Count, Fraction, NotEmpty, Pair, Section, Whole, item
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+class Source(Section):
+    images: Path | None = item(None, "folder of the images")
+    annotations: Path | None = item(None, "COCO JSON file with the boxes and the class names")
+
+
+class Sides(Section):
+    """Keeps the aspect ratio."""
+
+    shorter: Annotated[tuple[Count, ...], NotEmpty, BeforeValidator(_listed)] = item(
+        (800,), "pixels of the shorter side; of a list, each training image draws one"
+    )
+    longer: Count = item(1333, "the longer side stays within this, whatever the shorter becomes")
+
+    @model_validator(mode="after")
+    def _check(self) -> Sides:
+        if self.longer < max(self.shorter):
+            raise ValueError(
+                f"longer is {self.longer}, it should be at least shorter, {max(self.shorter)}"
+            )
+        return self
+
+
+class Fixed(Section):
+    """Stretches every image to one size."""
+
+    width: Count
+    height: Count
+
+
+def _form(value: Any) -> str:
+    stretched = isinstance(value, dict) and value.keys() & {"width", "height"}
+    return "fixed" if stretched or isinstance(value, Fixed) else "sides"
+
+
+Resize = Annotated[
+    Annotated[Sides, Tag("sides")] | Annotated[Fixed, Tag("fixed")], Discriminator(_form)
+]
+
+
+class Augment(Section):
+    flip: Fraction = item(0.5, "probability of a horizontal flip")
+    scale_jitter: Pair | None = item(None, "[low, high]: factor drawn for the size; null is off")
+    photometric: Fraction = item(0.0, "strength of changes in brightness, contrast, colour; 0..1")
+
+    @model_validator(mode="after")
+    def _check(self) -> Augment:
+        if self.scale_jitter is not None and self.scale_jitter[0] > self.scale_jitter[1]:
+            raise ValueError(f"scale_jitter is {list(self.scale_jitter)}, it should be [low, high]")
+        return self
+
+
+class Data(Section):
+    train: Source = Source()
+    val: Source = Source()
+    resize: Resize = Sides()
+    augment: Augment = Augment()
+    invalid: Literal["refuse", "skip"] = item(
+        "refuse", "degenerate boxes, missing or unreadable images: refuse | skip (and count)"
+    )
+    group_by_aspect: bool = item(
+        default=True, description="batches of images of similar shape, so of less padding"
+    )
+    workers: Whole = item(2, "loader processes of each rank; 0: none")

@@ -1,0 +1,38 @@
+"""What every section is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Proper = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Pair = tuple[Positive, Positive]
+
+
+def _filled(values: tuple[T, ...]) -> tuple[T, ...]:
+    if not values:
+        raise ValueError("found [], it should hold at least one value")
+    return values
+
+
+# not pydantic's min_length: that reports a list with one wrong item as empty, too
+NotEmpty = AfterValidator(_filled)
+
+
+class Section(BaseModel):
+    """A mapping of the config: frozen, no unknown keys, no conversions between types."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def item(default: Any, description: str) -> Any:
+    """A key with its default and the one line that reference.yaml shows."""
+    return Field(default, description=description)

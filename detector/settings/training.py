@@ -1,0 +1,83 @@
+"""How it is minimised, and how often the result is looked at."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from detector.settings.section import (
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Proper,
+    Section,
+    Whole,
+    item,
+)
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
+        raise ValueError(f"found {name!r}, it should be auto, cpu, cuda or cuda:N")
+    return name
+
+
+class Optimizer(Section):
+    name: Literal["sgd", "adamw"] = item("sgd", "sgd | adamw")
+    lr: Positive = item(0.01, "learning rate at reference_batch")
+    reference_batch: Count | None = item(16, "used is lr * batch_size / this; null: lr as it is")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = item(0.9, "of sgd")
+    weight_decay: NotNegative = item(1e-4, "of weights")
+    decay_norms: bool = item(default=False, description="decay norms and biases too")
+    clip_norm: Positive | None = item(None, "longest gradient of all parameters; null: not clipped")
+    accumulate: Count = item(1, "micro-batches a step; must divide train.batch_size")
+
+
+class Schedule(Section):
+    epochs: Count | None = item(12, "length; set this or steps, and the other to null")
+    steps: Count | None = item(None, "length in optimizer steps")
+    warmup_steps: Whole = item(500, "steps of linear growth at the start")
+    warmup_factor: Fraction = item(0.001, "share of the learning rate at step 0")
+    kind: Literal["step", "cosine"] = item("step", "step | cosine (to 0 at the end)")
+    milestones: tuple[Count, ...] = item(
+        (8, 11), "of step: when the rate falls, in epochs or steps as above"
+    )
+    factor: Annotated[float, Field(gt=0, le=1)] = item(0.1, "of step: what it is multiplied by")
+
+    @model_validator(mode="after")
+    def _check(self) -> Schedule:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"epochs is {self.epochs} and steps is {self.steps}; "
+                "set one and set the other to null"
+            )
+        if sorted(set(self.milestones)) != list(self.milestones):
+            raise ValueError(f"milestones is {list(self.milestones)}, it should increase")
+        return self
+
+
+class Train(Section):
+    batch_size: Count = item(16, "images a step, over all ranks and micro-batches")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = item(
+        "auto", "auto (the best the device has) | float32 | bfloat16 | float16"
+    )
+    compile: bool = item(default=False, description="torch.compile the step")
+    channels_last: bool = item(default=True, description="memory layout that convolutions prefer")
+    seed: Whole = item(0, "of weights, order and augmentation")
+    ema: Proper | None = item(None, "decay of a moving average of the weights; null: none")
+    log_every: Count = item(20, "steps between lines of metrics.jsonl")
+    checkpoint_every: Count | None = item(None, "steps between checkpoints; null: at epoch ends")
+    device: Annotated[str, AfterValidator(_device)] = item("auto", "auto | cpu | cuda | cuda:N")
+
+
+class Evaluation(Section):
+    engine: Literal["hotcoco", "pycocotools"] = item("hotcoco", "hotcoco (fast) | pycocotools")
+    every: Count = item(1, "epochs between validations; the last is always validated")
+    batch_size: Count = item(16, "images a batch, on each rank")
+    images: Whole = item(8, "validation images drawn for TensorBoard")
+    best: Literal[
+        "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"
+    ] = item("AP", "which figure names the best checkpoint: AP, AP50, AP75, APs, ... ARl")

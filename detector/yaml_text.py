@@ -1,0 +1,141 @@
+"""YAML as configs write it: the plain values of YAML 1.2, where each stands, and no surprises.
+
+PyYAML alone reads YAML 1.1: `1e-3` is text, `no` is false, the last of two equal keys wins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from detector.errors import InputError
+
+KeyPath = tuple[str | int, ...]
+
+TAG = "tag:yaml.org,2002:"
+# YAML 1.2 core schema, section 10.3.2, without octal, hexadecimal, infinity and not-a-number
+PLAIN: dict[Any, Any] = {
+    None: [
+        (TAG + "null", re.compile(r"(~|null|Null|NULL|)\Z")),
+        (TAG + "bool", re.compile(r"(true|True|TRUE|false|False|FALSE)\Z")),
+        (TAG + "int", re.compile(r"[-+]?[0-9]+\Z")),
+        (
+            TAG + "float",
+            re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z"),
+        ),
+    ]
+}
+VALUES: dict[str, Callable[[str], Any]] = {
+    TAG + "null": lambda text: None,
+    TAG + "bool": lambda text: text.lower() == "true",
+    TAG + "int": int,
+    TAG + "float": float,
+    TAG + "str": str,
+}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML text as plain values, and where each value was written."""
+
+    values: Any
+    origins: dict[KeyPath, str]  # path of a key -> the place to show, as "file.yaml:7"
+
+    def origin(self, path: KeyPath) -> str:
+        """Where `path` was written, or else the nearest mapping around it."""
+        while path not in self.origins:
+            path = path[:-1]
+        return self.origins[path]
+
+
+def read(text: str, *, where: Callable[[int], str]) -> Document:
+    """The one document of `text`; `where` names a place by its line, counted from 1.
+
+    Raises InputError for anything that is not YAML, and for repeated keys, aliases and tags.
+    """
+    builder = _Builder(where)
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        return Document(None if node is None else builder.build(node, ()), builder.origins)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = where(1 if mark is None else mark.line + 1)
+        raise InputError(f"{place}: this is not valid YAML: {error.problem}.") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{where(1)}: this is not valid YAML: {reason}.") from None
+
+
+def write(values: Any) -> str:
+    """Block style with the innermost collections on one line; `read` gives the same values."""
+    return yaml.dump(
+        values,
+        Dumper=_Dumper,
+        sort_keys=False,
+        default_flow_style=None,
+        allow_unicode=True,
+        width=100,
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = PLAIN
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        # an alias may hold itself, or grow a few lines to gigabytes
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+class _Dumper(yaml.SafeDumper):
+    yaml_implicit_resolvers = PLAIN  # so that text that reads as a number is written in quotes
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+class _Builder:
+    def __init__(self, where: Callable[[int], str]) -> None:
+        self.where = where
+        self.origins: dict[KeyPath, str] = {}
+
+    def build(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.origins.setdefault(path, self._place(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, place = key_node.value, self._place(key_node)
+            if not isinstance(key, str):
+                raise InputError(f"{place}: a key must be a word.")
+            inner = (*path, key)
+            if key in values:
+                dotted = ".".join(map(str, inner))
+                first = self.origins[inner]
+                raise InputError(f"{place}: {dotted}: given twice, first at {first}; keep one.")
+            self.origins[inner] = place
+            values[key] = self.build(value_node, inner)
+        return values
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        try:
+            return VALUES[node.tag](node.value)
+        except (KeyError, ValueError):
+            raise InputError(
+                f"{self._place(node)}: {node.value[:60]!r} cannot be read as {node.tag!r}; "
+                "a value is null, true, false, a number, a text, a list or a mapping."
+            ) from None
+
+    def _place(self, node: yaml.Node) -> str:
+        return self.where(node.start_mark.line + 1)
