@@ -1,0 +1,1 @@
+"""Where the anchors lie, which box each answers for, and what its outputs mean."""

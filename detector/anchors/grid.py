@@ -1,0 +1,81 @@
+"""Image shape -> anchors.    L levels, A anchors of one image over all levels, M anchors a cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from detector.errors import InputError
+
+
+def cell_shapes(
+    sizes: Sequence[float], scales: Sequence[float], ratios: Sequence[float]
+) -> list[list[tuple[float, float]]]:
+    """Width and height in pixels of the M = R*S anchors of a cell, for every level.
+
+    A size is the square root of the area at scale 1; a ratio is height / width (Ren et al. 2015,
+    section 3.1). The order is ratio by ratio, in each scale by scale, as in torchvision.
+    """
+    return [
+        [(size * s / math.sqrt(r), size * s * math.sqrt(r)) for r in ratios for s in scales]
+        for size in sizes
+    ]
+
+
+class AnchorGrid:
+    """Anchors at exact strides, made once for each image shape and device.
+
+    strides: pixels from one cell to the next, a level (the model's own declaration).
+    cells: (width, height) in pixels of each anchor of a cell, a level; as many in every level.
+    offset: where in its cell an anchor is centred: 0.5 the middle, 0 the upper left corner.
+    """
+
+    def __init__(
+        self,
+        strides: Sequence[int],
+        cells: Sequence[Sequence[tuple[float, float]]],
+        offset: float = 0.5,
+    ) -> None:
+        if len(strides) != len(cells):
+            raise InputError(
+                f"The anchors describe {len(cells)} levels, but the model has {len(strides)} "
+                f"(strides {list(strides)}): give anchors.sizes or anchors.cells one entry a level."
+            )
+        if len({len(level) for level in cells}) != 1:
+            raise InputError(
+                "anchors.cells must list as many anchors in every level, for the heads are shared; "
+                f"it lists {[len(level) for level in cells]}."
+            )
+        self.strides = tuple(strides)
+        self.cells = [torch.tensor(level, dtype=torch.float32) for level in cells]
+        self.offset = offset
+        self._made: dict[tuple[int, int, torch.device], Tensor] = {}
+
+    @property
+    def anchors_per_cell(self) -> int:
+        """M"""
+        return len(self.cells[0])
+
+    def level_lengths(self, height: int, width: int) -> list[int]:
+        """Anchors in each level for images of height x width; maps are ceil(side / stride)."""
+        return [math.prod(shape) * self.anchors_per_cell for shape in self._maps(height, width)]
+
+    def __call__(self, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
+        """(A, 4) float32 x1 y1 x2 y2 in pixels; by level, row, column, then anchor of the cell."""
+        key = (height, width, torch.device(device))
+        if key not in self._made:
+            levels = zip(self._maps(height, width), self.strides, self.cells, strict=True)
+            self._made[key] = torch.cat([self._level(*level) for level in levels]).to(device)
+        return self._made[key]
+
+    def _maps(self, height: int, width: int) -> list[tuple[int, int]]:
+        return [(math.ceil(height / s), math.ceil(width / s)) for s in self.strides]
+
+    def _level(self, shape: tuple[int, int], stride: int, cell: Tensor) -> Tensor:
+        y, x = ((torch.arange(n, dtype=torch.float32) + self.offset) * stride for n in shape)
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        centres = torch.stack([columns, rows], dim=-1).reshape(-1, 1, 2)
+        return torch.cat([centres - cell / 2, centres + cell / 2], dim=-1).reshape(-1, 4)

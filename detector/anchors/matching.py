@@ -1,0 +1,81 @@
+"""Which anchor answers for which box.    N images, A anchors, G boxes of an image (padded)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from detector.boxes import area, intersection
+from detector.structures import BACKGROUND, IGNORED, Batch, Targets
+
+PAIRS_AT_ONCE = 6_000_000  # N * G * chunk; about eight float32 temporaries of it live at a time
+TIE = 1e-6  # IoUs this close are equal: the two passes may be compiled to different roundings
+
+
+class Matcher:
+    """Max-IoU assignment (Lin et al. 2017, section 4; Faster R-CNN, section 3.1.2).
+
+    An anchor is foreground from an IoU of `foreground` up, background below `background`, and
+    ignored between. With `low_quality`, each box also keeps the anchors that overlap it best,
+    unless nothing overlaps it at all: a box whose best IoU is 0 makes no anchor foreground. Such an
+    anchor then answers for that box, whatever else it overlapped. Anchors that are not foreground
+    and lie by more than `crowd_overlap` of their area in a crowd box are ignored.
+    """
+
+    def __init__(
+        self, *, foreground: float, background: float, low_quality: bool, crowd_overlap: float = 0.5
+    ) -> None:
+        self.foreground = foreground
+        self.background = background
+        self.low_quality = low_quality
+        self.crowd_overlap = crowd_overlap
+
+    def __call__(self, anchors: Tensor, batch: Batch) -> Targets:
+        """Anchors (A, 4) and a batch -> Targets; memory bounded by chunks, never waits."""
+        matches = [self._match(chunk, batch) for chunk in self._chunks(anchors, batch)]
+        columns = list(zip(*matches, strict=True))
+        best, box, in_crowd = (torch.cat(parts, dim=1) for parts in columns[:3])
+        matched = torch.where(best >= self.foreground, box, BACKGROUND)
+        unsure = (best >= self.background) & (best < self.foreground)
+        matched = torch.where(unsure | (in_crowd & (best < self.foreground)), IGNORED, matched)
+        if self.low_quality:
+            rescued = self._rescue(anchors, batch, torch.stack(columns[3]).amax(dim=0))
+            matched = torch.where(rescued >= 0, rescued, matched)
+        return Targets(anchors, matched, batch.boxes, batch.labels, batch.keys)
+
+    def _match(self, chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(N, chunk) best IoU, its box, whether in a crowd; and (N, G) best IoU of each box."""
+        overlap, inside = _overlaps(chunk, batch)
+        best, box = overlap.max(dim=1)
+        in_crowd = (inside > self.crowd_overlap) & batch.crowd[..., None]
+        return best, box, in_crowd.any(dim=1), overlap.amax(dim=2)
+
+    def _rescue(self, anchors: Tensor, batch: Batch, best: Tensor) -> Tensor:
+        """(N, A) the box for which an anchor is one of the best, or -1; of several, its nearest.
+
+        best (N, G) is the best IoU that any anchor has with each box.
+        """
+        best = best[..., None]
+        found = []
+        for chunk in self._chunks(anchors, batch):
+            overlap, _ = _overlaps(chunk, batch)
+            of_the_best = (overlap >= best - TIE) & (best > TIE)
+            value, box = overlap.masked_fill(~of_the_best, -1).max(dim=1)
+            found.append(torch.where(value >= 0, box, -1))
+        return torch.cat(found, dim=1)
+
+    def _chunks(self, anchors: Tensor, batch: Batch) -> Iterator[Tensor]:
+        rows = max(1, batch.boxes.shape[0] * batch.boxes.shape[1])
+        yield from anchors.split(max(1, PAIRS_AT_ONCE // rows))
+
+
+def _overlaps(chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(N, G, chunk) IoU, 0 for padding and crowds, and the share of the anchor inside the box."""
+    boxes = batch.boxes[:, :, None]
+    shared = intersection(boxes, chunk)
+    tiny = torch.finfo(shared.dtype).tiny
+    union = (area(boxes) + area(chunk) - shared).clamp(min=tiny)
+    usable = (batch.present & ~batch.crowd)[..., None]
+    return (shared / union) * usable, shared / area(chunk).clamp(min=tiny)

@@ -1,0 +1,86 @@
+"""Outputs -> Detections.    N images, A anchors, K classes, D detections kept of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from detector.anchors.box_code import BoxCode
+from detector.anchors.class_code import ClassCode
+from detector.boxes import clip
+from detector.structures import Detections, Outputs
+
+
+class Postprocess:
+    """Per-level top-k, decoding, clipping and class-wise NMS (Lin et al. 2017, section 4.1).
+
+    score: pairs of anchor and class below it are dropped; per_level: pairs kept of each level;
+    nms: IoU above which the lower of two detections of one class is dropped; per_image: D.
+    """
+
+    def __init__(
+        self,
+        class_code: ClassCode,
+        box_code: BoxCode,
+        *,
+        score: float,
+        per_level: int,
+        nms: float,
+        per_image: int,
+    ) -> None:
+        self.class_code = class_code
+        self.box_code = box_code
+        self.score = score
+        self.per_level = per_level
+        self.nms = nms
+        self.per_image = per_image
+
+    def __call__(
+        self, outputs: Outputs, anchors: Tensor, level_lengths: Sequence[int], sizes: Tensor
+    ) -> Detections:
+        """anchors (A, 4), A split by level_lengths, sizes (N, 2) height, width -> Detections."""
+        candidates = self.candidates(outputs, anchors, level_lengths, sizes)
+        images = [self._suppress(*image) for image in zip(*candidates, strict=True)]
+        boxes, scores, labels = (torch.stack(column) for column in zip(*images, strict=True))
+        return Detections(boxes, scores.clamp(min=0), labels, scores >= 0)
+
+    def candidates(
+        self, outputs: Outputs, anchors: Tensor, level_lengths: Sequence[int], sizes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (N, T, 4), scores (N, T) and labels (N, T) before NMS.
+
+        T depends on shapes alone, not on data; scores that are too low are -1.
+        """
+        levels = zip(
+            outputs.class_logits.split(list(level_lengths), dim=1),
+            outputs.box_deltas.split(list(level_lengths), dim=1),
+            anchors.split(list(level_lengths)),
+            strict=True,
+        )
+        boxes, scores, labels = zip(*(self._level(*level) for level in levels), strict=True)
+        return clip(torch.cat(boxes, dim=1), sizes), torch.cat(scores, 1), torch.cat(labels, 1)
+
+    def _level(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, ...]:
+        scores = self.class_code.scores(logits.float())
+        classes = scores.shape[-1]
+        scores = scores.flatten(1)
+        scores = torch.where(scores > self.score, scores, -1.0)
+        scores, pair = scores.topk(min(self.per_level, scores.shape[1]), dim=1)
+        anchor = pair // classes
+        chosen = deltas.gather(1, anchor[..., None].expand(-1, -1, 4))
+        return self.box_code.decode(chosen, anchors[anchor]), scores, pair % classes
+
+    def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        found = scores >= 0
+        boxes, scores, labels = boxes[found], scores[found], labels[found]
+        kept = batched_nms(boxes, scores, labels, self.nms)[: self.per_image]
+        missing = self.per_image - len(kept)
+        pad = torch.nn.functional.pad
+        return (
+            pad(boxes[kept], (0, 0, 0, missing)),
+            pad(scores[kept], (0, missing), value=-1.0),
+            pad(labels[kept], (0, missing)),
+        )

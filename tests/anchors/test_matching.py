@@ -1,0 +1,134 @@
+"""Which anchor answers for which box, against worked examples."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from detector.anchors import matching
+from detector.anchors.matching import Matcher
+from detector.boxes import iou
+from detector.structures import BACKGROUND, IGNORED, Batch
+
+ANCHORS = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [20, 0, 30, 10], [100, 100, 110, 110]])
+
+
+def batch(boxes: list[list[list[float]]], crowd: list[list[bool]] | None = None) -> Batch:
+    """A batch of images with these boxes, of one class, padded with empty boxes."""
+    count, most = len(boxes), max(1, *(len(image) for image in boxes))
+    padded, present = torch.zeros(count, most, 4), torch.zeros(count, most, dtype=torch.bool)
+    crowds = torch.zeros(count, most, dtype=torch.bool)
+    for n, image in enumerate(boxes):
+        present[n, : len(image)] = True
+        padded[n, : len(image)] = torch.tensor(image).reshape(-1, 4)
+        if crowd is not None:
+            crowds[n, : len(image)] = torch.tensor(crowd[n], dtype=torch.bool)
+    sizes = torch.full((count, 2), 128)
+    return Batch(
+        images=torch.zeros(count, 3, 128, 128, dtype=torch.uint8),
+        sizes=sizes,
+        original_sizes=sizes,
+        image_ids=torch.arange(count),
+        keys=torch.arange(count),
+        boxes=padded,
+        labels=present[..., None],
+        present=present,
+        crowd=crowds,
+    )
+
+
+def match(boxes: list[list[float]], *, low_quality: bool, crowd: list[bool] | None = None) -> list:
+    matcher = Matcher(foreground=0.5, background=0.4, low_quality=low_quality)
+    found = matcher(ANCHORS, batch([boxes], [crowd] if crowd else None))
+    return found.matches[0].tolist()
+
+
+def test_thresholds() -> None:
+    """Box 10 x 9 on the first anchor: IoU .9 and 50/90 = .556. Box 10 x 4.5: 45/100 and .9."""
+    assert match([[0, 0, 10, 9]], low_quality=False) == [0, 0, BACKGROUND, BACKGROUND]
+    assert match([[0, 0, 10, 4.5]], low_quality=False) == [IGNORED, 0, BACKGROUND, BACKGROUND]
+
+
+def test_equal_to_the_foreground_threshold_is_foreground() -> None:
+    """IoU of anchor 1 with the first anchor's box is exactly 50 / 100."""
+    assert match([[0, 0, 10, 10]], low_quality=False)[1] == 0
+
+
+def test_the_best_box_wins() -> None:
+    """The second box has IoU 1 with the second anchor, the first one only 1/2."""
+    assert match([[0, 0, 10, 10], [0, 0, 10, 5]], low_quality=False)[:2] == [0, 1]
+
+
+def test_low_quality_keeps_the_best_anchor_of_each_box() -> None:
+    """Box [20 0 24 10]: IoU 40/100 = .4 with anchor 2 only: ignored by the thresholds."""
+    box = [[20.0, 0, 24, 10]]
+    assert match(box, low_quality=False)[2] == IGNORED
+    assert match(box, low_quality=True) == [BACKGROUND, BACKGROUND, 0, BACKGROUND]
+
+
+def test_low_quality_keeps_all_anchors_that_tie() -> None:
+    """Box [10 0 20 10] shifted by half: 4 wide on neither side; it overlaps both by 2 of 10."""
+    box = [[8.0, 0, 22, 10]]  # 20 of 220 pixels with anchor 0 and with anchor 2
+    assert match(box, low_quality=True) == [0, BACKGROUND, 0, BACKGROUND]
+
+
+def test_a_rescued_anchor_answers_for_the_box_that_needs_it() -> None:
+    """Box 1 is best served by anchor 2 (IoU .3), which overlaps box 0 more (IoU .8).
+
+    Box 0 = [20 0 30 8]; box 1 = [20 0 23 10].
+    """
+    assert match([[20, 0, 30, 8], [20, 0, 23, 10]], low_quality=True)[2] == 0  # both need it
+    anchors = torch.cat([ANCHORS, torch.tensor([[20.0, 0, 30, 8]])])
+    boxes = batch([[[20, 0, 30, 8], [20, 0, 23, 10]]])
+    found = Matcher(foreground=0.5, background=0.4, low_quality=True)(anchors, boxes)
+    assert found.matches[0, [2, 4]].tolist() == [1, 0]
+
+
+def test_a_box_that_overlaps_nothing_makes_no_anchor_foreground() -> None:
+    """In torchvision and Detectron2 all anchors tie at the best IoU, 0, and turn foreground."""
+    assert match([[50, 50, 60, 60]], low_quality=True) == [BACKGROUND] * 4
+
+
+def test_an_image_without_boxes_is_background() -> None:
+    assert match([], low_quality=True) == [BACKGROUND] * 4
+
+
+def test_anchors_mostly_in_a_crowd_are_ignored() -> None:
+    """Anchors 0 and 1 lie inside the crowd, anchor 2 by 4 of 10; no anchor is its foreground."""
+    crowd = [[0.0, 0, 24, 10]]
+    assert match(crowd, low_quality=True, crowd=[True]) == [IGNORED, IGNORED, -1, -1]
+
+
+def test_a_box_in_a_crowd_keeps_its_anchors() -> None:
+    found = match([[0, 0, 30, 30], [0, 0, 10, 10]], low_quality=True, crowd=[True, False])
+    assert found == [1, 1, IGNORED, BACKGROUND]
+
+
+def plain_match(anchors: Tensor, boxes: Tensor) -> Tensor:
+    """The rule without batches and chunks, one box after the other."""
+    table = iou(boxes[:, None], anchors[None])
+    best, box = table.max(dim=0)
+    found = torch.where(best >= 0.5, box, torch.where(best < 0.4, BACKGROUND, IGNORED))
+    for a in range(len(anchors)):
+        served = [g for g in range(len(boxes)) if table[g, a] >= table[g].max() - 1e-6]
+        served = [g for g in served if table[g].max() > 1e-6]
+        if served:
+            found[a] = max(served, key=lambda g: (table[g, a].item(), -g))
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 200))
+def test_chunks_change_nothing(seed: int, boxes: int, pairs: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.randint(0, 100, (40 + boxes, 2), generator=generator).float()
+    side = torch.randint(1, 60, (40 + boxes, 2), generator=generator).float()
+    both = torch.cat([corner, corner + side], dim=1)
+    anchors, truth = both[:40], both[40:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "PAIRS_AT_ONCE", pairs)
+        matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
+        found = matcher(anchors, batch([truth.tolist(), []]))
+    assert found.matches[0].tolist() == plain_match(anchors, truth).tolist()
+    assert (found.matches[1] == BACKGROUND).all()

@@ -1,0 +1,53 @@
+"""Outputs to detections, against worked examples."""
+
+import torch
+
+from detector.anchors.box_code import BoxCode
+from detector.anchors.class_code import ClassCode
+from detector.postprocess import Postprocess
+from detector.structures import Detections, Outputs
+
+ANCHORS = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 40, 60]])
+SIZE = torch.tensor([[50, 30]])
+
+
+def detect(scores: list[list[float]], **changes: float) -> Detections:
+    """Detections of one image from class probabilities (A, K), anchors undeformed."""
+    settings = {"score": 0.05, "per_level": 100, "nms": 0.5, "per_image": 3, **changes}
+    code = ClassCode(num_classes=len(scores[0]))
+    outputs = Outputs(torch.tensor([scores]).logit(), torch.zeros(1, len(scores), 4))
+    post = Postprocess(code, BoxCode(), **settings)  # type: ignore[arg-type]
+    return post(outputs, ANCHORS, [2, 1], SIZE)
+
+
+def test_nms_keeps_the_better_of_two_and_clips() -> None:
+    """IoU of the first two anchors is 90/110 = .82; the third is cut at 30 wide, 50 high."""
+    found = detect([[0.9, 0.01], [0.8, 0.01], [0.7, 0.01]])
+    assert found.present.tolist() == [[True, True, False]]
+    assert found.boxes[0, :2].tolist() == [[0, 0, 10, 10], [20, 20, 30, 50]]
+    assert found.labels[0, :2].tolist() == [0, 0]
+    assert torch.allclose(found.scores[0], torch.tensor([0.9, 0.7, 0.0]))
+
+
+def test_nms_is_class_by_class() -> None:
+    found = detect([[0.9, 0.01], [0.01, 0.8], [0.01, 0.01]])
+    assert found.labels[0, :2].tolist() == [0, 1]
+    assert found.present.tolist() == [[True, True, False]]
+
+
+def test_one_anchor_may_show_two_classes() -> None:
+    found = detect([[0.9, 0.6], [0.01, 0.01], [0.01, 0.01]])
+    assert found.labels[0, :2].tolist() == [0, 1]
+
+
+def test_per_level_and_per_image_limits() -> None:
+    scores = [[0.9], [0.8], [0.7]]
+    assert detect(scores, nms=1.0).present.sum() == 3
+    assert detect(scores, nms=1.0, per_level=1).present.sum() == 2
+    assert detect(scores, nms=1.0, per_image=1).scores.shape == (1, 1)
+
+
+def test_nothing_above_the_score_threshold() -> None:
+    found = detect([[0.04], [0.02], [0.01]])
+    assert not found.present.any()
+    assert found.boxes.shape == (1, 3, 4)
