@@ -1,0 +1,75 @@
+"""Samples of different sizes put into one padded batch.
+
+N samples, g boxes of one sample, G boxes after padding, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detector.structures import Batch
+
+MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean; after normalisation, padding is about 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its ground truth."""
+
+    image: Tensor  # uint8 (3, H, W)
+    boxes: Tensor  # float32 (g, 4) x1 y1 x2 y2 in pixels of `image`
+    labels: Tensor  # bool (g, K), multi-hot
+    crowd: Tensor  # bool (g,)
+    image_id: int
+    original_size: tuple[int, int]  # height, width of the image in its file
+    key: int  # random, from (seed, epoch, index) alone; 0 <= key < 2**62
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple that is not below the value."""
+    return -(-value // multiple) * multiple
+
+
+def filled(height: int, width: int) -> Tensor:
+    """uint8 (3, height, width) of the mean colour."""
+    colour = torch.tensor(MEAN_COLOUR, dtype=torch.uint8)
+    return colour[:, None, None].repeat(1, height, width)
+
+
+def collate(samples: Sequence[Sample], *, divisor: int = 32, box_multiple: int = 8) -> Batch:
+    """Images padded at the right and the bottom to a common multiple of `divisor` pixels.
+
+    G is a multiple of `box_multiple`, at least one: few distinct shapes, so that a compiled step
+    seldom compiles again.
+    """
+    assert samples, "a batch needs at least one sample"
+    heights, widths = zip(*(sample.image.shape[1:] for sample in samples), strict=True)
+    height, width = round_up(max(heights), divisor), round_up(max(widths), divisor)
+    room = round_up(max(1, *(len(sample.boxes) for sample in samples)), box_multiple)
+    classes = samples[0].labels.shape[1]
+    images = filled(height, width).repeat(len(samples), 1, 1, 1)
+    boxes = torch.zeros(len(samples), room, 4)
+    labels = torch.zeros(len(samples), room, classes, dtype=torch.bool)
+    present, crowd = torch.zeros(2, len(samples), room, dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        count = len(sample.boxes)
+        images[row, :, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
+        boxes[row, :count] = sample.boxes
+        labels[row, :count] = sample.labels
+        present[row, :count] = True
+        crowd[row, :count] = sample.crowd
+    return Batch(
+        images=images,
+        sizes=torch.tensor([sample.image.shape[1:] for sample in samples]),
+        original_sizes=torch.tensor([sample.original_size for sample in samples]),
+        image_ids=torch.tensor([sample.image_id for sample in samples]),
+        keys=torch.tensor([sample.key for sample in samples]),
+        boxes=boxes,
+        labels=labels,
+        present=present,
+        crowd=crowd,
+    )

@@ -1,0 +1,190 @@
+"""Batches from a data set: decoded, augmented, padded, in worker processes, exactly resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from detector.data.batch import Sample, collate
+from detector.data.coco import CocoIndex
+from detector.data.images import read_image
+from detector.data.sampling import plan_epoch, seeded, split_plan, stable_hash
+from detector.data.transforms import Transform
+from detector.errors import InputError
+from detector.structures import Batch
+
+
+class Address(NamedTuple):
+    """A sample of one epoch; with the seed it decides every pixel."""
+
+    epoch: int
+    row: int
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionDataset(Dataset[Sample]):
+    """Samples by address. Under fork, workers share the index; elsewhere each gets a copy."""
+
+    index: CocoIndex
+    transform: Transform
+    seed: int = 0
+
+    def __getitem__(self, address: Address) -> Sample:
+        """The sample, random from (seed, epoch, row) alone.
+
+        Raises InputError for an image that cannot be read, also where the index skips what is
+        invalid: what is left out must be known before training, and equal on every rank.
+        """
+        epoch, row = address
+        truth = self.index.truth(row)
+        sample = Sample(
+            image=read_image(self.index.path(row), self.index.size(row)),
+            boxes=truth.boxes,
+            labels=truth.labels,
+            crowd=truth.crowd,
+            image_id=int(self.index.image_ids[row]),
+            original_size=self.index.size(row),
+            key=stable_hash(self.seed, epoch, row, purpose="key"),
+        )
+        return self.transform(sample, seeded(self.seed, epoch, row, purpose="pixels"))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches(Dataset[Batch | InputError]):
+    """Whole batches by their addresses, collated where they are made.
+
+    An InputError is a value here, because torch would raise it again with a traceback for text.
+    """
+
+    dataset: DetectionDataset
+    divisor: int
+
+    def __getitem__(self, addresses: list[Address]) -> Batch | InputError:
+        try:
+            samples = [self.dataset[address] for address in addresses]
+        except InputError as error:
+            return error
+        return collate(samples, divisor=self.divisor)
+
+
+@dataclass(frozen=True, eq=False)
+class BatchLoader:
+    """The batches of a list of addresses, in order."""
+
+    dataset: DetectionDataset
+    addresses: list[list[Address]]
+    divisor: int
+    workers: int
+    pin_memory: bool
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Raises InputError, naming the file, at the batch of an unreadable image."""
+        loader: DataLoader = DataLoader(
+            _Batches(self.dataset, self.divisor),
+            sampler=self.addresses,
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=self.workers,
+            pin_memory=self.pin_memory,
+            # its own, or each new loader would take a number from the global generator
+            generator=torch.Generator(),
+        )
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@dataclass(frozen=True, eq=False)
+class StepLoader:
+    """For every optimizer step the list of this rank's micro-batches."""
+
+    batches: BatchLoader
+    accumulate: int
+
+    def __len__(self) -> int:
+        """Steps that are left in the epoch."""
+        return len(self.batches) // self.accumulate
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        step: list[Batch] = []
+        for batch in self.batches:
+            step.append(batch)
+            if len(step) == self.accumulate:
+                yield step
+                step = []
+
+
+def train_loader(
+    dataset: DetectionDataset,
+    *,
+    batch_size: int,
+    epoch: int,
+    accumulate: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    skip_steps: int = 0,
+    workers: int = 0,
+    pin_memory: bool = False,
+    group_by_aspect: bool = True,
+    shuffle: bool = True,
+    divisor: int = 32,
+) -> StepLoader:
+    """One epoch of this rank, from step `skip_steps` on; skipped steps are never decoded.
+
+    `batch_size` counts the images of one step over all ranks and micro-batches. The images of a
+    step are the same however they are divided. Raises InputError where that division is impossible
+    or the data set is smaller than a batch.
+    """
+    plan = plan_epoch(
+        dataset.index.sizes,
+        batch_size=batch_size,
+        seed=dataset.seed,
+        epoch=epoch,
+        group_by_aspect=group_by_aspect,
+        shuffle=shuffle,
+    )
+    own = split_plan(plan, accumulate=accumulate, rank=rank, world_size=world_size)[skip_steps:]
+    micro_batches = own.reshape(-1, own.shape[-1]).tolist()
+    addresses = [[Address(epoch, row) for row in rows] for rows in micro_batches]
+    return StepLoader(BatchLoader(dataset, addresses, divisor, workers, pin_memory), accumulate)
+
+
+def evaluation_loader(
+    dataset: DetectionDataset,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+    divisor: int = 32,
+) -> BatchLoader:
+    """Every image exactly once over all ranks: rank r has rows r, r + world_size, ...
+
+    Wide ones come last, so that few batches are padded much; the last batch may be short.
+    `batch_size` counts the images of one batch of one rank.
+    """
+    rows = np.arange(rank, len(dataset), world_size)
+    sizes = dataset.index.sizes[rows]
+    rows = rows[np.argsort(sizes[:, 1] > sizes[:, 0], kind="stable")].tolist()
+    addresses = [
+        [Address(0, row) for row in rows[start : start + batch_size]]
+        for start in range(0, len(rows), batch_size)
+    ]
+    return BatchLoader(dataset, addresses, divisor, workers, pin_memory)

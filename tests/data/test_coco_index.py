@@ -1,0 +1,263 @@
+"""The index of hand-made annotation files; labels, boxes and sentences written out."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from detector.data.coco import CocoIndex
+from detector.errors import InputError
+
+
+def document() -> dict[str, Any]:
+    """Two images of 100 x 80, the first without boxes; category ids with a gap, out of order."""
+    return {
+        "images": [
+            {"id": 30, "file_name": "a.jpg", "width": 100, "height": 80},
+            {"id": 10, "file_name": "sub/b.jpg", "width": 100, "height": 80},
+        ],
+        "annotations": [
+            {"id": 7, "image_id": 10, "category_id": 9, "bbox": [10, 20, 30, 40], "iscrowd": 0},
+            {"id": 5, "image_id": 10, "category_id": 2, "bbox": [90, -5, 20, 25], "iscrowd": 1},
+        ],
+        "categories": [{"id": 9, "name": "dog"}, {"id": 2, "name": "cat"}],
+    }
+
+
+def write(folder: Path, content: Any, *, missing: tuple[str, ...] = ()) -> Path:
+    """The annotations file; empty files stand for the images."""
+    images = content.get("images", []) if isinstance(content, dict) else []
+    for image in images if isinstance(images, list) else []:
+        name = image.get("file_name", "") if isinstance(image, dict) else ""
+        if name and name not in missing and not os.path.isabs(name) and ".." not in name:
+            (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "images" / name).touch()
+    (folder / "images").mkdir(exist_ok=True)
+    path = folder / "boxes.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_arrays(tmp_path: Path) -> None:
+    """Labels by ascending category id, boxes x1 y1 x2 y2 clipped to 100 x 80, file order kept."""
+    index = CocoIndex.read(write(tmp_path, document()), tmp_path / "images")
+    assert index.image_ids.tolist() == [30, 10]
+    assert index.category_ids.tolist() == [2, 9]
+    assert index.category_names == ("cat", "dog")
+    assert index.box_offsets.tolist() == [0, 0, 2]
+    assert index.boxes.tolist() == [[10, 20, 40, 60], [90, 0, 100, 20]]
+    assert index.annotation_ids.tolist() == [7, 5]
+    assert index.label_values.tolist() == [1, 0]
+    assert index.crowd.tolist() == [False, True]
+    assert index.path(1) == tmp_path / "images" / "sub" / "b.jpg"
+    assert index.size(0) == (80, 100)
+    assert index.skipped == {}
+    assert index.multi_label_annotation() is None
+
+
+def test_truth_of_an_image_without_boxes(tmp_path: Path) -> None:
+    truth = CocoIndex.read(write(tmp_path, document()), tmp_path / "images").truth(0)
+    assert truth.boxes.shape == (0, 4) and truth.labels.shape == (0, 2)
+
+
+def test_no_annotation_at_all(tmp_path: Path) -> None:
+    content = document() | {"annotations": []}
+    index = CocoIndex.read(write(tmp_path, content), tmp_path / "images")
+    assert len(index) == 2 and index.boxes.shape == (0, 4)
+    assert index.truth(1).boxes.shape == (0, 4)
+
+
+def test_several_labels_on_one_box(tmp_path: Path) -> None:
+    content = document()
+    content["annotations"][1]["category_ids"] = [9, 2, 9]
+    del content["annotations"][1]["category_id"]
+    index = CocoIndex.read(write(tmp_path, content), tmp_path / "images")
+    assert index.truth(1).labels.tolist() == [[False, True], [True, True]]
+    assert index.multi_label_annotation() == (10, 5)
+
+
+def spoil(content: dict[str, Any], group: str, entry: int, **changes: Any) -> dict[str, Any]:
+    content[group][entry] |= changes
+    return content
+
+
+def without(content: dict[str, Any], group: str, entry: int, key: str) -> dict[str, Any]:
+    del content[group][entry][key]
+    return content
+
+
+SKIPPABLE = {
+    "unknown image": (spoil(document(), "annotations", 0, image_id=99), ["annotation 7", "99"]),
+    "unknown category": (spoil(document(), "annotations", 0, category_id=4), ["annotation 7", "4"]),
+    "box not finite": (
+        spoil(document(), "annotations", 0, bbox=[math.nan, 0, 5, 5]),
+        ["annotation 7", "nan", "image 10"],
+    ),
+    "box without area": (
+        spoil(document(), "annotations", 0, bbox=[3, 4, 0, 5]),
+        ["annotation 7", "[3, 4, 0, 5]", "image 10"],
+    ),
+    "box outside the image": (
+        spoil(document(), "annotations", 0, bbox=[100, 0, 5, 5]),
+        ["annotation 7", "[100, 0, 5, 5]", "image 10"],
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", SKIPPABLE)
+def test_an_unusable_annotation(tmp_path: Path, reason: str) -> None:
+    content, named = SKIPPABLE[reason]
+    path = write(tmp_path, content)
+    with pytest.raises(InputError) as caught:
+        CocoIndex.read(path, tmp_path / "images", invalid="refuse")
+    assert all(word in str(caught.value) for word in [str(path), reason, *named])
+    index = CocoIndex.read(path, tmp_path / "images", invalid="skip")
+    assert index.skipped == {reason: 1}
+    assert index.annotation_ids.tolist() == [5] and index.box_offsets.tolist() == [0, 0, 1]
+    assert index.label_values.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, -5, 5], [0, 0, 1e-12, 5], [0, 0, math.inf, 5], [0, 1e300, 1, 1]]
+)
+def test_other_useless_boxes(tmp_path: Path, box: list[float]) -> None:
+    path = write(tmp_path, spoil(document(), "annotations", 0, bbox=box))
+    assert CocoIndex.read(path, tmp_path / "images", invalid="skip").annotation_ids.tolist() == [5]
+
+
+def test_many_of_a_kind_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    content = document()
+    content["annotations"] = [
+        {"id": i, "image_id": 10, "category_id": 2, "bbox": [0, 0, 0, 0]} for i in range(1, 13)
+    ]
+    with pytest.raises(InputError, match=r"12 annotations \(1, 2, 3, 4, 5, …\)"):
+        CocoIndex.read(write(tmp_path, content), tmp_path / "images")
+
+
+def test_a_missing_image_takes_its_boxes_along(tmp_path: Path) -> None:
+    path = write(tmp_path, document(), missing=("sub/b.jpg",))
+    with pytest.raises(InputError, match=r"boxes\.json: image 10: .*'sub/b\.jpg' is not in"):
+        CocoIndex.read(path, tmp_path / "images")
+    index = CocoIndex.read(path, tmp_path / "images", invalid="skip")
+    assert index.skipped == {"missing image": 1}
+    assert index.image_ids.tolist() == [30] and len(index.boxes) == 0
+
+
+def test_missing_images_are_looked_for_at_every_read(tmp_path: Path) -> None:
+    path = write(tmp_path, document())
+    CocoIndex.read(path, tmp_path / "images")
+    (tmp_path / "images" / "a.jpg").unlink()
+    with pytest.raises(InputError, match="image 30"):
+        CocoIndex.read(path, tmp_path / "images")
+
+
+def test_not_one_image(tmp_path: Path) -> None:
+    path = write(tmp_path, document(), missing=("a.jpg", "sub/b.jpg"))
+    with pytest.raises(InputError, match="not one of its images"):
+        CocoIndex.read(path, tmp_path / "images", invalid="skip")
+
+
+def test_no_folder_of_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere: there is no such folder"):
+        CocoIndex.read(write(tmp_path, document()), tmp_path / "nowhere", invalid="skip")
+
+
+def test_no_annotation_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.json: the annotations cannot be read"):
+        CocoIndex.read(tmp_path / "none.json", tmp_path)
+
+
+WRONG_FORM = [
+    ("{", ["not a JSON file"]),
+    ("[" * 100_000, ["not a JSON file"]),
+    ([], ["holds a list"]),
+    (document() | {"images": []}, ["'images' is empty"]),
+    (document() | {"categories": []}, ["'categories' is empty"]),
+    (document() | {"images": {}}, ["'images' is a dict"]),
+    ({"images": document()["images"], "categories": []}, ["'categories' is empty"]),
+    ({"images": document()["images"]}, ["'categories' is missing"]),
+    (document() | {"annotations": [3]}, ["entry 0 of 'annotations'"]),
+    (spoil(document(), "images", 1, id=30), ["image id 30"]),
+    (spoil(document(), "categories", 1, id=9), ["category id 9"]),
+    (spoil(document(), "annotations", 1, id=7), ["annotation id 7"]),
+    (spoil(document(), "images", 1, id="b"), ["image 'b'", "whole number"]),
+    (spoil(document(), "images", 1, width=0), ["image 10", "width 0"]),
+    (spoil(document(), "annotations", 1, id=2**70), ["whole number"]),
+    (spoil(document(), "annotations", 0, bbox=[1, 2, 3]), ["annotation 7", "[1, 2, 3]"]),
+    (spoil(document(), "annotations", 0, bbox=[1, 2, 3, None]), ["annotation 7", "None"]),
+    (spoil(document(), "annotations", 0, bbox=[1, 2, 3, 10**400]), ["annotation 7"]),
+    (spoil(document(), "annotations", 0, category_ids=[]), ["annotation 7", "category_ids []"]),
+    (spoil(document(), "images", 0, file_name="/etc/passwd"), ["image 30", "/etc/passwd"]),
+    (spoil(document(), "images", 0, file_name="x/../../b.jpg"), ["image 30", "x/../../b.jpg"]),
+    (spoil(document(), "images", 0, file_name="C:\\b.jpg"), ["image 30", "leads out"]),
+    (spoil(document(), "images", 0, file_name="..\\b.jpg"), ["image 30", "leads out"]),
+    (without(document(), "images", 0, "file_name"), ["image 30", "no 'file_name'"]),
+    (without(document(), "images", 0, "height"), ["image 30", "no 'height'"]),
+    (without(document(), "annotations", 1, "bbox"), ["annotation 5", "no 'bbox'"]),
+    (without(document(), "annotations", 1, "id"), ["entry 1", "no 'id'"]),
+    (without(document(), "annotations", 1, "image_id"), ["annotation 5", "no 'image_id'"]),
+    (without(document(), "annotations", 1, "category_id"), ["annotation 5", "no 'category_id'"]),
+    (without(document(), "categories", 1, "name"), ["category 2", "no 'name'"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "named"), WRONG_FORM, ids=[str(n) for _, n in WRONG_FORM])
+@pytest.mark.parametrize("invalid", ["refuse", "skip"])
+def test_a_file_of_the_wrong_form_is_always_refused(
+    tmp_path: Path, content: Any, named: list[str], invalid: Any
+) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(InputError) as caught:
+        CocoIndex.read(path, tmp_path / "images", invalid=invalid)
+    assert all(word in str(caught.value) for word in [str(path), *named])
+
+
+def test_the_cache_is_used_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, document())
+    first = CocoIndex.read(path, tmp_path / "images")
+    assert (tmp_path / ".boxes.index.npz").is_file()
+    with monkeypatch.context() as patched:
+        patched.setattr(json, "loads", lambda _: pytest.fail("the file was parsed again"))
+        again = CocoIndex.read(path, tmp_path / "images")
+    assert again.boxes.tolist() == first.boxes.tolist()
+    assert again.category_names == first.category_names
+    write(tmp_path, spoil(document(), "annotations", 0, bbox=[1, 2, 3, 4]))
+    assert CocoIndex.read(path, tmp_path / "images").boxes[0].tolist() == [1, 2, 4, 6]
+
+
+@pytest.mark.parametrize("keep", [0, 100, 2000])
+def test_half_a_cache_is_read_anew(tmp_path: Path, keep: int) -> None:
+    path = write(tmp_path, document())
+    CocoIndex.read(path, tmp_path / "images")
+    cache = tmp_path / ".boxes.index.npz"
+    cache.write_bytes(cache.read_bytes()[:keep])
+    assert len(CocoIndex.read(path, tmp_path / "images")) == 2
+
+
+def test_where_the_folder_cannot_be_written_the_users_cache_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    path = write(tmp_path, document())
+    (tmp_path / ".boxes.index.npz").mkdir()  # root may write everywhere, but not over a folder
+    (tmp_path / ".boxes.index.npz" / "x").touch()
+    CocoIndex.read(path, tmp_path / "images")
+    assert len(list((tmp_path / "home" / "detector").iterdir())) == 1
+    assert not list(tmp_path.glob("*.draft")) and not list(tmp_path.glob(".*.draft"))
+
+
+def test_it_can_be_sent_to_a_spawned_worker(tmp_path: Path) -> None:
+    index = CocoIndex.read(write(tmp_path, document()), tmp_path / "images")
+    copy = pickle.loads(pickle.dumps(index))
+    assert torch.equal(copy.truth(1).boxes, index.truth(1).boxes)
+    assert copy.boxes.dtype == np.float32

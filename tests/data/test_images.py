@@ -1,0 +1,123 @@
+"""Image files of every kind, written here with Pillow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from detector.data.images import read_image
+from detector.errors import InputError
+
+ORIENTATION = 0x0112
+
+
+def corners(height: int = 16, width: int = 32) -> np.ndarray:
+    """Black, but red at the top left and blue at the top right."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2, 0] = 200
+    pixels[: height // 2, width // 2 :, 2] = 200
+    return pixels
+
+
+def oriented(path: Path, orientation: int) -> Path:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(corners()).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_pillows(tmp_path: Path, orientation: int, suffix: str) -> None:
+    path = oriented(tmp_path / f"a.{suffix}", orientation)
+    upright = ImageOps.exif_transpose(Image.open(path))
+    expected = torch.from_numpy(np.array(upright)).permute(2, 0, 1)
+    image = read_image(path, (upright.height, upright.width))
+    assert (image.int() - expected.int()).abs().max() <= 1
+    assert torch.equal(read_image(path), image)
+    assert image.is_contiguous()
+
+
+def test_boxes_drawn_on_the_stored_image_get_the_stored_image(tmp_path: Path) -> None:
+    path = oriented(tmp_path / "a.jpg", 6)  # stored 16 x 32, to be seen as 32 x 16
+    stored = read_image(path, (16, 32))
+    assert stored.shape == (3, 16, 32)
+    assert stored[0, 2, 2] > 150 and stored[2, 2, 30] > 150  # red left, blue right
+
+
+def test_size_that_neither_has(tmp_path: Path) -> None:
+    path = oriented(tmp_path / "a.jpg", 6)
+    with pytest.raises(InputError) as caught:
+        read_image(path, (99, 98))
+    assert all(part in str(caught.value) for part in [str(path), "32 x 16", "16 x 32", "98 x 99"])
+
+
+def test_size_that_only_the_turned_image_has_is_not_its_own(tmp_path: Path) -> None:
+    Image.fromarray(corners()).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="the file is 32 x 16, but the annotations say 16 x 32"):
+        read_image(tmp_path / "a.png", (32, 16))
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("RGB", "jpg"), ("L", "jpg"), ("CMYK", "jpg"), ("YCbCr", "jpg"), ("RGB", "png"), ("L", "png"),
+     ("1", "png"), ("P", "png"), ("LA", "png"), ("RGBA", "png"), ("RGB", "bmp"), ("P", "gif"),
+     ("RGB", "webp"), ("CMYK", "tiff")],
+)  # fmt: skip
+def test_modes(tmp_path: Path, mode: str, suffix: str) -> None:
+    """White stays white and black stays black in every mode."""
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, 16:] = 255
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(pixels).convert(mode).save(path)
+    image = read_image(path, (16, 32))
+    assert image.dtype == torch.uint8 and image.shape == (3, 16, 32)
+    assert image[..., :8].max() < 8 and image[..., 24:].min() > 247
+
+
+def test_transparency_is_dropped(tmp_path: Path) -> None:
+    pixels = np.full((4, 4, 4), 90, np.uint8)
+    pixels[..., 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png") == 90).all()
+
+
+def test_sixteen_bits(tmp_path: Path) -> None:
+    """v * 255 / 65535, rounded: 257 -> 1, 32768 -> 127.5 -> 128, 65535 -> 255"""
+    pixels = np.array([[0, 257, 32768, 65535]], np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", (1, 4))
+    assert image[0].tolist() == image[2].tolist() == [[0, 1, 128, 255]]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "word"),
+    [(np.full((4, 4), 70000, np.int32), "32-bit"), (np.ones((4, 4), np.float32), "floating-point")],
+)
+def test_depths_without_an_equivalent(tmp_path: Path, pixels: np.ndarray, word: str) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a.tiff")
+    with pytest.raises(InputError, match=rf"a\.tiff: .*{word}"):
+        read_image(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif"])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.9])
+def test_truncated(tmp_path: Path, suffix: str, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    path = tmp_path / f"cut.{suffix}"
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(InputError, match=rf"cut\.{suffix}: this is not a whole, readable image"):
+        read_image(path, (64, 64))
+
+
+def test_not_an_image_and_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("hello")
+    with pytest.raises(InputError, match=r"a\.jpg: this is not"):
+        read_image(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"b\.jpg: the image cannot be read"):
+        read_image(tmp_path / "b.jpg")

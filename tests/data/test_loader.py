@@ -1,0 +1,218 @@
+"""Which images come when, and that nothing but (seed, epoch, index) decides their pixels."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from detector.data.coco import CocoIndex
+from detector.data.loader import (
+    Address,
+    DetectionDataset,
+    evaluation_loader,
+    train_loader,
+)
+from detector.data.sampling import plan_epoch, split_plan, stable_hash, steps_per_epoch
+from detector.data.transforms import ShorterSide, Transform
+from detector.errors import InputError
+from detector.structures import Batch
+
+AUGMENTED = Transform(
+    resize=ShorterSide((24, 32), 64), flip=0.5, scale_jitter=(0.7, 1.5), photometric=0.4
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """13 noisy images, every third of them tall; image i has i % 3 boxes."""
+    folder = tmp_path_factory.mktemp("data")
+    noise = np.random.default_rng(0)
+    images, annotations = [], []
+    for i in range(13):
+        height, width = (48, 32) if i % 3 == 0 else (32, 48)
+        pixels = noise.integers(0, 255, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.jpg")
+        images.append({"id": i + 1, "file_name": f"{i}.jpg", "height": height, "width": width})
+        for _ in range(i % 3):
+            annotation = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": 1}
+            annotations.append(annotation | {"bbox": [4, 4, 20, 20]})
+    content = {"images": images, "annotations": annotations}
+    content["categories"] = [{"id": 1, "name": "noise"}]
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def dataset(folder: Path) -> DetectionDataset:
+    return DetectionDataset(CocoIndex.read(folder / "boxes.json", folder), AUGMENTED, seed=3)
+
+
+def assert_equal(a: Batch, b: Batch) -> None:
+    for field in fields(Batch):
+        assert torch.equal(getattr(a, field.name), getattr(b, field.name)), field.name
+
+
+def test_a_sample_depends_on_seed_epoch_and_row_alone(folder: Path) -> None:
+    index = CocoIndex.read(folder / "boxes.json", folder)
+    dataset = DetectionDataset(index, AUGMENTED, seed=3)
+    sample = dataset[Address(1, 4)]
+    torch.manual_seed(99)
+    dataset[Address(1, 5)]
+    assert torch.equal(dataset[Address(1, 4)].image, sample.image)
+    others = [dataset[Address(2, 4)], DetectionDataset(index, AUGMENTED, seed=4)[Address(1, 4)]]
+    for other in others:
+        assert other.key != sample.key
+        assert other.image.shape != sample.image.shape or not torch.equal(other.image, sample.image)
+
+
+def test_keys_are_fixed_and_within_62_bits() -> None:
+    """The number is written out so that no later version gives another."""
+    assert stable_hash(0, 0, 0, purpose="key") == 1675485662023302911
+    keys = {
+        stable_hash(s, e, r, purpose="key") for s in range(5) for e in range(5) for r in range(5)
+    }
+    assert len(keys) == 125 and max(keys) < 2**62 and max(keys) > 2**55
+    assert stable_hash(1, 2, 3, purpose="key") != stable_hash(1, 2, 3, purpose="pixels")
+
+
+def test_one_epoch(dataset: DetectionDataset) -> None:
+    loader = train_loader(dataset, batch_size=4, accumulate=2, epoch=0)
+    steps = list(loader)
+    assert len(loader) == len(steps) == 3
+    assert [[len(batch) for batch in step] for step in steps] == [[2, 2]] * 3
+    ids = [i for step in steps for batch in step for i in batch.image_ids.tolist()]
+    assert len(set(ids)) == 12
+
+
+def test_epochs_differ_and_file_order_is_kept_on_demand(dataset: DetectionDataset) -> None:
+    def ids(epoch: int, **options: bool) -> list[int]:
+        loader = train_loader(dataset, batch_size=2, epoch=epoch, **options)
+        return [i for (batch,) in loader for i in batch.image_ids.tolist()]
+
+    assert ids(0) == ids(0) != ids(1)
+    assert ids(0, shuffle=False, group_by_aspect=False) == list(range(1, 13))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipped_steps_leave_the_rest_as_it_was(dataset: DetectionDataset, workers: int) -> None:
+    whole = list(train_loader(dataset, batch_size=4, accumulate=2, epoch=1))
+    rest = train_loader(dataset, batch_size=4, accumulate=2, epoch=1, skip_steps=1, workers=workers)
+    assert len(rest) == 2
+    for expected, step in zip(whole[1:], rest, strict=True):
+        for a, b in zip(expected, step, strict=True):
+            assert_equal(a, b)
+
+
+def test_skipped_steps_are_not_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = DetectionDataset(CocoIndex.read(folder / "boxes.json", folder), AUGMENTED)
+    read = []
+    monkeypatch.setattr(CocoIndex, "path", lambda index, row: read.append(row) or folder / "0.jpg")
+    monkeypatch.setattr(CocoIndex, "size", lambda index, row: (48, 32))
+    list(train_loader(dataset, batch_size=4, epoch=0, skip_steps=2))
+    assert len(read) == 4
+
+
+def test_the_global_random_numbers_are_left_alone(dataset: DetectionDataset) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    next(iter(train_loader(dataset, batch_size=4, epoch=0, workers=1)))
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(("world_size", "accumulate"), [(1, 4), (2, 1), (2, 2), (4, 1)])
+def test_every_division_goes_through_the_same_samples(
+    dataset: DetectionDataset, world_size: int, accumulate: int
+) -> None:
+    """Slice m * world_size + r of the batch: put together by m, then r, it is the whole batch."""
+    whole = [batch.keys for (batch,) in train_loader(dataset, batch_size=4, epoch=2)]
+    ranks = [
+        list(
+            train_loader(
+                dataset,
+                batch_size=4,
+                epoch=2,
+                rank=rank,
+                world_size=world_size,
+                accumulate=accumulate,
+            )
+        )
+        for rank in range(world_size)
+    ]
+    for step, expected in enumerate(whole):
+        slices = [ranks[r][step][m].keys for m in range(accumulate) for r in range(world_size)]
+        assert torch.equal(torch.cat(slices), expected)
+
+
+def test_a_batch_that_cannot_be_divided() -> None:
+    with pytest.raises(InputError, match=r"batch of 8 .* multiple of 6"):
+        split_plan(np.zeros((1, 8), np.int64), accumulate=3, rank=0, world_size=2)
+
+
+def test_fewer_images_than_a_batch(dataset: DetectionDataset) -> None:
+    with pytest.raises(InputError, match="13 images, less than one batch of 14"):
+        train_loader(dataset, batch_size=14, epoch=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    wide=st.lists(st.booleans(), min_size=1, max_size=60),
+    batch_size=st.integers(1, 9),
+    seed=st.integers(0, 2**31),
+    epoch=st.integers(0, 100),
+    group=st.booleans(),
+)
+def test_a_plan_repeats_no_image_and_mixes_at_most_one_batch(
+    wide: list[bool], batch_size: int, seed: int, epoch: int, group: bool
+) -> None:
+    if len(wide) < batch_size:
+        return
+    sizes = np.array([(32, 48) if w else (48, 32) for w in wide], np.int32)
+    plan = plan_epoch(sizes, batch_size=batch_size, seed=seed, epoch=epoch, group_by_aspect=group)
+    assert plan.shape == (steps_per_epoch(len(wide), batch_size), batch_size)
+    assert len(np.unique(plan)) == plan.size
+    shares = np.array(wide)[plan].mean(axis=1)
+    assert not group or ((shares > 0) & (shares < 1)).sum() <= 1
+
+
+def test_shuffling_reaches_every_image() -> None:
+    """8 wide and 5 tall images in a batch of 8: five wait, but not always the tall ones."""
+    sizes = np.array([(32, 48)] * 8 + [(48, 32)] * 5, np.int32)
+    plans = [plan_epoch(sizes, batch_size=8, seed=0, epoch=epoch) for epoch in range(60)]
+    counts = np.bincount(np.concatenate(plans).ravel(), minlength=13)
+    assert counts.min() > 20  # of 60 * 8 / 13 = 37 expected
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 16])
+def test_evaluation_sees_each_image_once(dataset: DetectionDataset, world_size: int) -> None:
+    seen: list[int] = []
+    for rank in range(world_size):
+        loader = evaluation_loader(dataset, batch_size=4, rank=rank, world_size=world_size)
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        own = [i for batch in batches for i in batch.image_ids.tolist()]
+        assert sorted(own) == list(range(rank + 1, 14, world_size))
+        seen += own
+    assert sorted(seen) == list(range(1, 14))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_truncated_image_is_one_sentence(folder: Path, tmp_path: Path, workers: int) -> None:
+    for file in folder.glob("*.jp*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "5.jpg").write_bytes((folder / "5.jpg").read_bytes()[:500])
+    index = CocoIndex.read(folder / "boxes.json", tmp_path, invalid="skip")
+    dataset = DetectionDataset(index, AUGMENTED.for_evaluation())
+    with pytest.raises(InputError) as caught:
+        list(evaluation_loader(dataset, batch_size=4, workers=workers))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / '5.jpg'}: this is not a whole")
+    assert "Traceback" not in message and "\n" not in message

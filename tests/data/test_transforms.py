@@ -1,0 +1,205 @@
+"""Boxes against worked numbers, pixels against what is under the boxes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detector.data.batch import MEAN_COLOUR, Sample, collate
+from detector.data.transforms import (
+    Area,
+    FixedSize,
+    ShorterSide,
+    Transform,
+    mirror,
+    place,
+    zoom,
+)
+
+
+def sample(height: int = 60, width: int = 100, boxes: list[list[float]] | None = None) -> Sample:
+    """A black image that is white where its boxes (whole pixels) are."""
+    boxes = [[10, 20, 30, 50]] if boxes is None else boxes
+    image = torch.zeros(3, height, width, dtype=torch.uint8)
+    for left, top, right, bottom in boxes:
+        image[:, int(top) : int(bottom), int(left) : int(right)] = 255
+    return Sample(
+        image=image,
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.ones(len(boxes), 2, dtype=torch.bool),
+        crowd=torch.zeros(len(boxes), dtype=torch.bool),
+        image_id=1,
+        original_size=(height, width),
+        key=0,
+    )
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(480, 640, (800, 1067)), (640, 480, (1067, 800)), (400, 1000, (533, 1333)),
+     (1, 1333, (1, 1333))],
+)  # fmt: skip
+def test_shorter_side(height: int, width: int, expected: tuple[int, int]) -> None:
+    """800 / 480 * 640 = 1066.7; 1333 / 1000 * 400 = 533.2, the longer side decides"""
+    assert ShorterSide((800,), 1333).target(height, width, draw=0.5) == expected
+
+
+def test_one_of_several_sizes_is_drawn_and_the_largest_evaluated() -> None:
+    resize = ShorterSide((60, 120, 90), 1000)
+    drawn = {
+        Transform(resize=resize)(sample(), generator(seed)).image.shape[1] for seed in range(30)
+    }
+    assert drawn == {60, 90, 120}
+    evaluation = Transform(resize=resize, flip=1.0, scale_jitter=(2, 2), photometric=1.0)
+    result = evaluation.for_evaluation()(sample(), generator())
+    assert result.image.shape == (3, 120, 200)
+    assert result.boxes.tolist() == [[20, 40, 60, 100]]
+
+
+def test_fixed_size_scales_each_axis() -> None:
+    """100 x 60 to 50 x 120: x halves, y doubles"""
+    result = Transform(resize=FixedSize(width=50, height=120))(sample(), generator())
+    assert result.image.shape == (3, 120, 50)
+    assert result.boxes.tolist() == [[5, 40, 15, 100]]
+    assert result.image[:, 45:95, 7:13].min() == 255 and result.image[:, :, 18:].max() == 0
+    assert result.original_size == (60, 100)
+
+
+def test_resize_to_the_same_size_changes_nothing() -> None:
+    original = sample()
+    result = Transform(resize=FixedSize(width=100, height=60))(original, generator())
+    assert torch.equal(result.image, original.image)
+    assert torch.equal(result.boxes, original.boxes)
+
+
+def test_mirror() -> None:
+    result = mirror(sample())
+    assert result.boxes.tolist() == [[70, 20, 90, 50]]
+    assert result.image[:, 20:50, 70:90].min() == 255 and result.image.sum() == 3 * 255 * 600
+
+
+def test_mirrored_twice_is_the_same() -> None:
+    original = sample()
+    twice = mirror(mirror(original))
+    assert torch.equal(twice.image, original.image) and torch.equal(twice.boxes, original.boxes)
+
+
+def test_flip_is_a_probability() -> None:
+    transform = Transform(resize=FixedSize(width=100, height=60), flip=0.5)
+    lefts = [transform(sample(), generator(seed)).boxes[0, 0].item() for seed in range(400)]
+    assert set(lefts) == {10, 70} and 150 < lefts.count(70) < 250
+
+
+def test_zoom_in_cuts() -> None:
+    """Factor 2 at the top left: the window is 50 x 30, so x and y double; y ends at the edge."""
+    result = zoom(sample(), (60, 100), factor=2.0, down=0.0, across=0.0)
+    assert result.boxes.tolist() == [[20, 40, 60, 60]]
+    assert result.image.shape == (3, 60, 100)
+    assert result.image[:, 44:, 24:56].min() == 255
+
+
+def test_zoom_in_at_the_far_corner() -> None:
+    """Window from (50, 30): the box 60..70 x 40..50 lies at 10..20 of 50 and 10..20 of 30."""
+    near_one = 1 - 2**-24
+    result = zoom(
+        sample(boxes=[[60, 40, 70, 50]]), (60, 100), factor=2.0, down=near_one, across=near_one
+    )
+    assert result.boxes.tolist() == [[20, 20, 40, 40]]
+
+
+def test_zoom_out_frames_with_the_mean_colour() -> None:
+    """Factor 0.5: 50 x 30 placed at floor(0.5 * 51), floor(0.5 * 31) = 25, 15."""
+    result = zoom(sample(), (60, 100), factor=0.5, down=0.5, across=0.5)
+    assert result.boxes.tolist() == [[30, 25, 40, 40]]
+    assert result.image[:, 0, 0].tolist() == list(MEAN_COLOUR)
+    assert result.image[:, 59, 99].tolist() == list(MEAN_COLOUR)
+    assert result.image[:, 27:38, 32:38].min() > 250
+
+
+def test_zoom_drops_what_is_hardly_left() -> None:
+    """The window is x < 50: of 49..60 there is 1/11 left (dropped), of 48..58 there is 2/10."""
+    boxes = [[49.0, 0, 60, 20], [48, 0, 58, 20], [80, 0, 90, 20], [0, 0, 0.4, 20]]
+    original = sample(boxes=boxes)
+    assert zoom(original, (60, 100), factor=2.0, down=0.0, across=0.0).boxes.tolist() == [
+        [96, 0, 100, 40]
+    ]
+    crowd = replace(original, crowd=torch.tensor([True, False, True, False]))
+    kept = zoom(crowd, (60, 100), factor=2.0, down=0.0, across=0.0)
+    assert kept.boxes.tolist() == [[98, 0, 100, 40], [96, 0, 100, 40]]
+    assert kept.crowd.tolist() == [True, False] and len(kept.labels) == 2
+
+
+def test_place_window_and_spot() -> None:
+    """Window 20 x 30 at (10, 20) into a spot of 40 x 30 at (5, 7): x doubles, y stays."""
+    result = place(sample(), Area(20, 10, 30, 20), Area(7, 5, 30, 40), (50, 60))
+    assert result.boxes.tolist() == [[5, 7, 45, 37]]
+    assert result.image[:, 7:37, 5:45].min() == 255
+    assert (result.image[0, :7] == MEAN_COLOUR[0]).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), lowest=st.floats(0.2, 1.0), highest=st.floats(1.0, 4.0))
+def test_boxes_stay_inside_and_on_their_pixels(seed: int, lowest: float, highest: float) -> None:
+    transform = Transform(
+        resize=ShorterSide((30, 45), 200), flip=0.5, scale_jitter=(lowest, highest)
+    )
+    result = transform(sample(boxes=[[40, 20, 60, 40]]), generator(seed))
+    height, width = result.image.shape[1:]
+    for left, top, right, bottom in result.boxes.tolist():
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height
+        middle = result.image[:, int((top + bottom) / 2), int((left + right) / 2)]
+        if right - left > 5 and bottom - top > 5:
+            assert middle.min() == 255
+
+
+def test_photometric_changes_pixels_only_and_moves_no_other_draw() -> None:
+    plain = Transform(resize=ShorterSide((30, 60, 90), 200), flip=0.5, scale_jitter=(0.5, 2.0))
+    for seed in range(5):
+        original = replace(sample(), image=torch.full((3, 60, 100), 100, dtype=torch.uint8))
+        expected = plain(original, generator(seed))
+        changed = replace(plain, photometric=0.5)(original, generator(seed))
+        assert torch.equal(changed.boxes, expected.boxes)
+        assert changed.image.dtype == torch.uint8 and changed.image.shape == expected.image.shape
+        assert not torch.equal(changed.image, expected.image)
+
+
+def test_an_image_without_boxes() -> None:
+    transform = Transform(
+        resize=FixedSize(width=64, height=32), flip=1.0, scale_jitter=(2.0, 2.0), photometric=0.3
+    )
+    result = transform(sample(boxes=[]), generator())
+    assert result.boxes.shape == (0, 4) and result.labels.shape == (0, 2)
+
+
+def test_collate_pads() -> None:
+    """33 x 40 and 20 x 70 -> 64 x 96; one box and none -> room for 8"""
+    first, second = sample(33, 40, [[1, 2, 3, 4]]), sample(20, 70, [])
+    batch = collate([first, replace(second, image_id=9, key=5, original_size=(200, 700))])
+    assert batch.images.shape == (2, 3, 64, 96) and batch.images.dtype == torch.uint8
+    assert torch.equal(batch.images[0, :, :33, :40], first.image)
+    assert batch.images[0, :, 33, 0].tolist() == list(MEAN_COLOUR)
+    assert batch.images[1, :, 0, 70].tolist() == list(MEAN_COLOUR)
+    assert batch.sizes.tolist() == [[33, 40], [20, 70]]
+    assert batch.original_sizes.tolist() == [[33, 40], [200, 700]]
+    assert batch.image_ids.tolist() == [1, 9] and batch.keys.tolist() == [0, 5]
+    assert batch.boxes.shape == (2, 8, 4) and batch.boxes[0, 0].tolist() == [1, 2, 3, 4]
+    assert batch.present.sum(dim=1).tolist() == [1, 0]
+    assert batch.labels.shape == (2, 8, 2) and batch.labels.sum().item() == 2
+
+
+def test_collate_of_nine_boxes_and_another_divisor() -> None:
+    batch = collate([sample(10, 10, [[0, 0, 1, 1]] * 9)], divisor=12)
+    assert batch.boxes.shape == (1, 16, 4) and batch.images.shape[2:] == (12, 12)
+
+
+def test_collate_without_any_box_keeps_room_for_one() -> None:
+    batch = collate([sample(boxes=[]), sample(boxes=[])], box_multiple=1)
+    assert batch.boxes.shape == (2, 1, 4) and not batch.present.any()
