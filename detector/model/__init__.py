@@ -1,0 +1,1 @@
+"""Images to class logits and box deltas; the model never sees a target."""

@@ -1,0 +1,70 @@
+"""Initial values: each depends on the seed and on the parameter's name, and on nothing else.
+
+Two variants of one seed so share every weight that both have. The class head's last convolution is
+drawn channel by channel: heads with and without a background channel share the classes' channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+from detector.model.retinanet import RetinaNet
+
+_CLASSES = "class_head.last"
+
+
+def initialize(model: RetinaNet, *, seed: int, class_bias: Tensor) -> None:
+    """Fill all parameters of `model` in place, on whatever device they are.
+
+    Args:
+        seed: of the run.
+        class_bias: (C,) bias of each class channel, the same for every cell (ClassCode.bias).
+
+    Backbone: Kaiming normal by fan-out, as torchvision's networks. Pyramid: Kaiming uniform with
+    a = 1, as torchvision's. Heads: normal with standard deviation 0.01 (Lin et al. 2017, section
+    4.1). Biases 0, norms 1 and 0.
+    """
+    head = model.class_head
+    assert class_bias.shape == (head.out_channels,)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name == f"{_CLASSES}.weight":
+                parameter.copy_(_class_weight(parameter.shape, seed, cells=head.cells))
+            elif name == f"{_CLASSES}.bias":
+                parameter.copy_(class_bias.repeat(head.cells))
+            else:
+                parameter.copy_(_initial(name, parameter.shape, seed))
+
+
+def _initial(name: str, shape: torch.Size, seed: int) -> Tensor:
+    """Drawn on the CPU, so that a GPU starts from the same values."""
+    if len(shape) == 1:
+        return torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
+    values, generator = torch.empty(shape), _generator(seed, name)
+    match name.split(".")[0]:
+        case "backbone":
+            return nn.init.kaiming_normal_(
+                values, mode="fan_out", nonlinearity="relu", generator=generator
+            )
+        case "pyramid":
+            return nn.init.kaiming_uniform_(values, a=1, generator=generator)
+        case part:
+            assert part in ("class_head", "box_head"), f"no initial value for {name}"
+            return nn.init.normal_(values, std=0.01, generator=generator)
+
+
+def _class_weight(shape: torch.Size, seed: int, *, cells: int) -> Tensor:
+    """(cells * C, channels, 3, 3), cell by cell; channel c is drawn for all cells at once."""
+    kernels = [
+        _initial(f"{_CLASSES}.weight.{channel}", torch.Size((cells, *shape[1:])), seed)
+        for channel in range(shape[0] // cells)
+    ]
+    return torch.stack(kernels, dim=1).flatten(0, 1)
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))

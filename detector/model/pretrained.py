@@ -1,0 +1,150 @@
+"""Weights of other people: torchvision's classifiers and torchvision's RetinaNets.
+
+A state is a dict of tensors by parameter name. Files are read with `weights_only`: no code in them
+runs. Nothing is loaded unless everything fits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+
+from detector.errors import InputError
+from detector.model.backbone import Backbone
+
+State = dict[str, Tensor]
+
+_CLASSIFIERS = ("fc.", "classifier.", "features.18.")  # what a Backbone leaves away
+_COUNTER = "num_batches_tracked"  # old files and frozen norms have none; no result depends on it
+_CLASS_KEYS = tuple(f"head.classification_head.cls_logits.{kind}" for kind in ("weight", "bias"))
+_BOX_KEY = "head.regression_head.bbox_reg.weight"
+# torchvision's names, of today and of the published v1 file, and ours
+_RENAMES = (
+    (r"backbone\.fpn\.inner_blocks\.(\d+)(?:\.0)?\.", r"pyramid.laterals.\1."),
+    (r"backbone\.fpn\.layer_blocks\.(\d+)(?:\.0)?\.", r"pyramid.outputs.\1."),
+    (r"backbone\.fpn\.extra_blocks\.", r"pyramid."),
+    (r"head\.classification_head\.cls_logits\.", r"class_head.last."),
+    (r"head\.regression_head\.bbox_reg\.", r"box_head.last."),
+    (r"head\.classification_head\.conv\.", r"class_head.convs."),
+    (r"head\.regression_head\.conv\.", r"box_head.convs."),
+)
+
+
+def load_backbone(backbone: Backbone, weights: Literal["imagenet"] | Path) -> None:
+    """Load torchvision's ImageNet weights, or a local torchvision state dict, into `backbone`.
+
+    `imagenet` is torchvision's IMAGENET1K_V1, which the published 1x recipes start from (V2 comes
+    from a longer recipe); torchvision looks in TORCH_HOME before it downloads. A classifier in the
+    file is left away. InputError for a file that does not fit, or that cannot be had.
+    """
+    if weights == "imagenet":
+        state, source = _imagenet_state(backbone.name), f"torchvision's {backbone.name}"
+    else:
+        state, source = read_state(Path(weights)), str(weights)
+    state = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
+    if backbone.norm == "group" and any(key.endswith("running_mean") for key in state):
+        raise InputError(
+            f"{source} holds batch-norm weights, which norm group cannot take: set weights to "
+            "null, or norm to frozen_batch."
+        )
+    load_checked(backbone.body, state, source=source)
+
+
+def read_state(path: Path) -> State:
+    """The state dict in a file; InputError if there is none."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"There is no weights file {path}.") from None
+    except Exception as error:  # torch's unpickler answers garbage with almost any exception
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise InputError(f"{path} cannot be read as a file of weights ({reason}).") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(
+            f"{path} holds no state dict; expected tensors by parameter name, as "
+            "torch.save(model.state_dict(), path) writes them."
+        )
+    return dict(state)
+
+
+def load_checked(module: nn.Module, state: State, *, source: str) -> None:
+    """Load `state`, all of it or nothing; InputError, which names `source`, if it does not fit."""
+    own = {key: value for key, value in module.state_dict().items() if not key.endswith(_COUNTER)}
+    given = {key: value for key, value in state.items() if not key.endswith(_COUNTER)}
+    troubles = {
+        "missing": [key for key in own if key not in given],
+        "unexpected": [key for key in given if key not in own],
+        "of another shape": [k for k in own if k in given and own[k].shape != given[k].shape],
+    }
+    found = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in troubles.items() if keys]
+    if found:
+        raise InputError(
+            f"{source} does not fit this model: of {len(own)} parameters and buffers, "
+            f"{', '.join(found)}; was it made for another network?"
+        )
+    module.load_state_dict({**given, **_counters(module, state)})
+
+
+def is_torchvision_detector(state: Mapping[str, object]) -> bool:
+    """Whether a state is of torchvision's `retinanet_resnet50_fpn` or `_v2`."""
+    return all(key in state for key in (*_CLASS_KEYS, _BOX_KEY))
+
+
+def torchvision_detector_state(state: State, category_ids: Sequence[int]) -> State:
+    """torchvision's RetinaNet -> our RetinaNet's names, with one class channel a category.
+
+    Args:
+        state: of `retinanet_resnet50_fpn` or `_v2`; its class channel is the COCO category id.
+        category_ids: of our classes 0 ... K-1, in order, from the annotation file.
+
+    Raises InputError for a category id that has no channel.
+    """
+    assert is_torchvision_detector(state)
+    cells = state[_BOX_KEY].shape[0] // 4
+    channels = state[_CLASS_KEYS[0]].shape[0] // cells
+    for category in category_ids:
+        if not 0 <= category < channels:
+            raise InputError(
+                f"The torchvision detector has channels for the category ids 0 to {channels - 1}, "
+                f"but the annotations have category id {category}."
+            )
+    picked = {
+        key: state[key].unflatten(0, (cells, channels))[:, list(category_ids)].flatten(0, 1)
+        for key in _CLASS_KEYS
+    }
+    return {_our_name(key): value for key, value in {**state, **picked}.items()}
+
+
+def _our_name(key: str) -> str:
+    for pattern, ours in _RENAMES:
+        key = re.sub(f"^{pattern}", ours, key)
+    # the published v1 file counts each ReLU: conv.0, conv.2, ... for convs.0.0, convs.1.0, ...
+    old = re.fullmatch(r"(\w+_head\.convs)\.(\d+)\.(weight|bias)", key)
+    return f"{old[1]}.{int(old[2]) // 2}.0.{old[3]}" if old else key
+
+
+def _counters(module: nn.Module, state: State) -> State:
+    """The module's own batch counters, or those of `state`."""
+    own = {key: value for key, value in module.state_dict().items() if key.endswith(_COUNTER)}
+    return {key: state.get(key, value) for key, value in own.items()}
+
+
+def _imagenet_state(name: str) -> State:
+    published = get_model_weights(name)["IMAGENET1K_V1"]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
+    if file.exists():
+        return read_state(file)
+    try:
+        return dict(published.get_state_dict(progress=True, check_hash=True, weights_only=True))
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"The ImageNet weights of {name} are not at {file} and could not be downloaded "
+            f"({error}); put {published.url} there by hand, or set the environment variable "
+            "TORCH_HOME to a folder that has hub/checkpoints, or set weights to a file or to null."
+        ) from error

@@ -1,0 +1,53 @@
+"""RetinaNet: backbone, pyramid, two heads (Lin et al. 2017, focal loss paper, section 4).
+
+N images of H x W pixels, A anchors of an image over all levels, C class channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from detector.model.backbone import Backbone
+from detector.model.head import Head
+from detector.model.pyramid import Pyramid
+from detector.structures import Outputs
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue, of pixels in 0..1
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class RetinaNet(nn.Module):
+    """Images to logits and deltas; the same call in training, evaluation and export.
+
+    A level of stride s has ceil(H / s) x ceil(W / s) positions, whatever H and W are.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: Backbone, pyramid: Pyramid, class_head: Head, box_head: Head
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pyramid = pyramid
+        self.class_head = class_head
+        self.box_head = box_head
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels between neighbouring positions of each level, exact, finest first."""
+        return self.pyramid.strides
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Images (N, 3, H, W), RGB in 0..255, uint8 or float -> Outputs over P3 ... P7."""
+        # step by step as torchvision does it: its checkpoints give its detections to the last bit
+        pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        levels = self.pyramid(self.backbone(pixels))
+        return Outputs(
+            class_logits=torch.cat([self.class_head(level) for level in levels], dim=1),
+            box_deltas=torch.cat([self.box_head(level) for level in levels], dim=1),
+        )

@@ -1,0 +1,187 @@
+"""torchvision's RetinaNets in our model: the same images give the same detections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
+
+from detector.anchors.box_code import BoxCode
+from detector.anchors.class_code import ClassCode
+from detector.anchors.grid import AnchorGrid
+from detector.errors import InputError
+from detector.model.backbone import Backbone
+from detector.model.head import Head
+from detector.model.pretrained import (
+    is_torchvision_detector,
+    load_checked,
+    torchvision_detector_state,
+)
+from detector.model.pyramid import Pyramid
+from detector.model.retinanet import RetinaNet
+from detector.postprocess import Postprocess
+from detector.structures import Detections
+
+MISSING = (0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # channels of 91 that COCO does not use
+CATEGORIES = [category for category in range(91) if category not in MISSING]
+CELLS = 9
+SHAPES = [(256, 384), (384, 256)]
+BUILD = {"v1": retinanet_resnet50_fpn, "v2": retinanet_resnet50_fpn_v2}
+
+
+@pytest.fixture(scope="module", params=["v1", "v2"])
+def version(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def theirs(version: str) -> Iterator[nn.Module]:
+    """A random torchvision detector that finds hundreds of objects; it resizes nothing."""
+    torch.manual_seed(0)
+    sizes = {"min_size": 256, "max_size": 384}
+    model = BUILD[version](weights=None, weights_backbone=None, num_classes=91, **sizes)
+    images, _ = model.transform(list(torch.rand(2, 3, 256, 256)))
+    settle(model.backbone, images.tensors)
+    features = list(model.eval().backbone(images.tensors).values())
+    classes, boxes = model.head.classification_head, model.head.regression_head
+    nn.init.constant_(classes.cls_logits.bias, 0)
+    classes.cls_logits.weight.div_(classes(features).std())
+    boxes.bbox_reg.weight.mul_(0.3 / boxes(features).std())
+    classes.cls_logits.bias.fill_(-5).view(CELLS, 91)[:, MISSING] = -50
+    yield model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_grad() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def settle(backbone: nn.Module, images: Tensor) -> None:
+    """Random affine values, and the statistics of real activations, in every batch norm."""
+    for norm in backbone.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = 1.0
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.1)
+    backbone.train()(images)
+
+
+def ours(version: str, channels: int) -> RetinaNet:
+    backbone = Backbone("resnet50", "batch", 0)  # as torchvision without its published weights
+    pyramid = Pyramid(backbone.channels, 256, "p5" if version == "v1" else "c5")
+    heads = [
+        Head(256, 256, 4, "none" if version == "v1" else "group", out, CELLS)
+        for out in (channels, 4)
+    ]
+    return RetinaNet(backbone, pyramid, *heads).eval()
+
+
+def detect(model: RetinaNet, cells: list[Tensor], images: Tensor) -> Detections:
+    height, width = images.shape[-2:]
+    shapes = [[(w, h) for w, h in (c[:, 2:] - c[:, :2]).tolist()] for c in cells]
+    grid = AnchorGrid(model.strides, shapes, offset=0)
+    code = ClassCode(num_classes=len(CATEGORIES))
+    find = Postprocess(code, BoxCode(), score=0.05, per_level=1000, nms=0.5, per_image=300)
+    sizes = torch.tensor([[height, width]])
+    anchors, lengths = grid(height, width, "cpu"), grid.level_lengths(height, width)
+    return find(model(images), anchors, lengths, sizes)
+
+
+def test_detections_equal_torchvisions(version: str, theirs: nn.Module) -> None:
+    model = ours(version, len(CATEGORIES))
+    state = torchvision_detector_state(theirs.state_dict(), CATEGORIES)
+    load_checked(model, state, source=version)
+    for height, width in SHAPES:
+        generator = torch.Generator().manual_seed(height)
+        images = torch.randint(0, 256, (1, 3, height, width), generator=generator).to(torch.uint8)
+        expected = theirs([images[0] / 255])[0]
+        found = detect(model, theirs.anchor_generator.cell_anchors, images)
+        kept = found.present[0]
+        mine = {
+            "boxes": found.boxes[0, kept],
+            "scores": found.scores[0, kept],
+            "labels": torch.tensor(CATEGORIES)[found.labels[0, kept]],
+        }
+        assert len(mine["scores"]) == len(expected["scores"]) >= 200
+        assert len(expected["labels"].unique()) > 10
+        assert_contained(mine, expected)
+        assert_contained(expected, mine)
+
+
+def assert_contained(some: dict[str, Tensor], others: dict[str, Tensor]) -> None:
+    """Each of `some` is in `others`, in any order, for scores tie.
+
+    Not asked of those within 1e-4 of the lowest score, which the cut at 300 may separate.
+    """
+    same = (
+        (some["labels"][:, None] == others["labels"])
+        & ((some["boxes"][:, None] - others["boxes"]).abs().amax(dim=-1) < 1e-2)
+        & ((some["scores"][:, None] - others["scores"]).abs() < 1e-4)
+    )
+    clear = some["scores"] > some["scores"].min() + 1e-4
+    assert clear.sum() >= 200
+    assert same.any(dim=1)[clear].all()
+
+
+def test_outputs_equal_torchvisions_at_every_anchor(version: str, theirs: nn.Module) -> None:
+    """The best detections may all come from the fine levels; P6 and P7 count here."""
+    model = ours(version, len(CATEGORIES))
+    state = torchvision_detector_state(theirs.state_dict(), CATEGORIES)
+    load_checked(model, state, source=version)
+    images = torch.randint(0, 256, (2, 3, 128, 256)).to(torch.uint8)
+    normalised = torch.stack([theirs.transform.normalize(image) for image in images / 255])
+    expected = theirs.head(list(theirs.backbone(normalised).values()))
+    outputs = model(images)
+    logits = expected["cls_logits"][..., CATEGORIES]
+    assert torch.allclose(outputs.class_logits, logits, atol=1e-4)
+    assert torch.allclose(outputs.box_deltas, expected["bbox_regression"], atol=1e-4)
+
+
+def test_channels_follow_the_category_ids(version: str, theirs: nn.Module) -> None:
+    """Cell 2, category 17 is row 2 * 91 + 17 of theirs; as second of three it is 2 * 3 + 1."""
+    state = theirs.state_dict()
+    mapped = torchvision_detector_state(state, [90, 17, 1])
+    theirs_row = state["head.classification_head.cls_logits.weight"][2 * 91 + 17]
+    assert torch.equal(mapped["class_head.last.weight"][2 * 3 + 1], theirs_row)
+    assert mapped["class_head.last.bias"].shape == (27,)
+
+
+def test_the_names_of_the_published_v1_file(theirs: nn.Module, version: str) -> None:
+    """It numbers head convolutions 0 2 4 6 and its pyramid has no inner index, nor counters."""
+    if version == "v2":
+        pytest.skip("the v2 file has today's names")
+    old = {}
+    for key, value in theirs.state_dict().items():
+        key = re.sub(r"(inner_blocks|layer_blocks)\.(\d)\.0", r"\1.\2", key)
+        key = re.sub(r"_head\.conv\.(\d)\.0", lambda m: f"_head.conv.{2 * int(m[1])}", key)
+        if "num_batches_tracked" not in key:
+            old[key] = value
+    assert "head.regression_head.conv.6.weight" in old
+    today = torchvision_detector_state(theirs.state_dict(), CATEGORIES)
+    for key, value in torchvision_detector_state(old, CATEGORIES).items():
+        assert torch.equal(value, today[key])
+    load_checked(ours("v1", 80), torchvision_detector_state(old, CATEGORIES), source="v1")
+
+
+def test_a_category_without_a_channel_is_refused(theirs: nn.Module) -> None:
+    with pytest.raises(InputError, match="ids 0 to 90.*category id 91"):
+        torchvision_detector_state(theirs.state_dict(), [1, 91])
+
+
+def test_the_other_version_does_not_load(theirs: nn.Module, version: str) -> None:
+    model = ours("v2" if version == "v1" else "v1", 80)
+    with pytest.raises(InputError, match="a.pth does not fit this model"):
+        load_checked(
+            model, torchvision_detector_state(theirs.state_dict(), CATEGORIES), source="a.pth"
+        )
+
+
+def test_which_states_are_torchvision_detectors(theirs: nn.Module, version: str) -> None:
+    assert is_torchvision_detector(theirs.state_dict())
+    assert not is_torchvision_detector(theirs.backbone.body.state_dict())
+    assert not is_torchvision_detector(ours(version, 80).state_dict())
