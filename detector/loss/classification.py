@@ -1,0 +1,142 @@
+"""The dense classification loss of every anchor, in bounded memory.
+
+N images, A anchors of one image, G boxes (padded), K classes, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detector.anchors.class_code import ClassCode, Terms
+from detector.loss.sampling import Sampler
+from detector.structures import IGNORED, Targets
+
+Leaf = Callable[[Terms], Tensor]  # terms (..., T) -> their costs (..., T)
+
+# Logits handled at a time. On a CPU the dozen temporaries of one chunk should stay in the cache
+# (2**16 and 2**19 measure a fifth slower than 2**17); a GPU wants few, large kernels.
+CPU_CHUNK = 2**17
+GPU_CHUNK = 2**24
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What M rows of logits should say: row numbers into a table, so that the rows stay unbuilt."""
+
+    table: Tensor  # bool (N * G + 1, K); the last row is "no label"
+    numbers: Tensor  # int64 (M,) into table
+    trained: Tensor  # bool (M,)
+
+    @staticmethod
+    def of(matches: Tensor, labels: Tensor, *, code: ClassCode) -> _Rows:
+        images, boxes, classes = labels.shape
+        table = F.pad(labels.reshape(images * boxes, classes), (0, 0, 0, 1))
+        first = torch.arange(images, device=matches.device)[:, None] * boxes
+        numbers = torch.where(matches >= 0, first + matches, images * boxes)
+        return _Rows(table, numbers.flatten(), trainable(matches, code=code).flatten())
+
+    def part(self, rows: slice) -> _Rows:
+        return _Rows(self.table, self.numbers[rows], self.trained[rows])
+
+    def loss(self, logits: Tensor, *, code: ClassCode, leaf: Leaf) -> Tensor:
+        """The plain formula: logits (M, C) -> (M,), 0 and without gradient where not trained."""
+        terms = code.terms(logits, self.table.index_select(0, self.numbers))
+        return torch.where(self.trained, leaf(terms).sum(-1), 0.0)
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """The plain formula chunk by chunk, differentiated at once, keeping only the gradient.
+
+    Autograd over the whole would keep every intermediate; this keeps one tensor like the logits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, rows: _Rows, code: ClassCode, leaf: Leaf) -> Tensor:
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        losses = torch.empty(len(logits), dtype=wide, device=logits.device)
+        # A float16 gradient of an easy anchor underflows before the loss scale has multiplied it.
+        narrow = wide if logits.dtype == torch.float16 else logits.dtype
+        gradient = torch.empty_like(logits, dtype=narrow)
+        for part in _parts(logits):
+            chunk = logits[part].detach().to(wide).requires_grad_()
+            with torch.enable_grad():
+                loss = rows.part(part).loss(chunk, code=code, leaf=leaf)
+            losses[part] = loss.detach()
+            gradient[part] = torch.autograd.grad(loss, chunk, torch.ones_like(loss))[0]
+        ctx.save_for_backward(gradient)
+        ctx.dtype = logits.dtype
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        scaled = torch.empty_like(gradient, dtype=ctx.dtype)
+        for part in _parts(gradient):
+            torch.mul(gradient[part], incoming[part, None], out=scaled[part])
+        return scaled, None, None, None
+
+
+def _parts(logits: Tensor) -> Iterator[slice]:
+    """Slices of the rows of logits (M, C)."""
+    size = CPU_CHUNK if logits.device.type == "cpu" else GPU_CHUNK
+    step = max(1, size // logits.shape[1])
+    return (slice(start, start + step) for start in range(0, len(logits), step))
+
+
+def trainable(matches: Tensor, *, code: ClassCode) -> Tensor:
+    """Matches (N, A) -> bool (N, A): anchors that have a classification loss under the code."""
+    return matches != IGNORED if code.trains_background else matches >= 0
+
+
+def per_anchor_loss(
+    logits: Tensor, matches: Tensor, labels: Tensor, *, code: ClassCode, leaf: Leaf
+) -> Tensor:
+    """The loss of every anchor, summed over its terms; differentiable once, in the logits.
+
+    Equal to `leaf(code.terms(logits, rows)).sum(-1)` with the label row of each anchor's box, but
+    keeps no more for backward than one tensor of the size of the logits. Compiled, it is that
+    formula, which the compiler fuses.
+
+    Args:
+        logits: (N, A, C), any float dtype; the arithmetic is at least float32.
+        matches: int64 (N, A), index of a box, BACKGROUND or IGNORED.
+        labels: bool (N, G, K), multi-hot.
+
+    Returns:
+        (N, A), at least float32, exactly 0 where the anchor is not `trainable`.
+    """
+    rows = _Rows.of(matches, labels, code=code)
+    flat = logits.reshape(-1, logits.shape[-1])
+    if torch.compiler.is_compiling():
+        return rows.loss(flat, code=code, leaf=leaf).view_as(matches)
+    if flat.requires_grad and torch.is_grad_enabled():
+        return _ChunkedLoss.apply(flat, rows, code, leaf).view_as(matches)
+    losses = [rows.part(part).loss(flat[part], code=code, leaf=leaf) for part in _parts(flat)]
+    return torch.cat(losses).view_as(matches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationLoss:
+    """What an anchor's logits mean, what each term costs, and which anchors count."""
+
+    code: ClassCode
+    leaf: Leaf
+    sampler: Sampler
+
+    def __call__(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Logits (N, A, C) -> losses (N, A), 0 for anchors that do not count; not yet divided."""
+        losses = per_anchor_loss(
+            logits, targets.matches, targets.labels, code=self.code, leaf=self.leaf
+        )
+        allowed = trainable(targets.matches, code=self.code)
+        return losses * self.sampler.weights(losses.detach(), targets, allowed)
+
+    def counts(self, targets: Targets) -> Tensor:
+        """int64 (N,): how many anchors of each image will count."""
+        return self.sampler.counts(targets, trainable(targets.matches, code=self.code))

@@ -1,0 +1,71 @@
+"""The whole loss of a detector.    N images, A anchors of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from detector.errors import InputError
+from detector.loss.box import BoxLoss
+from detector.loss.classification import ClassificationLoss
+from detector.loss.normalizer import Divisors, Normalizer
+from detector.structures import Losses, Outputs, Targets
+
+
+class DetectionLoss(nn.Module):
+    """Classification and box loss, each divided by its divisor of the whole step.
+
+    The box loss asks nothing of the classification loss or of its normalizer.
+
+    Raises:
+        InputError: the normalizer divides by a count that the sampler cannot tell in time.
+    """
+
+    def __init__(
+        self,
+        classification: ClassificationLoss,
+        box: BoxLoss,
+        normalizer: Normalizer,
+        *,
+        classification_weight: float = 1.0,
+        box_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if normalizer.needs_sample_counts and not classification.sampler.known_before:
+            raise InputError(
+                "loss.classification.normalizer 'sampled' needs the number of sampled anchors "
+                "before the forward pass, and with loss.classification.sampling.nms it is known "
+                "only after it: set nms to null, or the normalizer to 'positives'."
+            )
+        self.classification = classification
+        self.box = box
+        self.normalizer = normalizer
+        self.classification_weight = classification_weight
+        self.box_weight = box_weight
+
+    def divisors(self, micro: Sequence[Targets]) -> list[Divisors]:
+        """Of each micro-batch of this rank's step. Call it once a step, on every rank."""
+        found: list[Divisors] = self.normalizer(micro, self.classification.counts)
+        return found
+
+    def local_divisors(self, targets: Targets) -> Divisors:
+        """Of a batch by itself, for a validation loss: no ranks meet, no running value moves."""
+        return self.normalizer.alone(targets, self.classification.counts)
+
+    def forward(self, outputs: Outputs, targets: Targets, divisors: Divisors) -> Losses:
+        """The losses of one micro-batch; over micro-batches and ranks they add up to the step's."""
+        weights = self.classification_weight / divisors.classification[:, None]
+        classes = self.classification(outputs.class_logits, targets) * weights
+        boxes = self.box(outputs.box_deltas, targets).sum() / divisors.box
+        return Losses(
+            classification=classes.sum(),
+            box=self.box_weight * boxes,
+            from_foreground=_part(classes, targets.foreground),
+            from_background=_part(classes, targets.background),
+        )
+
+
+def _part(losses: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where, losses.detach(), 0.0).sum()

@@ -1,0 +1,44 @@
+"""What each term of the classification loss costs, from log probabilities.
+
+A leaf is any `leaf(terms) -> (..., T)`: it never learns which activation the terms came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detector.anchors.class_code import Terms
+
+
+def focal(terms: Terms, *, alpha: float | None, gamma: float) -> Tensor:
+    """-alpha_t (1 - p_t)^gamma log p_t (Lin et al. 2017, equations 4 and 5): terms -> (..., T).
+
+    Args:
+        terms: log p_t and log(1 - p_t), each (..., T), at least float32.
+        alpha: weight of positive terms, 1 - alpha is that of the others; None: all weigh 1.
+        gamma: focusing, >= 0; 0 is cross entropy.
+    """
+    weight = -1.0 if alpha is None else _balance(terms, alpha)
+    if gamma == 0:  # log(1 - p_t) may be -inf, and 0 * -inf is not 0
+        return weight * terms.log_p
+    return weight * (gamma * terms.log_q).exp() * terms.log_p
+
+
+def _balance(terms: Terms, alpha: float) -> Tensor:
+    """-alpha_t (..., T), in the terms' dtype: where() of two numbers gives float32."""
+    positive, other = (terms.log_p.new_full((), number) for number in (-alpha, alpha - 1))
+    return torch.where(terms.positive, positive, other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Focal:
+    """`focal` with its two numbers; cross entropy is Focal(alpha=None, gamma=0)."""
+
+    alpha: float | None = 0.25
+    gamma: float = 2.0
+
+    def __call__(self, terms: Terms) -> Tensor:
+        return focal(terms, alpha=self.alpha, gamma=self.gamma)

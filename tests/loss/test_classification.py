@@ -1,0 +1,266 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from loss_cases import LEAVES, ROWS, SAMPLERS, code_of, example, extra_peak, label_rows
+from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
+
+from detector.anchors.class_code import ClassCode
+from detector.loss import classification
+from detector.loss.classification import ClassificationLoss, Leaf, per_anchor_loss, trainable
+from detector.loss.focal import Focal
+from detector.loss.sampling import All, OnlineHard
+from detector.structures import BACKGROUND, IGNORED, Targets
+
+every_row = pytest.mark.parametrize("row", ROWS)
+every_leaf = pytest.mark.parametrize("leaf", LEAVES.values(), ids=LEAVES.keys())
+
+
+def plain(logits: Tensor, targets: Targets, *, code: ClassCode, leaf: Leaf) -> Tensor:
+    """The reference: the formula over everything, under autograd."""
+    loss = leaf(code.terms(logits, label_rows(targets))).sum(-1)
+    return torch.where(trainable(targets.matches, code=code), loss, 0.0)
+
+
+def logits_for(targets: Targets, code: ClassCode, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    shape = (*targets.matches.shape, code.channels)
+    return 3 * torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of three anchors or fewer: the last is not full, and one crosses the two images."""
+    monkeypatch.setattr(classification, "CPU_CHUNK", 9)
+
+
+def test_by_hand() -> None:
+    """Logits 0: each of 3 terms is log 2 = 0.693147; ignored is 0."""
+    targets = example()
+    loss = per_anchor_loss(
+        torch.zeros(2, 7, 3),
+        targets.matches,
+        targets.labels,
+        code=code_of("sigmoid-negatives"),
+        leaf=LEAVES["cross_entropy"],
+    )
+    expected = torch.full((2, 7), 2.0794415)
+    expected[0, 4] = expected[1, 2] = 0
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@every_row
+@every_leaf
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_equals_the_plain_formula(row: str, leaf: Leaf, num_classes: int) -> None:
+    code, targets = code_of(row, num_classes), example(num_classes)
+    ours = logits_for(targets, code, torch.float64).requires_grad_()
+    reference = ours.detach().clone().requires_grad_()
+    incoming = torch.linspace(-1, 2, 14, dtype=torch.float64).view(2, 7)
+    loss = per_anchor_loss(ours, targets.matches, targets.labels, code=code, leaf=leaf)
+    expected = plain(reference, targets, code=code, leaf=leaf)
+    (loss * incoming).sum().backward()
+    (expected * incoming).sum().backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(ours.grad, reference.grad, rtol=1e-13, atol=1e-13)
+    with torch.no_grad():
+        quiet = per_anchor_loss(ours, targets.matches, targets.labels, code=code, leaf=leaf)
+    assert quiet.equal(loss) and not quiet.requires_grad
+
+
+@pytest.mark.usefixtures("small_chunks")
+@every_row
+@every_leaf
+def test_gradcheck(row: str, leaf: Leaf) -> None:
+    code, targets = code_of(row), example()
+    logits = logits_for(targets, code, torch.float64).requires_grad_()
+
+    def loss(logits: Tensor) -> Tensor:
+        return per_anchor_loss(logits, targets.matches, targets.labels, code=code, leaf=leaf)
+
+    assert torch.autograd.gradcheck(loss, logits)
+
+
+def test_equals_torchs_binary_cross_entropy() -> None:
+    code, targets = code_of("sigmoid-negatives"), example()
+    logits = logits_for(targets, code).requires_grad_()
+    rows = label_rows(targets).float()
+    counts = targets.matches != IGNORED
+    loss = per_anchor_loss(
+        logits, targets.matches, targets.labels, code=code, leaf=LEAVES["cross_entropy"]
+    )
+    expected = F.binary_cross_entropy_with_logits(logits, rows, reduction="none").sum(-1) * counts
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss.sum(), logits), torch.autograd.grad(expected.sum(), logits)
+    )
+
+
+def test_equals_torchs_cross_entropy() -> None:
+    code, targets = code_of("softmax-class"), example()
+    logits = logits_for(targets, code).requires_grad_()
+    classes = F.pad(label_rows(targets).float(), (0, 1), value=0.5).argmax(-1)  # 3: none of them
+    loss = per_anchor_loss(
+        logits, targets.matches, targets.labels, code=code, leaf=LEAVES["cross_entropy"]
+    )
+    expected = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none")
+    expected = expected.view(2, 7) * (targets.matches != IGNORED)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss.sum(), logits), torch.autograd.grad(expected.sum(), logits)
+    )
+
+
+def test_equals_torchvisions_focal_loss() -> None:
+    code, targets = code_of("sigmoid-negatives"), example()
+    logits = logits_for(targets, code).requires_grad_()
+    rows, counts = label_rows(targets).float(), targets.matches != IGNORED
+    loss = per_anchor_loss(logits, targets.matches, targets.labels, code=code, leaf=LEAVES["focal"])
+    expected = sigmoid_focal_loss(logits, rows, alpha=0.25, gamma=2).sum(-1) * counts
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)
+    ours, theirs = (torch.autograd.grad(x.sum(), logits)[0] for x in (loss, expected))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+@every_row
+@every_leaf
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_finite_at_extreme_logits(
+    row: str, leaf: Leaf, dtype: torch.dtype, num_classes: int
+) -> None:
+    code, targets = code_of(row, num_classes), example(num_classes)
+    values = torch.tensor([1e4, -1e4, 0.0, 200.0, -200.0], dtype=dtype)
+    shape = (2, 7, code.channels)
+    picks = torch.randint(0, 5, shape, generator=torch.Generator().manual_seed(1))
+    logits = values[picks].requires_grad_()
+    loss = per_anchor_loss(logits, targets.matches, targets.labels, code=code, leaf=leaf)
+    loss.sum().backward()
+    assert loss.dtype == torch.float32 and logits.grad.dtype == dtype
+    assert loss.isfinite().all() and logits.grad.isfinite().all()
+    quiet = ~trainable(targets.matches, code=code)
+    assert (loss[quiet] == 0).all() and (logits.grad[quiet] == 0).all()
+
+
+def test_certain_and_wrong_costs_what_it_should() -> None:
+    """A positive at -1e4 under gamma 0.5: p = 0, so 10000, with slope -1 towards the truth."""
+    logits = torch.full((1, 1, 1), -1e4, requires_grad=True)
+    loss = per_anchor_loss(
+        logits,
+        torch.zeros(1, 1, dtype=torch.long),
+        torch.ones(1, 1, 1, dtype=torch.bool),
+        code=ClassCode(num_classes=1),
+        leaf=LEAVES["root"],
+    )
+    loss.sum().backward()
+    assert loss.item() == 1e4
+    assert logits.grad.item() == pytest.approx(-1, rel=1e-2)
+
+
+def test_float16_gradient_does_not_underflow_before_the_loss_scale() -> None:
+    """CE of a negative at -9: 1.2e-4; focal's gradient there, about 1e-11, is 0 in float16."""
+    code, matches = ClassCode(num_classes=1), torch.full((1, 1), BACKGROUND)
+    labels = torch.zeros(1, 0, 1, dtype=torch.bool)
+    logits = torch.full((1, 1, 1), -9.0, dtype=torch.float16, requires_grad=True)
+    loss = per_anchor_loss(logits, matches, labels, code=code, leaf=LEAVES["focal"])
+    (loss * 2.0**30).sum().backward()
+    # 0.75 p^2 (p + 2 p) with p = 1.2339e-4, to first order in p
+    assert logits.grad.item() == pytest.approx(2.0**30 * 0.75 * 3 * 1.2339e-4**3, rel=1e-2)
+
+
+def test_several_labels_and_no_box_at_all() -> None:
+    """Two labels of three true: log-odds log 3 in each channel."""
+    code, logits = code_of("sigmoid-negatives"), torch.full((1, 2, 3), 3.0).log()
+    labels = torch.tensor([[[True, True, False]]])
+    leaf = LEAVES["cross_entropy"]
+    loss = per_anchor_loss(logits, torch.tensor([[0, BACKGROUND]]), labels, code=code, leaf=leaf)
+    good, bad = 0.28768207, 1.3862944  # -log 0.75, -log 0.25
+    torch.testing.assert_close(loss, torch.tensor([[2 * good + bad, 3 * bad]]))
+    empty = per_anchor_loss(
+        logits, torch.full((1, 2), BACKGROUND), labels[:, :0], code=code, leaf=leaf
+    )
+    torch.testing.assert_close(empty, torch.tensor([[3 * bad, 3 * bad]]))
+
+
+@every_row
+def test_compiled_equals_eager(row: str) -> None:
+    code, targets = code_of(row), example()
+    logits = logits_for(targets, code).requires_grad_()
+
+    def loss(logits: Tensor) -> Tensor:
+        return per_anchor_loss(
+            logits, targets.matches, targets.labels, code=code, leaf=Focal(alpha=0.25, gamma=2)
+        )
+
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    ours, theirs = compiled(logits), loss(logits)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours.sum(), logits), torch.autograd.grad(theirs.sum(), logits)
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most"), [(torch.float32, 2.3), (torch.bfloat16, 2.6), (torch.float16, 3.5)]
+)
+def test_extra_memory(dtype: torch.dtype, most: float) -> None:
+    """Autograd over the plain formula takes ten times the logits or more."""
+    logits = torch.zeros(2, 100_000, 80, dtype=dtype, requires_grad=True)
+    matches = torch.full((2, 100_000), BACKGROUND)
+    labels = torch.zeros(2, 5, 80, dtype=torch.bool)
+    code, leaf = ClassCode(num_classes=80), LEAVES["focal"]
+
+    def step() -> None:
+        per_anchor_loss(logits, matches, labels, code=code, leaf=leaf).sum().backward()
+
+    size = logits.numel() * logits.element_size()
+    assert 1 < extra_peak(step) / size < most
+
+
+def test_weights_multiply() -> None:
+    """ohem of one anchor an image: the loss of all others is 0, and so is their gradient."""
+    targets, code = example(), code_of("sigmoid-negatives")
+    logits = logits_for(targets, code).requires_grad_()
+    every = ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=All())(logits, targets)
+    hard = OnlineHard(per_image=1)
+    loss = ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=hard)(logits, targets)
+    loss.sum().backward()
+    kept = every == every.amax(1, keepdim=True)
+    assert loss.equal(torch.where(kept, every, 0.0))
+    assert (logits.grad != 0).any(-1).equal(kept)
+
+
+@every_row
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS.keys())
+def test_counts_are_what_counts(row: str, sampler: object) -> None:
+    targets, code = example(), code_of(row)
+    loss = ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=sampler)
+    chosen = (loss(logits_for(targets, code), targets) > 0).sum(1)
+    if sampler.known_before:
+        assert loss.counts(targets).equal(chosen)
+
+
+@every_row
+def test_ohem_that_keeps_all_is_all(row: str) -> None:
+    targets, code = example(), code_of(row)
+    logits = logits_for(targets, code)
+    every, hard = (
+        ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=sampler)(logits, targets)
+        for sampler in (All(), OnlineHard(per_image=1000))
+    )
+    assert hard.sum() == every.sum() > 0
+
+
+@given(st.floats(-30, 30, width=32), st.floats(0, 5), st.booleans())
+def test_focusing_never_raises_a_loss(logit: float, gamma: float, positive: bool) -> None:
+    matches = torch.tensor([[0 if positive else BACKGROUND]])
+    labels = torch.ones(1, 1, 1, dtype=torch.bool)
+    logits, code = torch.full((1, 1, 1), logit), ClassCode(num_classes=1)
+    focused, entropy = (
+        per_anchor_loss(logits, matches, labels, code=code, leaf=Focal(alpha=None, gamma=g))
+        for g in (gamma, 0)
+    )
+    assert 0 <= focused.item() <= entropy.item()
