@@ -1,0 +1,1 @@
+"""Detections of a data set and their COCO metrics."""

@@ -1,0 +1,200 @@
+"""COCO metrics of detections.
+
+D detections, K classes in the order of the ground truth's `categories`, T = 10 overlap thresholds
+0.5 .. 0.95, R = 101 recall thresholds 0 .. 1, areas all/small/medium/large, 1/10/100 detections an
+image. Boxes are x, y, width, height in pixels, as in COCO's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from detector.evaluation.coco_files import load_detections, load_ground_truth
+
+__all__ = [
+    "CocoResult",
+    "Engine",
+    "evaluate",
+    "load_detections",
+    "load_ground_truth",
+    "metrics",
+    "table",
+]
+
+Engine = Literal["hotcoco", "pycocotools"]
+
+HEADINGS = {
+    "AP": "precision, IoU 0.50:0.95",
+    "AP50": "precision, IoU 0.50",
+    "AP75": "precision, IoU 0.75",
+    "APs": "precision, area below 32 x 32",
+    "APm": "precision, area 32 x 32 to 96 x 96",
+    "APl": "precision, area above 96 x 96",
+    "AR1": "recall, 1 detection an image",
+    "AR10": "recall, 10 detections an image",
+    "AR100": "recall, 100 detections an image",
+    "ARs": "recall, area below 32 x 32",
+    "ARm": "recall, area 32 x 32 to 96 x 96",
+    "ARl": "recall, area above 96 x 96",
+}
+
+
+@dataclass(frozen=True)
+class CocoResult:
+    """What an evaluation found. Figures are fractions, -1 where there is no ground truth."""
+
+    summary: dict[str, float]  # AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl
+    per_class: dict[str, float]  # AP of each class
+    precision: np.ndarray  # float64 (T, R, K), all areas, 100 detections an image
+    boxes: dict[str, int]  # ground-truth boxes of each class, crowds not counted
+    images: int  # how many were evaluated
+    detections: int  # how many lie in those images
+    engine: Engine
+
+    @property
+    def class_names(self) -> list[str]:
+        """The K classes; a name that several categories bear is followed by the category's id."""
+        return list(self.per_class)
+
+
+def evaluate(
+    detections: np.ndarray,
+    ground_truth: dict[str, Any],
+    *,
+    image_ids: Sequence[int] | None = None,
+    engine: Engine = "hotcoco",
+) -> CocoResult:
+    """COCO's bounding-box metrics (Lin et al. 2014; https://cocodataset.org/#detection-eval).
+
+    `detections` is float64 (D, 7): image id, x, y, width, height, score, category id, all finite
+    and known to `ground_truth` (from `load_ground_truth`; left as it is). Detections and ground
+    truth of images outside `image_ids` do not count; None stands for every image. The engines give
+    equal figures; neither prints.
+    """
+    ids = sorted({image["id"] for image in ground_truth["images"]})
+    assert np.isfinite(detections).all() and np.isin(detections[:, 0], ids).all()
+    chosen = ids if image_ids is None else sorted(set(image_ids))
+    assert chosen and set(chosen) <= set(ids), "image_ids must name images of the ground truth"
+    category_ids = [category["id"] for category in ground_truth["categories"]]
+    arrays = _accumulate(detections, ground_truth, chosen, category_ids, engine)
+    # Both engines sort the categories by id.
+    file_order = np.argsort(np.argsort(category_ids))
+    precision = arrays["precision"][:, :, file_order, 0, 2]
+    names = _class_names(ground_truth["categories"])
+    return CocoResult(
+        summary=_summary(arrays["precision"], arrays["recall"]),
+        per_class={name: _mean(precision[:, :, k]) for k, name in enumerate(names)},
+        precision=precision,
+        boxes=dict(zip(names, _count_boxes(ground_truth, chosen), strict=True)),
+        images=len(chosen),
+        detections=int(np.isin(detections[:, 0], chosen).sum()),
+        engine=engine,
+    )
+
+
+def metrics(result: CocoResult) -> dict[str, Any]:
+    """The content of metrics.json."""
+    counts = {"images": result.images, "detections": result.detections, "boxes": result.boxes}
+    return {**result.summary, "per_class": result.per_class, **counts, "engine": result.engine}
+
+
+def table(result: CocoResult) -> str:
+    """The twelve figures and the AP of each class as lines of text; `-` where undefined."""
+    lines = [f"{key:<6} {_figure(result.summary[key])}  {text}" for key, text in HEADINGS.items()]
+    width = max(len("class"), *(len(name) for name in result.class_names))
+    lines += ["", f"{'class':<{width}}      AP    boxes"]
+    lines += [
+        f"{name:<{width}}  {_figure(ap)}  {result.boxes[name]:>7}"
+        for name, ap in result.per_class.items()
+    ]
+    lines += ["", f"{result.images} images, {result.detections} detections ({result.engine})"]
+    return "\n".join(lines)
+
+
+def _accumulate(
+    detections: np.ndarray,
+    ground_truth: dict[str, Any],
+    image_ids: list[int],
+    category_ids: list[int],
+    engine: Engine,
+) -> dict[str, np.ndarray]:
+    """Precision (T, R, K, areas, limits) and recall (T, K, areas, limits), K sorted by id."""
+    evaluation = (_hotcoco if engine == "hotcoco" else _pycocotools)(detections, ground_truth)
+    # hotcoco takes an empty list for "all", also when it was meant as "none".
+    evaluation.params.imgIds = image_ids
+    evaluation.params.catIds = sorted(category_ids)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval
+
+
+def _hotcoco(detections: np.ndarray, ground_truth: dict[str, Any]) -> Any:
+    import hotcoco
+
+    truth = hotcoco.COCO(ground_truth)
+    return hotcoco.COCOeval(truth, truth.loadRes(detections), "bbox")
+
+
+def _pycocotools(detections: np.ndarray, ground_truth: dict[str, Any]) -> Any:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def index(annotations: list[dict[str, Any]]) -> Any:
+        coco = COCO()
+        coco.dataset = {**ground_truth, "annotations": annotations}
+        coco.createIndex()
+        return coco
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        # Copies, because the evaluation writes into the annotations.
+        truth = index([dict(annotation) for annotation in ground_truth["annotations"]])
+        # loadRes fails on an empty list.
+        found = truth.loadRes(detections) if len(detections) else index([])
+        return COCOeval(truth, found, "bbox")
+
+
+def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+    """The twelve figures, as `COCOeval.summarize` takes them out of its arrays."""
+    overall = precision[..., 0, 2]
+    figures = [overall, overall[0], overall[5], *(precision[..., area, 2] for area in (1, 2, 3))]
+    figures += [recall[..., 0, limit] for limit in (0, 1, 2)]
+    figures += [recall[..., area, 2] for area in (1, 2, 3)]
+    return {key: _mean(figure) for key, figure in zip(HEADINGS, figures, strict=True)}
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what is defined, -1 where nothing is."""
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else -1.0
+
+
+def _figure(value: float) -> str:
+    return f"{value:6.3f}" if value > -1 else "     -"
+
+
+def _class_names(categories: list[dict[str, Any]]) -> list[str]:
+    times = Counter(category["name"] for category in categories)
+    return [
+        category["name"]
+        if times[category["name"]] == 1
+        else f"{category['name']} ({category['id']})"
+        for category in categories
+    ]
+
+
+def _count_boxes(ground_truth: dict[str, Any], image_ids: list[int]) -> list[int]:
+    chosen = set(image_ids)
+    counts = Counter(
+        annotation["category_id"]
+        for annotation in ground_truth["annotations"]
+        if annotation["image_id"] in chosen and not annotation["iscrowd"]
+    )
+    return [counts[category["id"]] for category in ground_truth["categories"]]

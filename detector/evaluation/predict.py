@@ -1,0 +1,205 @@
+"""From batches to detections in the images' own coordinates, and to COCO metrics.
+
+N images of a batch, D detections of a file or a data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detector.anchors.grid import AnchorGrid
+from detector.anchors.matching import Matcher
+from detector.boxes import clip
+from detector.distributed import gather_objects, is_main
+from detector.evaluation.coco import CocoResult, Engine, evaluate
+from detector.evaluation.draw import draw
+from detector.loss.detection import DetectionLoss
+from detector.postprocess import Postprocess
+from detector.structures import Batch, Detections, Outputs, Validation
+
+
+class Predictor:
+    """Runs a model on batches; what it detects is in pixels of the original images."""
+
+    def __init__(
+        self,
+        *,
+        grid: AnchorGrid,
+        postprocess: Postprocess,
+        autocast: Callable[[], AbstractContextManager[None]],
+        device: torch.device,
+    ) -> None:
+        self.grid = grid
+        self.postprocess = postprocess
+        self.autocast = autocast
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Outputs, Detections]:
+        """Outputs of the network, and detections in the coordinates of `original_sizes`."""
+        with self.autocast():
+            outputs = model(batch.images)
+        height, width = batch.images.shape[-2:]
+        found = self.postprocess(
+            outputs,
+            self.grid(height, width, batch.images.device),
+            self.grid.level_lengths(height, width),
+            batch.sizes,
+        )
+        factor = (batch.original_sizes / batch.sizes).flip(-1).repeat(1, 2)[:, None]
+        boxes = clip(found.boxes * factor.to(found.boxes.dtype), batch.original_sizes)
+        return outputs, replace(found, boxes=boxes)
+
+
+def coco_rows(found: Detections, image_ids: Tensor, category_ids: Sequence[int]) -> np.ndarray:
+    """Detections -> float64 (D, 7): image id, x, y, width, height, score, category id."""
+    image, place = found.present.nonzero(as_tuple=True)
+    boxes = found.boxes[image, place].double()
+    ids = torch.as_tensor(category_ids, device=boxes.device)
+    columns = [
+        image_ids[image, None].double(),
+        boxes[:, :2],
+        boxes[:, 2:] - boxes[:, :2],
+        found.scores[image, place, None].double(),
+        ids[found.labels[image, place], None].double(),
+    ]
+    return torch.cat(columns, dim=1).cpu().numpy()
+
+
+def coco_json(rows: np.ndarray) -> list[dict[str, Any]]:
+    """Rows (D, 7) -> the entries of a COCO result file."""
+    return [
+        {
+            "image_id": int(image),
+            "category_id": int(category),
+            "bbox": [_short(side) for side in box],
+            "score": _short(score),
+        }
+        for image, *box, score, category in rows.tolist()
+    ]
+
+
+def _short(value: float) -> float:
+    """Nine digits tell any two float32 apart, so that no ties appear in the file."""
+    return float(f"{value:.9g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one pass over a data set gave."""
+
+    rows: np.ndarray  # float64 (D, 7), of all ranks
+    losses: dict[str, float]  # `loss`, `loss/classification`, `loss/box`
+    pictures: list[Tensor]  # the first images, drawn
+
+
+class Evaluator:
+    """Validation loss and COCO metrics from the same forward passes, each image exactly once.
+
+    loader: batches of this rank's share of the images.
+    """
+
+    def __init__(
+        self,
+        *,
+        loader: Iterable[Batch],
+        predictor: Predictor,
+        matcher: Matcher,
+        criterion: DetectionLoss,
+        ground_truth: dict[str, Any],
+        image_ids: Sequence[int],
+        category_ids: Sequence[int],
+        class_names: Sequence[str],
+        engine: Engine,
+        pictures: int,
+    ) -> None:
+        self.loader = loader
+        self.predictor = predictor
+        self.matcher = matcher
+        self.criterion = criterion
+        self.ground_truth = ground_truth
+        self.image_ids = image_ids
+        self.category_ids = category_ids
+        self.class_names = class_names
+        self.engine = engine
+        self.pictures = pictures
+
+    def __call__(self, model: nn.Module) -> Validation:
+        """The figures that the training loop writes down; all ranks get the same."""
+        found = self.run(model)
+        metrics = None
+        if is_main():
+            result = self.metrics(found.rows)
+            per_class = {f"AP/{name}": ap for name, ap in result.per_class.items()}
+            metrics = {**result.summary, **per_class, **found.losses}
+        shared = gather_objects(metrics)[0]
+        assert isinstance(shared, dict)
+        return Validation(shared, found.pictures)
+
+    def metrics(self, rows: np.ndarray) -> CocoResult:
+        """COCO metrics of detections (D, 7) on this data set."""
+        return evaluate(rows, self.ground_truth, image_ids=self.image_ids, engine=self.engine)
+
+    def run(self, model: nn.Module) -> Evaluation:
+        """One pass over the data; the model's training mode is left as it was."""
+        training = model.training
+        model.eval()
+        rows, sums = [np.zeros((0, 7))], np.zeros(3)
+        pictures: list[Tensor] = []
+        for batch in self.loader:
+            batch = batch.to(self.predictor.device)
+            outputs, found = self.predictor(model, batch)
+            rows.append(coco_rows(found, batch.image_ids, self.category_ids))
+            sums += self._losses(outputs, batch)
+            if is_main() and len(pictures) < self.pictures:
+                pictures += self._draw(batch, found)[: self.pictures - len(pictures)]
+        model.train(training)
+        return self._gather(np.concatenate(rows), sums, pictures)
+
+    @torch.inference_mode()
+    def _losses(self, outputs: Outputs, batch: Batch) -> np.ndarray:
+        """Images, and image-weighted classification and box losses of the batch by itself."""
+        height, width = batch.images.shape[-2:]
+        targets = self.matcher(self.predictor.grid(height, width, batch.images.device), batch)
+        losses = self.criterion(outputs, targets, self.criterion.local_divisors(targets))
+        pair = torch.stack([losses.classification, losses.box]).double().cpu().numpy()
+        return len(batch) * np.array([1.0, *pair])
+
+    def _gather(self, rows: np.ndarray, sums: np.ndarray, pictures: list[Tensor]) -> Evaluation:
+        parts: list[Any] = gather_objects((rows, sums))
+        images, classification, box = np.sum([part[1] for part in parts], axis=0)
+        classification, box = (float(v / max(images, 1)) for v in (classification, box))
+        losses = {
+            "loss": classification + box,
+            "loss/classification": classification,
+            "loss/box": box,
+        }
+        rows = np.concatenate([part[0] for part in parts])
+        return Evaluation(rows=rows, losses=losses, pictures=pictures)
+
+    def _draw(self, batch: Batch, found: Detections) -> list[Tensor]:
+        factor = (batch.sizes / batch.original_sizes).flip(-1).repeat(1, 2)[:, None]
+        boxes = found.boxes * factor.to(found.boxes.dtype)
+        drawn = []
+        for n in range(min(len(batch), self.pictures)):
+            height, width = batch.sizes[n].tolist()
+            kept = found.present[n]
+            drawn.append(
+                draw(
+                    batch.images[n, :, :height, :width],
+                    boxes[n][kept],
+                    found.labels[n][kept],
+                    found.scores[n][kept],
+                    names=self.class_names,
+                    threshold=0.3,
+                    truth=batch.boxes[n][batch.present[n]],
+                )
+            )
+        return drawn
