@@ -11,6 +11,7 @@ from detector.settings.section import (
     Count,
     Fraction,
     NotEmpty,
+    NotNegative,
     Pair,
     Positive,
     Section,
@@ -38,6 +39,9 @@ class Backbone(Section):
     )
     norm: Literal["frozen_batch", "batch", "group"] = item(
         "frozen_batch", "frozen_batch | batch | group"
+    )
+    norm_eps: NotNegative = item(
+        1e-5, "added to variances; 0 for torchvision's published RetinaNet v1"
     )
 
 

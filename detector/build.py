@@ -1,0 +1,274 @@
+"""Config -> objects: the only place, beside the config itself, that reads its fields."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from detector import config as configs
+from detector.anchors.box_code import BoxCode
+from detector.anchors.class_code import ClassCode
+from detector.anchors.grid import AnchorGrid, cell_shapes
+from detector.anchors.matching import Matcher
+from detector.config import Config
+from detector.data.coco import CocoIndex
+from detector.data.transforms import FixedSize, ShorterSide, Transform
+from detector.engine.optim import Schedule, parameter_groups
+from detector.engine.restore import Classes, load_detector
+from detector.errors import InputError
+from detector.evaluation.predict import Predictor
+from detector.loss import box as boxes
+from detector.loss import normalizer as normalizers
+from detector.loss import sampling as samplers
+from detector.loss.classification import ClassificationLoss
+from detector.loss.detection import DetectionLoss
+from detector.loss.focal import Focal
+from detector.model.backbone import Backbone
+from detector.model.head import Head
+from detector.model.initialize import initialize
+from detector.model.pretrained import load_backbone
+from detector.model.pyramid import Pyramid
+from detector.model.retinanet import RetinaNet
+from detector.postprocess import Postprocess
+from detector.settings.data import Fixed, Source
+from detector.settings.loss import All, HardNegatives, Ohem, Random, Sampling
+
+Autocast = Callable[[], AbstractContextManager[None]]
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config, refused here if its loss makes no sense whatever the data are."""
+    config = configs.load(path, overrides)
+    try:
+        criterion(config, class_code(config, num_classes=1))
+    except InputError as error:
+        raise InputError(f"{path}: loss.classification: {error}") from None
+    backbone = config.model.backbone
+    if backbone.frozen_stages and backbone.weights is None and config.model.weights is None:
+        raise InputError(
+            f"{path}: model.backbone.frozen_stages is {backbone.frozen_stages}, but with "
+            "model.backbone.weights and model.weights null those stages would keep random weights: "
+            "set frozen_stages to 0, or name weights."
+        )
+    return config
+
+
+def class_code(config: Config, num_classes: int) -> ClassCode:
+    """What the class logits mean."""
+    loss = config.loss.classification
+    return ClassCode(
+        num_classes=num_classes,
+        activation=loss.activation,
+        background=loss.background,
+        prior=loss.prior,
+    )
+
+
+def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
+    """The index of data.train or data.val, refused if its labels do not fit the class code."""
+    source: Source = getattr(config.data, part)
+    if source.images is None or source.annotations is None:
+        raise InputError(
+            f"data.{part}: images and annotations are not both set; give a folder and a COCO JSON "
+            f"file, e.g. --set data.{part}.images=DIR --set data.{part}.annotations=FILE."
+        )
+    index = CocoIndex.read(source.annotations, source.images, invalid=config.data.invalid)
+    several = index.multi_label_annotation()
+    if several is not None and not class_code(config, index.num_classes).multi_label:
+        raise InputError(
+            f"{source.annotations}: annotation {several[1]} of image {several[0]} has several "
+            "labels, which a softmax over the classes cannot learn: set "
+            "loss.classification.activation to sigmoid, or give it one category_id."
+        )
+    return index
+
+
+def transform(config: Config) -> Transform:
+    """The augmentation of training images; `.for_evaluation()` gives that of the others."""
+    resize, augment = config.data.resize, config.data.augment
+    return Transform(
+        resize=FixedSize(resize.width, resize.height)
+        if isinstance(resize, Fixed)
+        else ShorterSide(resize.shorter, resize.longer),
+        flip=augment.flip,
+        scale_jitter=augment.scale_jitter,
+        photometric=augment.photometric,
+    )
+
+
+def device(config: Config) -> torch.device:
+    """train.device, with `auto` the process's own GPU if there is one."""
+    name = config.train.device
+    if name != "cpu" and torch.cuda.is_available():
+        local = os.environ.get("LOCAL_RANK", "0")
+        chosen = torch.device(f"cuda:{local}" if name in {"auto", "cuda"} else name)
+        torch.cuda.set_device(chosen)
+        return chosen
+    if name not in {"auto", "cpu"}:
+        raise InputError(f"train.device is {name}, but torch finds no GPU; set it to auto or cpu.")
+    return torch.device("cpu")
+
+
+def precision(config: Config, on: torch.device) -> torch.dtype:
+    """train.precision; `auto` is bfloat16 or float16 on a GPU, float32 elsewhere."""
+    match config.train.precision:
+        case "auto" if on.type != "cuda":
+            return torch.float32
+        case "auto":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        case name:
+            dtype: torch.dtype = getattr(torch, name)
+            return dtype
+
+
+def autocast(dtype: torch.dtype, on: torch.device) -> Autocast:
+    """A context in which convolutions run in `dtype`."""
+    return lambda: torch.autocast(on.type, dtype=dtype, enabled=dtype is not torch.float32)
+
+
+def grid(config: Config) -> AnchorGrid:
+    """Anchors at the model's strides."""
+    a = config.anchors
+    cells = a.cells or cell_shapes(a.sizes, a.scales, a.ratios)
+    return AnchorGrid(Pyramid.strides, cells, a.offset)
+
+
+def matcher(config: Config) -> Matcher:
+    """The assignment of anchors."""
+    m = config.matching
+    return Matcher(
+        foreground=m.foreground,
+        background=m.background,
+        low_quality=m.low_quality,
+        crowd_overlap=m.crowd_overlap,
+    )
+
+
+def criterion(config: Config, code: ClassCode) -> DetectionLoss:
+    """The loss; InputError where the normalizer cannot be known in time."""
+    loss, box = config.loss.classification, config.loss.box
+    classification = ClassificationLoss(
+        code=code, leaf=Focal(alpha=loss.alpha, gamma=loss.gamma), sampler=_sampler(loss.sampling)
+    )
+    return DetectionLoss(
+        classification,
+        boxes.BoxLoss(compare=_box_loss(config)),
+        _normalizer(loss.normalizer),
+        classification_weight=loss.weight,
+        box_weight=box.weight,
+    )
+
+
+def _sampler(sampling: Sampling) -> samplers.Sampler:
+    match sampling:
+        case All():
+            return samplers.All()
+        case Ohem(per_image=per_image, nms=nms):
+            return samplers.OnlineHard(per_image=per_image, nms=nms)
+        case HardNegatives(ratio=ratio):
+            return samplers.HardNegatives(ratio=ratio)
+        case Random(per_image=per_image, positive_fraction=fraction):
+            return samplers.Random(per_image=per_image, positive_fraction=fraction)
+
+
+def _normalizer(name: str) -> normalizers.Normalizer:
+    match name:
+        case "positives":
+            return normalizers.Positives()
+        case "positives_per_image":
+            return normalizers.PositivesPerImage()
+        case "ema_positives":
+            return normalizers.EmaPositives()
+        case "sampled":
+            return normalizers.Sampled()
+        case "images":
+            return normalizers.Images()
+    raise AssertionError(name)
+
+
+def _box_loss(config: Config) -> boxes.Compare:
+    match config.loss.box.kind:
+        case "smooth_l1":
+            return boxes.SmoothL1(beta=config.loss.box.beta, box_code=BoxCode())
+        case "l1":
+            return boxes.L1(box_code=BoxCode())
+        case "giou":
+            return boxes.GIoU(box_code=BoxCode())
+        case "ciou":
+            return boxes.CIoU(box_code=BoxCode())
+
+
+def model(config: Config, code: ClassCode) -> RetinaNet:
+    """The network with its initial weights, on the CPU; nothing is loaded."""
+    m = config.model
+    b = m.backbone
+    backbone = Backbone(b.name, b.norm, b.frozen_stages, norm_eps=b.norm_eps)
+    pyramid = Pyramid(backbone.channels, m.fpn.channels, m.fpn.p6_from)
+    cells = grid(config).anchors_per_cell
+    class_head, box_head = (
+        Head(
+            in_channels=m.fpn.channels,
+            channels=m.head.channels or m.fpn.channels,
+            convs=m.head.convs,
+            norm=m.head.norm,
+            out_channels=channels,
+            cells=cells,
+        )
+        for channels in (code.channels, 4)
+    )
+    net = RetinaNet(backbone, pyramid, class_head, box_head)
+    initialize(net, seed=config.train.seed, class_bias=code.bias())
+    return net.to(memory_format=torch.channels_last) if config.train.channels_last else net
+
+
+def load_pretrained(net: RetinaNet, config: Config, classes: Classes) -> None:
+    """Load model.weights, or else model.backbone.weights, into a new network."""
+    if config.model.weights is not None:
+        load_detector(net, config.model.weights, classes)
+    elif config.model.backbone.weights is not None:
+        name = config.model.backbone.weights
+        load_backbone(net.backbone, "imagenet" if name == "imagenet" else Path(name))
+
+
+def optimizer(config: Config, net: torch.nn.Module) -> torch.optim.Optimizer:
+    """The optimizer; the schedule sets its rate before every step."""
+    o = config.optimizer
+    groups = parameter_groups(net, weight_decay=o.weight_decay, decay_norms=o.decay_norms)
+    if o.name == "sgd":
+        return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
+    return torch.optim.AdamW(groups, lr=o.lr, fused=True)
+
+
+def schedule(config: Config, steps_per_epoch: int) -> Schedule:
+    """The learning rate of each step; lengths in epochs become steps."""
+    s, o, batch = config.schedule, config.optimizer, config.train.batch_size
+    unit = 1 if s.steps is not None else steps_per_epoch
+    return Schedule(
+        rate=o.lr * batch / (o.reference_batch or batch),
+        total_steps=(s.steps or s.epochs or 0) * unit,
+        kind=s.kind,
+        milestones=tuple(m * unit for m in s.milestones),
+        factor=s.factor,
+        warmup_steps=s.warmup_steps,
+        warmup_factor=s.warmup_factor,
+    )
+
+
+def predictor(config: Config, code: ClassCode, on: torch.device) -> Predictor:
+    """Runs a network on batches and finds the detections."""
+    p = config.postprocess
+    post = Postprocess(
+        code,
+        BoxCode(),
+        score=p.score,
+        per_level=p.per_level,
+        nms=p.nms,
+        per_image=p.per_image,
+    )
+    cast = autocast(precision(config, on), on)
+    return Predictor(grid=grid(config), postprocess=post, autocast=cast, device=on)

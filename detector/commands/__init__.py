@@ -1,0 +1,1 @@
+"""What each tool does, once its arguments are read."""

@@ -1,0 +1,119 @@
+"""Evaluate a detector on its validation set, or anybody's result file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from detector import build
+from detector.anchors.class_code import ClassCode
+from detector.config import Config
+from detector.data.coco import CocoIndex
+from detector.data.loader import DetectionDataset, evaluation_loader
+from detector.distributed import rank, world_size
+from detector.engine import checkpoint, run
+from detector.engine.restore import Classes, check_same, classes_of, load_detector
+from detector.errors import InputError
+from detector.evaluation.coco import CocoResult, Engine, evaluate, metrics
+from detector.evaluation.coco_files import load_detections, load_ground_truth
+from detector.evaluation.figures import precision_recall
+from detector.evaluation.files import new_directory, write_json
+from detector.evaluation.predict import Evaluator, coco_json
+
+
+def evaluator(config: Config, index: CocoIndex, code: ClassCode, on: torch.device) -> Evaluator:
+    """Validation loss and COCO metrics on a data set, split over the ranks."""
+    dataset = DetectionDataset(index, build.transform(config).for_evaluation(), config.train.seed)
+    classes = Classes.of(index)
+    return Evaluator(
+        loader=evaluation_loader(
+            dataset,
+            batch_size=config.evaluation.batch_size,
+            rank=rank(),
+            world_size=world_size(),
+            workers=config.data.workers,
+            pin_memory=on.type == "cuda",
+        ),
+        predictor=build.predictor(config, code, on),
+        matcher=build.matcher(config),
+        criterion=build.criterion(config, code).to(on),
+        ground_truth=load_ground_truth(
+            index.annotations_file, only=set(index.annotation_ids.tolist())
+        ),
+        image_ids=index.image_ids.tolist(),
+        category_ids=classes.category_ids,
+        class_names=classes.names,
+        engine=config.evaluation.engine,
+        pictures=config.evaluation.images,
+    )
+
+
+class Trained:
+    """A network with its weights and classes, ready to look at images."""
+
+    def __init__(self, config: Config, weights: Path, classes: Classes) -> None:
+        self.config = config
+        self.classes = classes
+        self.code = build.class_code(config, len(classes))
+        self.device = build.device(config)
+        self.net = build.model(config, self.code)
+        load_detector(self.net, weights, classes)
+        self.net.to(self.device).eval()
+        self.predictor = build.predictor(config, self.code, self.device)
+
+    @classmethod
+    def from_run(cls, directory: Path, checkpoint_name: str, overrides: Sequence[str]) -> Trained:
+        """A checkpoint (`best`, `last` or a file) of a run of tools/train.py."""
+        config = build.load_config(run.config_file(directory), overrides)
+        path = run.checkpoint_file(directory, checkpoint_name)
+        return cls(config, path, classes_of(checkpoint.load(path), path))
+
+    @classmethod
+    def from_config(cls, path: Path, overrides: Sequence[str]) -> Trained:
+        """The model.weights of a config; the classes are those of its validation set."""
+        config = build.load_config(path, overrides)
+        if config.model.weights is None:
+            raise InputError(
+                f"{path}: model.weights is null; name the detector's file by "
+                "--set model.weights=FILE, or a run by --run."
+            )
+        return cls(config, config.model.weights, Classes.of(build.data_index(config, "val")))
+
+    def evaluator(self) -> Evaluator:
+        """On the validation set of the config (or the one that `--set data.val…` names)."""
+        index = build.data_index(self.config, "val")
+        check_same(self.classes, index)
+        return evaluator(self.config, index, self.code, self.device)
+
+
+def evaluate_run(trained: Trained, output: Path) -> CocoResult:
+    """The metrics of a detector, with detections.json, metrics.json and curves left in `output`."""
+    examine = trained.evaluator()
+    new_directory(output)
+    found = examine.run(trained.net)
+    result = examine.metrics(found.rows)
+    write_json(output / "detections.json", coco_json(found.rows))
+    write_metrics(result, output, **found.losses)
+    return result
+
+
+def evaluate_files(
+    detections: Path, ground_truth: Path, output: Path | None, *, engine: Engine
+) -> CocoResult:
+    """The metrics of anybody's COCO result file; written only where `output` is named."""
+    truth = load_ground_truth(ground_truth)
+    rows = load_detections(detections, truth)
+    if output is not None:
+        new_directory(output)
+    result = evaluate(rows, truth, engine=engine)
+    if output is not None:
+        write_metrics(result, output)
+    return result
+
+
+def write_metrics(result: CocoResult, output: Path, **losses: float) -> None:
+    """metrics.json and precision_recall.png."""
+    write_json(output / "metrics.json", {**metrics(result), **losses})
+    precision_recall(result, output / "precision_recall.png")

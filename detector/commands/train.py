@@ -1,0 +1,225 @@
+"""Train a detector from its config: assemble, say what was found, run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from detector import build
+from detector.commands.evaluate import evaluator
+from detector.config import Config, parse
+from detector.data.coco import CocoIndex
+from detector.data.loader import DetectionDataset, train_loader
+from detector.distributed import barrier, is_main, process_group, rank, world_size
+from detector.engine import preflight, run
+from detector.engine.journal import Journal, RunJournal, Silent
+from detector.engine.restore import Classes, check_same
+from detector.engine.step import TrainingStep
+from detector.engine.train import Pace, Trainer
+from detector.errors import InputError
+from detector.structures import Batch
+
+MOVABLE = {"data.workers", "train.device", "evaluation.engine"}  # may change on --resume
+
+
+def train(config: Config, output: Path, *, resume: bool, command: Sequence[str]) -> int:
+    """Train into the run directory `output`; the exit code. Under torchrun every rank calls it."""
+    on = build.device(config)
+    with process_group(on):
+        state = _resumed(config, output) if resume and output.exists() else None
+        if not resume:
+            run.refuse_existing(output)
+        barrier()
+        torch.manual_seed(config.train.seed + rank())  # nothing of ours draws from it; be sure
+        return Assembly(config, output, on).run(state, command)
+
+
+class Assembly:
+    """All objects of one run. Everything that can be wrong is found before a file is written."""
+
+    def __init__(self, config: Config, output: Path, on: torch.device) -> None:
+        self.config = config
+        self.output = output
+        self.device = on
+        self.index = build.data_index(config, "train")
+        self.classes = Classes.of(self.index)
+        self.code = build.class_code(config, len(self.classes))
+        self.validation = self._validation_index()
+        self.dataset = DetectionDataset(self.index, build.transform(config), config.train.seed)
+        self.pin = on.type == "cuda"
+        self.steps_per_epoch = len(self._load(0, 0, workers=0))
+        self.schedule = build.schedule(config, self.steps_per_epoch)
+        self.net = build.model(config, self.code)
+        build.load_pretrained(self.net, config, self.classes)
+        self.step = self._step()
+
+    def run(self, state: dict[str, Any] | None, command: Sequence[str]) -> int:
+        """Write the run directory, say what was found, and train from `state` on."""
+        findings: list[str] = []
+        if is_main() and state is None:
+            findings = list(self._findings())
+            run.create(self.output, self.config.to_yaml(), command)
+        journal = self._journal(state)
+        trainer = self._trainer(journal)
+        if state is not None:
+            trainer.restore(state)
+            findings = [f"Resumed at step {state['step']}."]
+        journal.say("\n".join(findings))
+        try:
+            return trainer.run()
+        finally:
+            journal.close()
+
+    def _validation_index(self) -> CocoIndex | None:
+        if self.config.data.val.annotations is None:
+            return None
+        index = build.data_index(self.config, "val")
+        check_same(self.classes, index)
+        return index
+
+    def _load(self, epoch: int, skip: int, *, workers: int) -> Any:
+        return train_loader(
+            self.dataset,
+            batch_size=self.config.train.batch_size,
+            epoch=epoch,
+            accumulate=self.config.optimizer.accumulate,
+            rank=rank(),
+            world_size=world_size(),
+            skip_steps=skip,
+            workers=workers,
+            pin_memory=self.pin,
+            group_by_aspect=self.config.data.group_by_aspect,
+        )
+
+    def _step(self) -> TrainingStep:
+        config, dtype = self.config, build.precision(self.config, self.device)
+        net, criterion = self.net.to(self.device), build.criterion(config, self.code)
+        ema = config.train.ema
+        average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
+        if config.train.compile:
+            net.compile()
+            criterion.compile()
+        return TrainingStep(
+            model=_spread(net, self.device),
+            criterion=criterion.to(self.device),
+            matcher=build.matcher(config),
+            grid=build.grid(config),
+            optimizer=build.optimizer(config, net),
+            scaler=torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16),
+            autocast=build.autocast(dtype, self.device),
+            clip_norm=config.optimizer.clip_norm,
+            ema=average,
+        )
+
+    def _trainer(self, journal: Journal) -> Trainer:
+        def load(epoch: int, skip: int) -> Iterable[Sequence[Batch]]:
+            return self._load(epoch, skip, workers=self.config.data.workers)
+
+        validate = None
+        if self.validation is not None:
+            validate = evaluator(self.config, self.validation, self.code, self.device)
+        return Trainer(
+            step=self.step,
+            schedule=self.schedule,
+            load_epoch=load,
+            validate=validate,
+            journal=journal,
+            run=self.output,
+            pace=Pace(
+                steps_per_epoch=self.steps_per_epoch,
+                log_every=self.config.train.log_every,
+                validate_every=self.config.evaluation.every,
+                save_every=self.config.train.checkpoint_every,
+            ),
+            best=self.config.evaluation.best,
+            identity={
+                "config": self.config.to_yaml(),
+                "class_names": self.classes.names,
+                "category_ids": self.classes.category_ids,
+            },
+            device=self.device,
+        )
+
+    def _journal(self, state: dict[str, Any] | None) -> Journal:
+        barrier()
+        if not is_main():
+            return Silent()
+        position, step = (state["journal"], state["step"]) if state else (0, 0)
+        total = self.schedule.total_steps
+        return RunJournal(self.output, total_steps=total, position=position, step=step)
+
+    def _findings(self) -> Iterable[str]:
+        config, grid = self.config, self.step.grid
+        yield preflight.describe_data("train", self.index)
+        if self.validation is not None:
+            yield preflight.describe_data("validation", self.validation)
+        batches = [b.to(self.device) for b in next(iter(self._load(0, 0, workers=0)))]
+        yield preflight.describe_anchors(grid, *batches[0].images.shape[-2:])
+        hit, boxes = preflight.reachable(
+            self.index,
+            self.dataset.transform.resize,
+            grid,
+            foreground=config.matching.foreground,
+        )
+        yield (
+            f"anchors reach {hit} of {boxes} boxes ({hit / max(1, boxes):.1%}) at IoU "
+            f"{config.matching.foreground}"
+        )
+        yield (
+            f"learning rate {self.schedule.rate:g} for batches of {config.train.batch_size}, "
+            f"{self.schedule.total_steps} steps of {self.steps_per_epoch} an epoch, "
+            f"{build.precision(config, self.device)} on {self.device} x {world_size()}"
+        )
+        yield self._initial_loss(batches)
+
+    def _initial_loss(self, batches: list[Batch]) -> str:
+        initial = preflight.InitialLoss(
+            class_code=self.code,
+            criterion=self.step.criterion,
+            matcher=self.step.matcher,
+            grid=self.step.grid,
+            autocast=self.step.autocast,
+        )
+        expected, measured = initial.expected(batches), initial.measured(batches, self.net)
+        return (
+            f"initial classification loss: {measured:.4f} measured, {expected:.4f} expected from "
+            "the prior"
+        )
+
+
+def _spread(net: nn.Module, on: torch.device) -> nn.Module:
+    if world_size() == 1:
+        return net
+    if on.type == "cuda":
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    return DistributedDataParallel(net, device_ids=[on] if on.type == "cuda" else None)
+
+
+def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
+    """The last state of the run, refused if its config is another one."""
+    file = run.config_file(output)
+    before = parse(file.read_text(encoding="utf-8"), str(file))
+    theirs, ours = (_flat(c.model_dump(mode="json")) for c in (before, config))
+    changed = [key for key in theirs if theirs[key] != ours[key] and key not in MOVABLE]
+    if changed:
+        key = changed[0]
+        raise InputError(
+            f"{file}: the run to resume has {key} {theirs[key]!r}, now it is {ours[key]!r}; resume "
+            f"with the run's own settings (--config {file}), or start another run with --output."
+        )
+    return run.last_state(output)
+
+
+def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested keys as `a.b.c`; alternatives with other keys count as one value."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict) and key not in {"resize", "sampling"}
+        flat.update(_flat(value, f"{above}{key}.") if nested else {f"{above}{key}": value})
+    return flat

@@ -1,0 +1,50 @@
+"""SIGINT and SIGTERM end a run after the step in progress, with its state saved."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+import torch
+
+from detector.distributed import sum_over_ranks, world_size
+
+
+class Interrupt:
+    """A context in which the first signal is remembered; a second one acts as it always does."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def agreed(self, device: torch.device) -> int | None:
+        """128 + signal once any rank was told to stop, else None; all ranks ask together."""
+        mine = 0 if self.received is None else 128 + self.received
+        if world_size() == 1:
+            return mine or None
+        told = torch.zeros(256, device=device)
+        told[mine] = 1
+        codes = sum_over_ranks(told)[1:].nonzero().flatten().tolist()
+        return codes[-1] + 1 if codes else None
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before.clear()

@@ -1,0 +1,58 @@
+"""Parameter groups and the learning rate of a step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+
+def parameter_groups(
+    model: nn.Module, *, weight_decay: float, decay_norms: bool
+) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: matrices and kernels, and the rest (norms, biases).
+
+    The second group has no weight decay unless `decay_norms`.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {
+            "params": [p for p in trainable if p.ndim <= 1],
+            "weight_decay": weight_decay if decay_norms else 0.0,
+        },
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The learning rate as a function of the step alone, so that nothing need be saved.
+
+    Linear warm-up from `warmup_factor` to 1 over `warmup_steps` (Goyal et al. 2017, section 2.2),
+    then either times `factor` at each of `milestones` (in steps) or half a cosine down to 0.
+    """
+
+    rate: float
+    total_steps: int
+    kind: Literal["step", "cosine"]
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.1
+    warmup_steps: int = 0
+    warmup_factor: float = 0.001
+
+    def __call__(self, step: int) -> float:
+        """The learning rate of optimizer step number `step`, counted from 0."""
+        return self.rate * self._warmup(step) * self._decay(step)
+
+    def _warmup(self, step: int) -> float:
+        if step >= self.warmup_steps:
+            return 1.0
+        return self.warmup_factor + (1 - self.warmup_factor) * step / self.warmup_steps
+
+    def _decay(self, step: int) -> float:
+        if self.kind == "step":
+            return self.factor ** sum(step >= m for m in self.milestones)
+        done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))

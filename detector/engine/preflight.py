@@ -1,0 +1,114 @@
+"""What a run found before its first step: data, anchors, and the loss it expects to start with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import box_iou
+
+from detector.anchors.class_code import ClassCode
+from detector.anchors.grid import AnchorGrid
+from detector.anchors.matching import Matcher
+from detector.data.coco import CocoIndex
+from detector.data.transforms import FixedSize, ShorterSide
+from detector.loss.detection import DetectionLoss
+from detector.structures import Batch, Outputs, Targets
+
+Resize = ShorterSide | FixedSize
+
+
+def describe_data(name: str, index: CocoIndex) -> str:
+    """Images, boxes and classes of a data set as lines of text."""
+    without = int((index.box_offsets[1:] == index.box_offsets[:-1]).sum())
+    counts = torch.bincount(
+        torch.as_tensor(index.label_values, dtype=torch.int64), minlength=len(index.category_ids)
+    ).tolist()
+    classes = ", ".join(f"{n} {c}" for n, c in zip(index.category_names, counts, strict=True))
+    lines = [
+        f"{name}: {len(index.image_ids)} images ({without} without boxes), "
+        f"{len(index.boxes)} boxes ({int(index.crowd.sum())} crowds)",
+        f"  boxes by class: {classes}",
+    ]
+    lines += [f"  skipped: {count} {reason}" for reason, count in index.skipped.items()]
+    return "\n".join(lines)
+
+
+def describe_anchors(grid: AnchorGrid, height: int, width: int) -> str:
+    """Anchors in each level for images of height x width."""
+    lengths = grid.level_lengths(height, width)
+    levels = ", ".join(f"{n} at stride {s}" for n, s in zip(lengths, grid.strides, strict=True))
+    return f"anchors: {sum(lengths)} in an image of {height} x {width}: {levels}"
+
+
+def reachable(
+    index: CocoIndex, resize: Resize, grid: AnchorGrid, *, foreground: float, most: int = 500
+) -> tuple[int, int]:
+    """How many boxes some anchor overlaps by `foreground`, and of how many; crowds not counted.
+
+    Of the training images, as evaluation would resize them, at most `most` are looked at, evenly
+    spread over the file.
+    """
+    hit = boxes = 0
+    for row in np.unique(np.linspace(0, len(index) - 1, min(most, len(index))).astype(int)):
+        truth, (height, width) = index.truth(int(row)), index.size(int(row))
+        tall, wide = resize.for_evaluation().target(height, width, draw=0.0)
+        usable = truth.boxes[~truth.crowd]
+        scaled = usable * torch.tensor([wide / width, tall / height]).repeat(2)
+        overlaps = box_iou(grid(tall, wide), scaled)
+        hit += int((overlaps.amax(dim=0) >= foreground).sum()) if len(usable) else 0
+        boxes += len(usable)
+    return hit, boxes
+
+
+class InitialLoss:
+    """The loss of an untrained head, as its prior says and as the network gives it."""
+
+    def __init__(
+        self,
+        *,
+        class_code: ClassCode,
+        criterion: DetectionLoss,
+        matcher: Matcher,
+        grid: AnchorGrid,
+        autocast: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.class_code = class_code
+        self.criterion = criterion
+        self.matcher = matcher
+        self.grid = grid
+        self.autocast = autocast
+
+    @torch.inference_mode()
+    def expected(self, batches: Sequence[Batch]) -> float:
+        """Classification loss if every anchor's logits were the head's biases (Lin et al., 4.1)."""
+        return self._mean(batches, self._biases)
+
+    @torch.inference_mode()
+    def measured(self, batches: Sequence[Batch], model: nn.Module) -> float:
+        """Classification loss of `model`, whose training mode is left as it was."""
+        training = model.training
+        model.eval()
+        with self.autocast():
+            loss = self._mean(batches, lambda batch, _: model(batch.images))
+        model.train(training)
+        return loss
+
+    def _biases(self, batch: Batch, targets: Targets) -> Outputs:
+        shape = targets.matches.shape
+        bias = self.class_code.bias().to(batch.images.device)
+        deltas = torch.zeros(*shape, 4, device=batch.images.device)
+        return Outputs(bias.expand(*shape, -1), deltas)
+
+    def _mean(self, batches: Sequence[Batch], run: Callable[[Batch, Targets], Outputs]) -> float:
+        losses: list[Tensor] = []
+        for batch in batches:
+            height, width = batch.images.shape[-2:]
+            anchors = self.grid(height, width, batch.images.device)
+            targets = self.matcher(anchors, batch)
+            divisors = self.criterion.local_divisors(targets)
+            losses.append(self.criterion(run(batch, targets), targets, divisors).classification)
+        return float(torch.stack(losses).mean())

@@ -1,0 +1,258 @@
+"""The training loop: steps, log lines, validations and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detector.distributed import barrier, gather_objects, is_main, rank, world_size
+from detector.engine import checkpoint
+from detector.engine.interrupt import Interrupt
+from detector.engine.journal import Journal
+from detector.engine.meter import Meter
+from detector.engine.optim import Schedule
+from detector.engine.step import TrainingStep, plain
+from detector.errors import Diverged, InputError
+from detector.structures import Batch, Validation
+
+LoadEpoch = Callable[[int, int], Iterable[Sequence[Batch]]]  # epoch, steps to skip -> micro-batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How often things happen; steps are optimizer steps."""
+
+    steps_per_epoch: int
+    log_every: int  # steps
+    validate_every: int  # epochs
+    save_every: int | None  # steps, besides the one at every validation
+
+
+class Trainer:
+    """Runs `step` from where the state stands to the end of `schedule`.
+
+    load_epoch: gives the micro-batches of this rank, step by step, of an epoch from a step on.
+    validate: runs the model over the validation set; None for a run without one.
+    best: the metric by which checkpoints/best.pt is chosen (higher is better).
+    identity: what a checkpoint says of itself beside its state: config, class names, category ids.
+    """
+
+    def __init__(
+        self,
+        *,
+        step: TrainingStep,
+        schedule: Schedule,
+        load_epoch: LoadEpoch,
+        validate: Callable[[nn.Module], Validation] | None,
+        journal: Journal,
+        run: Path,
+        pace: Pace,
+        best: str,
+        identity: dict[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.step = step
+        self.schedule = schedule
+        self.load_epoch = load_epoch
+        self.validate = validate
+        self.journal = journal
+        self.run_directory = run
+        self.pace = pace
+        self.best = best
+        self.identity = identity
+        self.device = device
+        self.meter = Meter(device)
+        self.done = 0  # optimizer steps
+        self.validated = 0  # the step of the last validation
+        self.best_value = -math.inf
+        self._recent: list[tuple[int, list[Tensor]]] = []  # image ids since the last log line
+        self._clock = time.perf_counter()
+
+    def run(self) -> int:
+        """Train to the end; 0, or 128 + signal if a signal ended it (with its state saved)."""
+        with Interrupt() as interrupt:
+            while self.done < self.schedule.total_steps:
+                code = self._epoch(interrupt)
+                if code is not None:
+                    self._save("last")
+                    self.journal.say(f"Stopped by a signal; step {self.done} is saved.")
+                    return code
+            self._end_of_epoch()
+        return 0
+
+    def _epoch(self, interrupt: Interrupt) -> int | None:
+        self._end_of_epoch()
+        epoch, skip = divmod(self.done, self.pace.steps_per_epoch)
+        self.step.model.train()
+        self._clock = time.perf_counter()
+        for batches in self.load_epoch(epoch, skip):
+            batches = [batch.to(self.device) for batch in batches]
+            self._recent.append((self.done, [batch.image_ids for batch in batches]))
+            self.step(batches, self.meter, rate=self.schedule(self.done))
+            self.done += 1
+            logged = self._log(batches)
+            if self.pace.save_every and self.done % self.pace.save_every == 0:
+                self._save("last")
+            code = interrupt.agreed(self.device) if logged or world_size() == 1 else None
+            if code is not None or self.done == self.schedule.total_steps:
+                return code
+        return None
+
+    def _log(self, batches: Sequence[Batch]) -> bool:
+        """Read the meter if it is time to; whether it was."""
+        if self.done != 1 and self.done % self.pace.log_every:
+            return False
+        means = self.meter.read()
+        steps = len(self._recent)
+        now = time.perf_counter()
+        per_step, self._clock = (now - self._clock) / steps, now
+        record = {
+            "step": self.done,
+            "epoch": self.done / self.pace.steps_per_epoch,
+            **_training_record(means),
+            "learning_rate": self.schedule(self.done - 1),
+            "images_per_second": means["images"] / per_step,
+        }
+        if not math.isfinite(record["loss/total"]):
+            self._fail(record, batches)
+        self.journal.write(record)
+        self.journal.progress(self.done, self._note(record, per_step))
+        self._recent.clear()
+        return True
+
+    def _note(self, record: dict[str, Any], per_step: float) -> str:
+        left = int((self.schedule.total_steps - self.done) * per_step)
+        return (
+            f"loss {record['loss/total']:.4f} (classification {record['loss/classification']:.4f}, "
+            f"box {record['loss/box']:.4f})  {record['images_per_second']:.1f} images/s  "
+            f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
+        )
+
+    def _end_of_epoch(self) -> None:
+        """Validate and save, if an epoch just ended and that was not done yet."""
+        epoch, rest = divmod(self.done, self.pace.steps_per_epoch)
+        finished = self.done == self.schedule.total_steps
+        due = finished or (rest == 0 and epoch % self.pace.validate_every == 0)
+        if self.done == 0 or self.validated == self.done or not due:
+            return
+        self.validated = self.done
+        improved = self._validate() if self.validate is not None else False
+        self._save("last")
+        if improved:
+            self._save("best")
+
+    def _validate(self) -> bool:
+        """Whether the model is the best so far."""
+        assert self.validate is not None
+        found = self.validate(self.weights())
+        names = {name: f"validation/{name}" for name in found.metrics}
+        record = {names[name]: value for name, value in found.metrics.items()}
+        epoch = self.done / self.pace.steps_per_epoch
+        self.journal.write({"step": self.done, "epoch": epoch, **record})
+        self.journal.pictures(found.pictures, self.done)
+        shown = "  ".join(f"{n} {found.metrics[n]:.4f}" for n in ("AP", "AP50", "loss"))
+        self.journal.say(f"epoch {epoch:g}, step {self.done}: validation {shown}")
+        if self.best not in found.metrics:
+            known = ", ".join(sorted(found.metrics))
+            raise InputError(f"evaluation.best is {self.best!r}; it can be one of {known}.")
+        improved = found.metrics[self.best] > self.best_value
+        self.best_value = max(self.best_value, found.metrics[self.best])
+        return improved
+
+    def weights(self) -> nn.Module:
+        """The model that is evaluated: the averaged one, if there is one."""
+        ema = self.step.ema
+        return plain(self.step.model) if ema is None else ema.module
+
+    def _save(self, name: str) -> None:
+        state = self.state()
+        if is_main():
+            checkpoint.save(state, self.run_directory / "checkpoints" / f"{name}.pt")
+        barrier()
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on. Every rank must call it; the first one's is whole."""
+        step = self.step
+        return {
+            **self.identity,
+            "step": self.done,
+            "validated": self.validated,
+            "best_value": self.best_value,
+            "model": plain(step.model).state_dict(),
+            "ema": None if step.ema is None else step.ema.state_dict(),
+            "optimizer": step.optimizer.state_dict(),
+            "scaler": step.scaler.state_dict(),
+            "criterion": step.criterion.state_dict(),
+            "ranks": gather_objects({"meter": self.meter.state(), **_random_state()}),
+            "recent": [number for number, _ in self._recent],
+            "journal": self.journal.position(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state, bit for bit, with as many ranks as it was saved with."""
+        step = self.step
+        ranks = state["ranks"]
+        self.done, self.validated = state["step"], state["validated"]
+        self.best_value = state["best_value"]
+        plain(step.model).load_state_dict(state["model"])
+        if step.ema is not None:
+            step.ema.load_state_dict(state["ema"])
+        step.optimizer.load_state_dict(state["optimizer"])
+        step.scaler.load_state_dict(state["scaler"])
+        step.criterion.load_state_dict(state["criterion"])
+        mine = ranks[rank()] if rank() < len(ranks) else ranks[0]
+        self.meter.restore(mine["meter"])
+        self._recent = [(number, []) for number in state["recent"]]
+        torch.set_rng_state(mine["cpu"])
+        if mine["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(mine["cuda"])
+
+    def _fail(self, record: dict[str, Any], batches: Sequence[Batch]) -> None:
+        """Leave failure/ with what is needed to look into it, and stop."""
+        folder = self.run_directory / "failure"
+        ids = [(number, [i.tolist() for i in images]) for number, images in self._recent]
+        if is_main():
+            state = self.step.model.state_dict()
+            checkpoint.save({"model": state, "step": self.done}, folder / "weights.pt")
+            tensors = [asdict(batch) for batch in batches]
+            checkpoint.save({"batches": tensors}, folder / "batch.pt")
+            report = {"record": {k: repr(v) for k, v in record.items()}, "image_ids": ids}
+            (folder / "report.json").write_text(json.dumps(report, indent=1))
+        raise Diverged(
+            f"the loss at step {self.done} is {record['loss/total']} (classification "
+            f"{record['loss/classification']}, box {record['loss/box']}); {folder} holds the "
+            f"weights, the last batch and the image ids of the {len(ids)} steps since the last "
+            "finite reading. Try a lower optimizer.lr, optimizer.clip_norm, or a prior."
+        )
+
+
+def _random_state() -> dict[str, Tensor | None]:
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _training_record(means: dict[str, float]) -> dict[str, float]:
+    """The meter's means under the names of metrics.jsonl."""
+    classification = means["classification"]
+    record = {
+        "loss/total": classification + means["box"],
+        "loss/classification": classification,
+        "loss/box": means["box"],
+        "loss_share/foreground": means["from_foreground"] / max(classification, 1e-12),
+        "loss_share/background": means["from_background"] / max(classification, 1e-12),
+        "anchors/foreground": means["anchors_foreground"],
+        "anchors/background": means["anchors_background"],
+        "anchors/ignored": means["anchors_ignored"],
+    }
+    if means["gradient_norm"] > 0:
+        record["gradient/norm"] = means["gradient_norm"]
+        record["gradient/clipped_steps"] = means["clipped"]
+    return record

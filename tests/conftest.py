@@ -1,0 +1,63 @@
+"""A tiny data set of digits, and the settings that make a tiny run of it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parents[1]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 training and 6 validation images of 64 x 64 pixels, as data/digits.py makes them."""
+    output = tmp_path_factory.mktemp("data") / "digits"
+    knobs = "--train 16 --val 6 --size 64 --objects 1 3 --scale 20 36".split()
+    made = run([sys.executable, "data/digits.py", "--output", str(output), *knobs])
+    assert made.returncode == 0, made.stderr
+    return output
+
+
+@pytest.fixture(scope="session")
+def tiny(digits: Path) -> list[str]:
+    """`--set` values: a small network on those images, two steps an epoch, batches of eight."""
+    return [
+        f"data.train.images={digits}/train",
+        f"data.train.annotations={digits}/annotations/train.json",
+        f"data.val.images={digits}/val",
+        f"data.val.annotations={digits}/annotations/val.json",
+        "data.resize={width: 64, height: 64}",
+        "data.workers=0",
+        "model.fpn.channels=16",
+        "model.head.convs=1",
+        "schedule.epochs=null",
+        "schedule.steps=4",
+        "schedule.warmup_steps=0",
+        "train.batch_size=8",
+        "train.log_every=1",
+        "train.device=cpu",
+        "evaluation.images=1",
+        "postprocess.score=0.001",
+    ]
+
+
+@pytest.fixture(scope="session")
+def tool(tiny: Sequence[str]) -> Command:
+    """Runs tools/NAME.py in a process of its own, from the project's folder."""
+
+    def call(name: str, *arguments: object, **options: float) -> subprocess.CompletedProcess[str]:
+        return run([sys.executable, f"tools/{name}.py", *map(str, arguments)], **options)
+
+    return call
+
+
+def run(words: Sequence[str], **options: float) -> "subprocess.CompletedProcess[str]":
+    """A process with one thread, so that sums are made in one order."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        words, cwd=HOME, env=environment, capture_output=True, text=True, **options
+    )

@@ -1,0 +1,34 @@
+"""Learning rates that a person can redo, and who is decayed."""
+
+import pytest
+import torch
+from torch import nn
+
+from detector.engine.optim import Schedule, parameter_groups
+
+
+def test_warmup_is_linear() -> None:
+    """Half way from 0.1 to 1 is 0.55."""
+    schedule = Schedule(rate=2.0, total_steps=100, kind="step", warmup_steps=10, warmup_factor=0.1)
+    assert [schedule(0), schedule(5), schedule(10)] == pytest.approx([0.2, 1.1, 2.0])
+
+
+def test_steps() -> None:
+    schedule = Schedule(rate=1.0, total_steps=100, kind="step", milestones=(60, 80))
+    assert [schedule(n) for n in (59, 60, 79, 80)] == pytest.approx([1, 0.1, 0.1, 0.01])
+
+
+def test_cosine_runs_from_the_end_of_warmup_to_zero() -> None:
+    """A third of the way cos(pi / 3) = 1/2, so 3/4; half way 1/2."""
+    schedule = Schedule(rate=1.0, total_steps=70, kind="cosine", warmup_steps=10)
+    assert [schedule(n) for n in (10, 30, 40, 70)] == pytest.approx([1, 0.75, 0.5, 0])
+
+
+def test_norms_and_biases_are_not_decayed_unless_asked() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.GroupNorm(1, 2), nn.Linear(2, 2))
+    model[2].weight.requires_grad_(False)
+    kernels, rest = parameter_groups(model, weight_decay=0.1, decay_norms=False)
+    assert [p.shape for p in kernels["params"]] == [torch.Size([2, 1, 3, 3])]
+    assert len(rest["params"]) == 4
+    assert (kernels["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
+    assert parameter_groups(model, weight_decay=0.1, decay_norms=True)[1]["weight_decay"] == 0.1

@@ -1,0 +1,157 @@
+"""The step: equal gradients however it is divided, and no waiting for the device."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from detector import build
+from detector.commands.train import Assembly
+from detector.config import load
+from detector.engine.meter import Meter
+from detector.structures import Batch, Losses, Outputs
+
+HOME = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+WAITING = {
+    "_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "unique_consecutive",
+    "is_nonzero", "equal", "nms", "repeat_interleave",
+}  # fmt: skip
+
+
+def assemble(tiny: Sequence[str], *changes: str) -> Assembly:
+    config = build.load_config(HOME / "configs/digits.yaml", [*tiny, *changes])
+    return Assembly(config, Path("unused"), CPU)
+
+
+def first_batches(assembly: Assembly) -> list[Batch]:
+    return next(iter(assembly._load(0, 0, workers=0)))
+
+
+def gradients(assembly: Assembly, batches: list[Batch]) -> dict[str, Tensor]:
+    assembly.step.gradients(batches, Meter(CPU))
+    return {n: p.grad.clone() for n, p in assembly.net.named_parameters() if p.grad is not None}
+
+
+NORMALIZERS = ["positives", "positives_per_image", "ema_positives", "sampled", "images"]
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+def test_two_times_four_is_eight(tiny: list[str], normalizer: str) -> None:
+    change = f"loss.classification.normalizer={normalizer}"
+    whole = assemble(tiny, change)
+    halves = assemble(tiny, change, "optimizer.accumulate=2")
+    together, apart = first_batches(whole), first_batches(halves)
+    assert len(apart) == 2
+    assert torch.cat([b.image_ids for b in apart]).tolist() == together[0].image_ids.tolist()
+    expected, found = gradients(whole, together), gradients(halves, apart)
+    assert expected.keys() == found.keys() and len(expected) > 60
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def without_boxes(batch: Batch) -> Batch:
+    values: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    nothing = torch.zeros_like(batch.present)
+    return Batch(**{**values, "present": nothing, "boxes": torch.zeros_like(batch.boxes),
+                    "labels": torch.zeros_like(batch.labels)})  # fmt: skip
+
+
+def test_a_batch_without_any_box_trains(tiny: list[str]) -> None:
+    assembly, meter = assemble(tiny), Meter(CPU)
+    before = [p.clone() for p in assembly.net.parameters()]
+    assembly.step([without_boxes(first_batches(assembly)[0])], meter, rate=1e-3)
+    means = meter.read()
+    assert means["box"] == 0 and means["anchors_foreground"] == 0
+    assert 0 < means["classification"] < 1e4
+    after = list(assembly.net.parameters())
+    assert all(p.isfinite().all() for p in after)
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+
+
+class Waits(TorchDispatchMode):
+    """Notes every operation that makes the host wait or whose result's shape depends on data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = function.name().split("::")[-1].split(".")[0]
+        indices = args[1] if name in {"index", "index_put", "index_put_"} else []
+        by_mask = any(i is not None and i.dtype in {torch.bool, torch.uint8} for i in indices)
+        if name in WAITING or by_mask:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+CASES = {
+    "focal": [],
+    "softmax and class": [
+        "loss.classification.activation=softmax",
+        "loss.classification.background=class",
+    ],
+    "ohem": ["loss.classification.sampling={kind: ohem, per_image: 64}"],
+    "hard negatives": ["loss.classification.sampling={kind: hard_negatives}"],
+    "random": [
+        "loss.classification.sampling={kind: random}",
+        "loss.classification.normalizer=sampled",
+    ],
+    "ciou": ["loss.box.kind=ciou", "loss.classification.normalizer=ema_positives"],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_step_never_waits(tiny: list[str], case: str) -> None:
+    assembly = assemble(tiny, *CASES[case])
+    batches, meter = first_batches(assembly), Meter(CPU)
+    assembly.step.assign(batches[0])  # anchors are made once for each shape, outside the count
+    with Waits() as waits:
+        assembly.step.gradients(batches, meter)
+        meter.end_step(assembly.step._clip(), 5.0)
+    assert waits.found == []
+
+
+def test_the_counter_sees_what_waits() -> None:
+    x = torch.arange(3.0)
+    with Waits() as waits:
+        x[x > 1].sum().item()
+        x.nonzero()
+    assert waits.found == ["index", "_local_scalar_dense", "nonzero"]
+
+
+def test_the_step_compiles_as_one_graph(tiny: list[str]) -> None:
+    assembly = assemble(tiny)
+    step, (batch,) = assembly.step, first_batches(assembly)
+    anchors = step.grid(*batch.images.shape[-2:])
+
+    def losses(batch: Batch) -> Tensor:
+        targets = step.matcher(anchors, batch)
+        divisors = step.criterion.divisors([targets])
+        outputs: Outputs = assembly.net(batch.images)
+        found: Losses = step.criterion(outputs, targets, divisors[0])
+        return found.total
+
+    plain = losses(batch)
+    compiled = torch.compile(losses, fullgraph=True, backend="aot_eager")(batch)
+    compiled.backward()
+    torch.testing.assert_close(compiled, plain)
+    assert assembly.net.class_head.last.weight.grad is not None
+
+
+def test_meter_means_and_state() -> None:
+    config = load(HOME / "configs/digits.yaml")
+    assert config.train.log_every > 0
+    meter, other = Meter(CPU), Meter(CPU)
+    meter.sums[0] = 6.0
+    meter.steps = 3
+    other.restore(meter.state())
+    assert other.read()["classification"] == 2.0
+    assert other.read()["classification"] == 0.0

@@ -1,0 +1,259 @@
+"""The tools as a user runs them: processes, exit codes, files and sentences."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import HOME, Command
+from PIL import Image
+
+KEYS = "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split()
+SOFTMAX = ["loss.classification.activation=softmax", "loss.classification.background=class"]
+
+
+@pytest.fixture(scope="module")
+def run(tool: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny finished run."""
+    output = tmp_path_factory.mktemp("runs") / "tiny"
+    done = tool("train", "--config", "configs/digits.yaml", "--output", output, "--set", *tiny)
+    assert done.returncode == 0, done.stderr
+    assert "initial classification loss" in done.stdout
+    assert "boxes by class: zero" in done.stdout
+    return output
+
+
+def test_a_run_directory_holds_what_the_design_says(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} >= {
+        "config.yaml", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints",
+    }  # fmt: skip
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["torch"] == torch.__version__
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss/total" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert steps[0]["anchors/foreground"] > 0 and steps[0]["learning_rate"] > 0
+    shares = steps[0]["loss_share/foreground"] + steps[0]["loss_share/background"]
+    assert shares == pytest.approx(1, abs=1e-5)
+    validations = [line for line in lines if "validation/AP" in line]
+    assert [line["step"] for line in validations] == [2, 4]
+    assert {"validation/AP/zero", "validation/loss"} <= validations[0].keys()
+
+
+def test_the_written_config_repeats_the_run(tool: Command, run: Path, tmp_path: Path) -> None:
+    again = tool("train", "--config", run / "config.yaml", "--output", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    first, second = (
+        torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]
+        for folder in (run, tmp_path / "again")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_evaluate_a_run(tool: Command, run: Path, tmp_path: Path) -> None:
+    done = tool("evaluate", "--run", run, "--checkpoint", "last", "--output", tmp_path / "e")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert set(KEYS) <= metrics.keys() and set(metrics["per_class"]) >= {"zero", "nine"}
+    assert metrics["images"] == 6
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert metrics["AP"] == pytest.approx(last["validation/AP"], abs=1e-9)
+    assert metrics["loss"] == pytest.approx(last["validation/loss"], rel=1e-5)
+    detections = json.loads((tmp_path / "e" / "detections.json").read_text())
+    assert {"image_id", "category_id", "bbox", "score"} <= detections[0].keys()
+
+
+def test_the_written_detections_evaluate_alike(
+    tool: Command, run: Path, digits: Path, tmp_path: Path
+) -> None:
+    """Through the file with either engine: the run's own figures, but for rounding in the file."""
+    tool("evaluate", "--run", run, "--output", tmp_path / "run")
+    expected = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    for engine in ("hotcoco", "pycocotools"):
+        done = tool(
+            "evaluate", "--detections", tmp_path / "run" / "detections.json",
+            "--ground-truth", digits / "annotations" / "val.json",
+            "--output", tmp_path / engine, "--engine", engine,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found = json.loads((tmp_path / engine / "metrics.json").read_text())
+        assert [found[k] for k in KEYS] == pytest.approx([expected[k] for k in KEYS], abs=1e-6)
+
+
+def test_predict(tool: Command, run: Path, digits: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd size.png"
+    Image.new("L", (90, 50), 128).save(odd)
+    done = tool(
+        "predict", "--run", run, digits / "val", odd, "--output", tmp_path / "p", "--score", 0
+    )
+    assert done.returncode == 0, done.stderr
+    drawn = sorted(path.name for path in (tmp_path / "p").glob("*.jpg"))
+    assert len(drawn) == 7 and "odd size.jpg" in drawn
+    found = json.loads((tmp_path / "p" / "detections.json").read_text())
+    assert {entry["file_name"] for entry in found} >= {str(odd)}
+    assert found[0]["category"] in {"zero", "one", "two", "three", "four", "five"} | {
+        "six", "seven", "eight", "nine",
+    }  # fmt: skip
+    for entry in found:
+        x, y, width, height = entry["bbox"]
+        assert 0 <= x <= x + width <= 90 + 1e-2 and 0 <= y <= y + height <= 64 + 1e-2
+
+
+def test_background_as_a_class_trains(tool: Command, tiny: list[str], tmp_path: Path) -> None:
+    settings = [*tiny, *SOFTMAX, "schedule.steps=1"]
+    done = tool(
+        "train", "--config", "configs/digits.yaml", "--output", tmp_path / "s", "--set", *settings
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_existing_run_is_not_overwritten(tool: Command, tiny: list[str], run: Path) -> None:
+    before = (run / "metrics.jsonl").read_bytes()
+    done = tool("train", "--config", "configs/digits.yaml", "--output", run, "--set", *tiny)
+    assert done.returncode == 2 and str(run) in done.stderr and "--resume" in done.stderr
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_diverging_run_exits_with_one_and_leaves_the_evidence(
+    tool: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    settings = [*tiny, "optimizer.name=sgd", "optimizer.lr=1e30", "optimizer.clip_norm=null"]
+    output = tmp_path / "d"
+    done = tool("train", "--config", "configs/digits.yaml", "--output", output, "--set", *settings)
+    assert done.returncode == 1, done.stderr
+    assert "diverged: the loss at step" in done.stderr and "Traceback" not in done.stderr
+    report = json.loads((output / "failure" / "report.json").read_text())
+    assert report["image_ids"]
+    batch = torch.load(output / "failure" / "batch.pt", weights_only=True)["batches"][0]
+    assert batch["images"].dtype == torch.uint8
+
+
+def spoil(digits: Path, tmp_path: Path, change: Any) -> list[str]:
+    """Settings that train on annotations changed by `change(content)`."""
+    content = json.loads((digits / "annotations" / "train.json").read_text())
+    change(content)
+    (tmp_path / "spoilt.json").write_text(json.dumps(content))
+    return [f"data.train.annotations={tmp_path / 'spoilt.json'}"]
+
+
+def _truncate(content: dict[str, Any], tmp_path: Path, digits: Path) -> list[str]:
+    shutil.copytree(digits / "train", tmp_path / "images")
+    for file in (tmp_path / "images").glob("*.jpg"):
+        file.write_bytes(file.read_bytes()[:300])
+    return [f"data.train.images={tmp_path / 'images'}"]
+
+
+def _first(content: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = content["annotations"][0]
+    return found
+
+
+ANNOTATIONS: dict[str, tuple[Any, str]] = {
+    "no annotations": (lambda c: c.update(images=[]), "images"),
+    "image missing": (lambda c: c["images"][0].update(file_name="gone.jpg"), "gone.jpg"),
+    "unknown category": (lambda c: _first(c).update(category_id=77), "77"),
+    "no area": (lambda c: _first(c).update(bbox=[5, 5, 0, 9]), "annotation"),
+    "outside": (lambda c: _first(c).update(bbox=[900, 5, 8, 9]), "annotation"),
+    "NaN": (lambda c: _first(c).update(bbox=[float("nan"), 5, 8, 9]), "annotation"),
+    "no classes": (lambda c: c.update(categories=[]), "categories"),
+}
+
+
+@pytest.mark.parametrize("case", ANNOTATIONS)
+def test_bad_annotations(
+    tool: Command, tiny: list[str], digits: Path, tmp_path: Path, case: str
+) -> None:
+    change, word = ANNOTATIONS[case]
+    refused(tool, tmp_path, [*tiny, *spoil(digits, tmp_path, change)], "spoilt.json", word)
+
+
+SETTINGS: dict[str, tuple[list[str], list[str]]] = {
+    "misspelt key": (["loss.classification.gama=2"], ["gama", "did you mean 'gamma'"]),
+    "wrong type": (["train.batch_size=many"], ["train.batch_size", "many"]),
+    "missing file": (["data.train.annotations=none.json"], ["none.json"]),
+    "missing folder": (["data.train.images=nowhere"], ["nowhere"]),
+    "no data named": (["data.train.annotations=null"], ["data.train"]),
+    "softmax negatives": (["loss.classification.activation=softmax"], ["negatives", "softmax"]),
+    "ignored prior": (["loss.classification.background=ignored"], ["prior"]),
+    "sampled after nms": (
+        [
+            "loss.classification.sampling={kind: ohem, nms: 0.7}",
+            "loss.classification.normalizer=sampled",
+        ],
+        ["loss.classification.sampling.nms", "normalizer"],
+    ),
+    "batch too large": (["train.batch_size=500"], ["500", "16"]),
+    "levels": (["anchors.sizes=[16, 32]"], ["anchors.sizes", "5"]),
+    "frozen random weights": (["model.backbone.frozen_stages=2"], ["frozen_stages", "weights"]),
+    "no GPU": (["train.device=cuda"], ["train.device", "cpu"]),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_bad_settings(tool: Command, tiny: list[str], tmp_path: Path, case: str) -> None:
+    settings, words = SETTINGS[case]
+    refused(tool, tmp_path, [*tiny, *settings], *words)
+
+
+def test_truncated_jpeg(tool: Command, tiny: list[str], digits: Path, tmp_path: Path) -> None:
+    settings = [*tiny, *_truncate({}, tmp_path, digits)]
+    refused(tool, tmp_path, settings, "images/", ".jpg")
+
+
+def test_several_labels_under_softmax(
+    tool: Command, tiny: list[str], digits: Path, tmp_path: Path
+) -> None:
+    settings = spoil(digits, tmp_path, lambda c: _first(c).update(category_ids=[1, 2]))
+    refused(tool, tmp_path, [*tiny, *settings, *SOFTMAX], "annotation 1", "several labels")
+
+
+def test_a_checkpoint_of_other_classes(
+    tool: Command, tiny: list[str], digits: Path, run: Path, tmp_path: Path
+) -> None:
+    def drop(content: dict[str, Any]) -> None:
+        content["categories"].pop()
+        kept = {category["id"] for category in content["categories"]}
+        content["annotations"] = [a for a in content["annotations"] if a["category_id"] in kept]
+
+    settings = spoil(digits, tmp_path, drop)
+    weights = f"model.weights={run / 'checkpoints' / 'best.pt'}"
+    no_validation = ["data.val.annotations=null"]
+    settings = [*tiny, *settings, weights, *no_validation]
+    refused(tool, tmp_path, settings, "10 classes", "9 classes", "best.pt")
+
+
+def refused(tool: Command, tmp_path: Path, settings: list[str], *words: str) -> None:
+    """Exit code 2, one sentence with these words, nothing half-written."""
+    output = tmp_path / "run"
+    done = tool("train", "--config", "configs/digits.yaml", "--output", output, "--set", *settings)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+    assert not output.exists()
+
+
+TOOLS: dict[str, tuple[list[str], str]] = {
+    "no such run": (["evaluate", "--run", "nowhere"], "nowhere"),
+    "no such config": (["train", "--config", "none.yaml"], "none.yaml"),
+    "no ground truth": (["evaluate", "--detections", "d.json"], "--ground-truth"),
+    "nothing to predict": (["predict", "--run", "nowhere", "x.jpg", "--output", "o"], "nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", TOOLS)
+def test_bad_arguments(tool: Command, case: str) -> None:
+    (name, *arguments), word = TOOLS[case]
+    done = tool(name, *arguments)
+    assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr
+
+
+def test_predict_names_what_it_cannot_read(tool: Command, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("not an image")
+    for path in (tmp_path / "text.jpg", tmp_path / "none.jpg", HOME / "configs"):
+        done = tool("predict", "--run", run, path, "--output", tmp_path / "o")
+        assert done.returncode == 2 and path.name in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
