@@ -32,6 +32,7 @@ def tiny(digits: Path) -> list[str]:
         f"data.val.annotations={digits}/annotations/val.json",
         "data.resize={width: 64, height: 64}",
         "data.workers=0",
+        "model.backbone.norm=group",
         "model.fpn.channels=16",
         "model.head.convs=1",
         "schedule.epochs=null",
