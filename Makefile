@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: demo test slow clean
+.PHONY: demo test slow
 
 demo: $(VENV)/installed
 	$(BIN)/python data/digits.py --output data/digits
-	$(BIN)/python tools/train.py --config configs/digits.yaml --output $(DEMO)
+	$(BIN)/python tools/train.py --config configs/digits.yaml --output $(DEMO) --resume
+	rm -rf $(DEMO)/evaluation $(DEMO)/predictions
 	$(BIN)/python tools/evaluate.py --run $(DEMO)
 	$(BIN)/python tools/predict.py --run $(DEMO) data/digits/val --output $(DEMO)/predictions
 	@echo

@@ -35,7 +35,7 @@ from detector.model.pretrained import load_backbone
 from detector.model.pyramid import Pyramid
 from detector.model.retinanet import RetinaNet
 from detector.postprocess import Postprocess
-from detector.settings.data import Fixed, Source
+from detector.settings.data import Fixed
 from detector.settings.loss import All, HardNegatives, Ohem, Random, Sampling
 
 Autocast = Callable[[], AbstractContextManager[None]]
@@ -46,14 +46,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     config = configs.load(path, overrides)
     try:
         criterion(config, class_code(config, num_classes=1))
+        grid(config)
     except InputError as error:
-        raise InputError(f"{path}: loss.classification: {error}") from None
+        raise InputError(f"{path}: {error}") from None
     backbone = config.model.backbone
-    if backbone.frozen_stages and backbone.weights is None and config.model.weights is None:
+    frozen = backbone.frozen_stages or backbone.norm == "frozen_batch"
+    if frozen and backbone.weights is None and config.model.weights is None:
         raise InputError(
-            f"{path}: model.backbone.frozen_stages is {backbone.frozen_stages}, but with "
-            "model.backbone.weights and model.weights null those stages would keep random weights: "
-            "set frozen_stages to 0, or name weights."
+            f"{path}: model.backbone.frozen_stages is {backbone.frozen_stages} and norm is "
+            f"{backbone.norm}, but with model.backbone.weights and model.weights null nothing was "
+            "learned that could be frozen: set frozen_stages to 0 and norm to batch or group, or "
+            "name weights."
         )
     return config
 
@@ -71,13 +74,18 @@ def class_code(config: Config, num_classes: int) -> ClassCode:
 
 def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
     """The index of data.train or data.val, refused if its labels do not fit the class code."""
-    source: Source = getattr(config.data, part)
+    source = config.data.train if part == "train" else config.data.val
     if source.images is None or source.annotations is None:
         raise InputError(
             f"data.{part}: images and annotations are not both set; give a folder and a COCO JSON "
             f"file, e.g. --set data.{part}.images=DIR --set data.{part}.annotations=FILE."
         )
     index = CocoIndex.read(source.annotations, source.images, invalid=config.data.invalid)
+    if part == "train" and len(index.boxes) == 0:
+        raise InputError(
+            f"{source.annotations}: it holds no boxes, so there is nothing to learn; expected a "
+            "COCO file whose `annotations` list the boxes of its images."
+        )
     several = index.multi_label_annotation()
     if several is not None and not class_code(config, index.num_classes).multi_label:
         raise InputError(
@@ -104,14 +112,19 @@ def transform(config: Config) -> Transform:
 def device(config: Config) -> torch.device:
     """train.device, with `auto` the process's own GPU if there is one."""
     name = config.train.device
-    if name != "cpu" and torch.cuda.is_available():
-        local = os.environ.get("LOCAL_RANK", "0")
-        chosen = torch.device(f"cuda:{local}" if name in {"auto", "cuda"} else name)
-        torch.cuda.set_device(chosen)
-        return chosen
-    if name not in {"auto", "cpu"}:
-        raise InputError(f"train.device is {name}, but torch finds no GPU; set it to auto or cpu.")
-    return torch.device("cpu")
+    gpus = torch.cuda.device_count()
+    if name == "cpu" or (name == "auto" and gpus == 0):
+        return torch.device("cpu")
+    number = int(name[5:] if name.startswith("cuda:") else os.environ.get("LOCAL_RANK", "0"))
+    if number >= gpus:
+        raise InputError(
+            f"train.device is {name}: GPU number {number} is wanted, but torch finds {gpus}; set "
+            "it to auto or cpu, or start as many processes as there are GPUs."
+        )
+    if name.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(f"train.device is {name}, one GPU for several processes; set it to auto.")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
 
 
 def precision(config: Config, on: torch.device) -> torch.dtype:
@@ -120,10 +133,14 @@ def precision(config: Config, on: torch.device) -> torch.dtype:
         case "auto" if on.type != "cuda":
             return torch.float32
         case "auto":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        case name:
-            dtype: torch.dtype = getattr(torch, name)
-            return dtype
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if native else torch.float16
+        case "float32":
+            return torch.float32
+        case "bfloat16":
+            return torch.bfloat16
+        case "float16":
+            return torch.float16
 
 
 def autocast(dtype: torch.dtype, on: torch.device) -> Autocast:
@@ -248,9 +265,16 @@ def schedule(config: Config, steps_per_epoch: int) -> Schedule:
     """The learning rate of each step; lengths in epochs become steps."""
     s, o, batch = config.schedule, config.optimizer, config.train.batch_size
     unit = 1 if s.steps is not None else steps_per_epoch
+    total = (s.steps or s.epochs or 0) * unit
+    late = [m for m in s.milestones if m * unit >= total]
+    if s.kind == "step" and late:
+        raise InputError(
+            f"schedule.milestones has {late[0]}, that is step {late[0] * unit}, and the schedule "
+            f"ends at step {total}; milestones are in the unit of the length (epochs or steps)."
+        )
     return Schedule(
         rate=o.lr * batch / (o.reference_batch or batch),
-        total_steps=(s.steps or s.epochs or 0) * unit,
+        total_steps=total,
         kind=s.kind,
         milestones=tuple(m * unit for m in s.milestones),
         factor=s.factor,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -43,6 +43,13 @@ def gather_objects(item: object) -> list[object]:
     items: list[object] = [None] * world_size()
     dist.all_gather_object(items, item)
     return items
+
+
+def share(tensors: Sequence[Tensor]) -> None:
+    """Overwrite the tensors with those of the first rank."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
 
 def barrier() -> None:

@@ -152,7 +152,8 @@ def _first(content: dict[str, Any]) -> dict[str, Any]:
 
 
 ANNOTATIONS: dict[str, tuple[Any, str]] = {
-    "no annotations": (lambda c: c.update(images=[]), "images"),
+    "no images": (lambda c: c.update(images=[]), "images"),
+    "no annotations": (lambda c: c.update(annotations=[]), "no boxes"),
     "image missing": (lambda c: c["images"][0].update(file_name="gone.jpg"), "gone.jpg"),
     "unknown category": (lambda c: _first(c).update(category_id=77), "77"),
     "no area": (lambda c: _first(c).update(bbox=[5, 5, 0, 9]), "annotation"),
@@ -188,6 +189,11 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "batch too large": (["train.batch_size=500"], ["500", "16"]),
     "levels": (["anchors.sizes=[16, 32]"], ["anchors.sizes", "5"]),
     "frozen random weights": (["model.backbone.frozen_stages=2"], ["frozen_stages", "weights"]),
+    "only half of a data set named": (["data.val.annotations=null"], ["data.val"]),
+    "milestone after the end": (
+        ["schedule.kind=step", "schedule.milestones=[9]"],
+        ["schedule.milestones", "step 9", "step 4"],
+    ),
     "no GPU": (["train.device=cuda"], ["train.device", "cpu"]),
 }
 
@@ -220,7 +226,7 @@ def test_a_checkpoint_of_other_classes(
 
     settings = spoil(digits, tmp_path, drop)
     weights = f"model.weights={run / 'checkpoints' / 'best.pt'}"
-    no_validation = ["data.val.annotations=null"]
+    no_validation = ["data.val.images=null", "data.val.annotations=null"]
     settings = [*tiny, *settings, weights, *no_validation]
     refused(tool, tmp_path, settings, "10 classes", "9 classes", "best.pt")
 
@@ -253,7 +259,10 @@ def test_bad_arguments(tool: Command, case: str) -> None:
 
 def test_predict_names_what_it_cannot_read(tool: Command, run: Path, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("not an image")
+    Image.new("RGB", (40, 40)).save(tmp_path / "fine.jpg")
     for path in (tmp_path / "text.jpg", tmp_path / "none.jpg", HOME / "configs"):
-        done = tool("predict", "--run", run, path, "--output", tmp_path / "o")
+        fine = tmp_path / "fine.jpg"
+        done = tool("predict", "--run", run, fine, path, "--output", tmp_path / "o")
         assert done.returncode == 2 and path.name in done.stderr, done.stderr
+        assert not (tmp_path / "o").exists()
         assert "Traceback" not in done.stderr

@@ -25,8 +25,8 @@ def arguments() -> argparse.Namespace:
         "--score", type=float, default=0.3, help="lowest score of a detection (%(default)s)"
     )
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="change keys of the run's config",
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change a key of the run's config; may be repeated",
     )  # fmt: skip
     return parser.parse_args()
 
@@ -36,7 +36,8 @@ def main() -> int:
     options = arguments()
     if not 0 <= options.score <= 1:
         raise InputError(f"--score is {options.score}; a score lies between 0 and 1.")
-    trained = Trained.from_run(options.run, options.checkpoint, options.set)
+    overrides = [*options.set, f"postprocess.score={options.score}"]
+    trained = Trained.from_run(options.run, options.checkpoint, overrides)
     print(predict(trained, options.paths, options.output, score=options.score))
     return 0
 

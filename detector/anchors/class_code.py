@@ -60,7 +60,7 @@ def _log_sigmoids(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCode:
-    """One row of the table in docs/losses: head width, head bias, loss terms and scores.
+    """One kind of classification head: head width, head bias, loss terms and scores.
 
     `prior` is P(foreground) of an untrained head: of each class under sigmoid, of all classes
     together under softmax, of "not background" where background is a sigmoid channel
@@ -77,12 +77,13 @@ class ClassCode:
             raise InputError(f"A detector needs at least one class; it has {self.num_classes}.")
         if self.activation == "softmax" and self.background == "negatives":
             raise InputError(
-                "A softmax over the classes cannot say 'none of them': background 'negatives' "
-                "needs activation 'sigmoid'; with 'softmax' set background to 'class' or 'ignored'."
+                "loss.classification: a softmax over the classes cannot say 'none of them': background "
+                "'negatives' needs activation 'sigmoid'; with 'softmax' set background to 'class' or "
+                "'ignored'."
             )
         if self.background == "ignored" and self.prior is not None:
             raise InputError(
-                f"With background 'ignored' nothing learns background, so a prior of {self.prior} "
+                f"loss.classification: with background 'ignored' nothing learns background, so a prior of {self.prior} "
                 "would never be unlearned: set prior to null."
             )
         if self.prior is not None and not 0 < self.prior < 1:

@@ -25,6 +25,9 @@ def cell_shapes(
     ]
 
 
+MOST_SHAPES = 256  # kept at a time; 3 MB each at 800 pixels
+
+
 class AnchorGrid:
     """Anchors at exact strides, made once for each image shape and device.
 
@@ -67,9 +70,15 @@ class AnchorGrid:
         """(A, 4) float32 x1 y1 x2 y2 in pixels; by level, row, column, then anchor of the cell."""
         key = (height, width, torch.device(device))
         if key not in self._made:
-            levels = zip(self._maps(height, width), self.strides, self.cells, strict=True)
-            self._made[key] = torch.cat([self._level(*level) for level in levels]).to(device)
+            if len(self._made) == MOST_SHAPES:
+                self._made.clear()
+            self._made[key] = self._make(height, width, key[2])
         return self._made[key]
+
+    @torch.inference_mode(mode=False)  # what validation makes first, training differentiates
+    def _make(self, height: int, width: int, device: torch.device) -> Tensor:
+        levels = zip(self._maps(height, width), self.strides, self.cells, strict=True)
+        return torch.cat([self._level(*level) for level in levels]).to(device)
 
     def _maps(self, height: int, width: int) -> list[tuple[int, int]]:
         return [(math.ceil(height / s), math.ceil(width / s)) for s in self.strides]

@@ -19,11 +19,14 @@ from detector.errors import InputError
 from detector.evaluation.coco import CocoResult, Engine, evaluate, metrics
 from detector.evaluation.coco_files import load_detections, load_ground_truth
 from detector.evaluation.figures import precision_recall
-from detector.evaluation.files import new_directory, write_json
+from detector.evaluation.files import finite, new_directory, write_json
 from detector.evaluation.predict import Evaluator, coco_json
+from detector.loss.detection import DetectionLoss
 
 
-def evaluator(config: Config, index: CocoIndex, code: ClassCode, on: torch.device) -> Evaluator:
+def evaluator(
+    config: Config, index: CocoIndex, code: ClassCode, on: torch.device, criterion: DetectionLoss
+) -> Evaluator:
     """Validation loss and COCO metrics on a data set, split over the ranks."""
     dataset = DetectionDataset(index, build.transform(config).for_evaluation(), config.train.seed)
     classes = Classes.of(index)
@@ -38,7 +41,7 @@ def evaluator(config: Config, index: CocoIndex, code: ClassCode, on: torch.devic
         ),
         predictor=build.predictor(config, code, on),
         matcher=build.matcher(config),
-        criterion=build.criterion(config, code).to(on),
+        criterion=criterion,
         ground_truth=load_ground_truth(
             index.annotations_file, only=set(index.annotation_ids.tolist())
         ),
@@ -59,6 +62,7 @@ class Trained:
         self.code = build.class_code(config, len(classes))
         self.device = build.device(config)
         self.net = build.model(config, self.code)
+        self.criterion = build.criterion(config, self.code).to(self.device)
         load_detector(self.net, weights, classes)
         self.net.to(self.device).eval()
         self.predictor = build.predictor(config, self.code, self.device)
@@ -68,7 +72,11 @@ class Trained:
         """A checkpoint (`best`, `last` or a file) of a run of tools/train.py."""
         config = build.load_config(run.config_file(directory), overrides)
         path = run.checkpoint_file(directory, checkpoint_name)
-        return cls(config, path, classes_of(checkpoint.load(path), path))
+        state = checkpoint.load(path)
+        trained = cls(config, path, classes_of(state, path))
+        if "criterion" in state:  # a running normalizer
+            trained.criterion.load_state_dict(state["criterion"], strict=False)
+        return trained
 
     @classmethod
     def from_config(cls, path: Path, overrides: Sequence[str]) -> Trained:
@@ -85,17 +93,17 @@ class Trained:
         """On the validation set of the config (or the one that `--set data.val…` names)."""
         index = build.data_index(self.config, "val")
         check_same(self.classes, index)
-        return evaluator(self.config, index, self.code, self.device)
+        return evaluator(self.config, index, self.code, self.device, self.criterion)
 
 
 def evaluate_run(trained: Trained, output: Path) -> CocoResult:
     """The metrics of a detector, with detections.json, metrics.json and curves left in `output`."""
     examine = trained.evaluator()
-    new_directory(output)
-    found = examine.run(trained.net)
-    result = examine.metrics(found.rows)
-    write_json(output / "detections.json", coco_json(found.rows))
-    write_metrics(result, output, **found.losses)
+    with new_directory(output) as draft:
+        found = examine.run(trained.net)
+        result = examine.metrics(found.rows)
+        write_json(draft / "detections.json", coco_json(found.rows))
+        write_metrics(result, draft, **found.losses)
     return result
 
 
@@ -105,15 +113,16 @@ def evaluate_files(
     """The metrics of anybody's COCO result file; written only where `output` is named."""
     truth = load_ground_truth(ground_truth)
     rows = load_detections(detections, truth)
-    if output is not None:
-        new_directory(output)
-    result = evaluate(rows, truth, engine=engine)
-    if output is not None:
-        write_metrics(result, output)
+    if output is None:
+        return evaluate(rows, truth, engine=engine)
+    with new_directory(output) as draft:
+        result = evaluate(rows, truth, engine=engine)
+        write_metrics(result, draft)
     return result
 
 
 def write_metrics(result: CocoResult, output: Path, **losses: float) -> None:
     """metrics.json and precision_recall.png."""
-    write_json(output / "metrics.json", {**metrics(result), **losses})
+    shown = {name: finite(value) for name, value in losses.items()}
+    write_json(output / "metrics.json", {**metrics(result), **shown})
     precision_recall(result, output / "precision_recall.png")

@@ -31,13 +31,13 @@ def predict(trained: Trained, paths: Sequence[Path], output: Path, *, score: flo
     """
     files = image_files(paths)
     drawn = drawn_names(files)
-    new_directory(output)
     found = []
-    for number, file in enumerate(files, start=1):
-        image, entries = _detect(trained, file, number, score)
-        write_jpeg(image, str(output / drawn[file]), quality=92)
-        found += entries
-    write_json(output / "detections.json", found)
+    with new_directory(output) as draft:
+        for number, file in enumerate(files, start=1):
+            image, entries = _detect(trained, file, number, score)
+            write_jpeg(image, str(draft / drawn[file]), quality=92)
+            found += entries
+        write_json(draft / "detections.json", found)
     return output / "detections.json"
 
 

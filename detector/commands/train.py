@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from detector import build
 from detector.commands.evaluate import evaluator
@@ -18,6 +17,7 @@ from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, train_loader
 from detector.distributed import barrier, is_main, process_group, rank, world_size
 from detector.engine import preflight, run
+from detector.engine.average import MovingAverage
 from detector.engine.journal import Journal, RunJournal, Silent
 from detector.engine.restore import Classes, check_same
 from detector.engine.step import TrainingStep
@@ -58,6 +58,11 @@ class Assembly:
         self.net = build.model(config, self.code)
         build.load_pretrained(self.net, config, self.classes)
         self.step = self._step()
+        self.validate = (
+            None
+            if self.validation is None
+            else evaluator(config, self.validation, self.code, on, self.step.criterion)
+        )
 
     def run(self, state: dict[str, Any] | None, command: Sequence[str]) -> int:
         """Write the run directory, say what was found, and train from `state` on."""
@@ -77,7 +82,7 @@ class Assembly:
             journal.close()
 
     def _validation_index(self) -> CocoIndex | None:
-        if self.config.data.val.annotations is None:
+        if self.config.data.val.annotations is None and self.config.data.val.images is None:
             return None
         index = build.data_index(self.config, "val")
         check_same(self.classes, index)
@@ -101,7 +106,7 @@ class Assembly:
         config, dtype = self.config, build.precision(self.config, self.device)
         net, criterion = self.net.to(self.device), build.criterion(config, self.code)
         ema = config.train.ema
-        average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
+        average = MovingAverage(net, ema) if ema else None
         if config.train.compile:
             net.compile()
             criterion.compile()
@@ -121,14 +126,11 @@ class Assembly:
         def load(epoch: int, skip: int) -> Iterable[Sequence[Batch]]:
             return self._load(epoch, skip, workers=self.config.data.workers)
 
-        validate = None
-        if self.validation is not None:
-            validate = evaluator(self.config, self.validation, self.code, self.device)
         return Trainer(
             step=self.step,
             schedule=self.schedule,
             load_epoch=load,
-            validate=validate,
+            validate=self.validate,
             journal=journal,
             run=self.output,
             pace=Pace(
@@ -164,7 +166,7 @@ class Assembly:
         hit, boxes = preflight.reachable(
             self.index,
             self.dataset.transform.resize,
-            grid,
+            build.grid(config),  # the run's own would keep the anchors of every image size
             foreground=config.matching.foreground,
         )
         yield (

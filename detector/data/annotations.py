@@ -130,6 +130,13 @@ class _Row:
             raise self.error(f"has {key} {reprlib.repr(value)}; expected a whole number")
         return value
 
+    def flag(self, key: str) -> bool:
+        """0 or 1, which may be missing or written as true and false."""
+        value = self.values.get(key, 0)
+        if value not in (0, 1):
+            raise self.error(f"has {key} {reprlib.repr(value)}; expected 0 or 1")
+        return bool(value)
+
     def pixels(self, key: str) -> int:
         value = self.whole(key)
         if not 0 < value < 2**31:
@@ -182,7 +189,7 @@ def _parse(path: Path) -> Annotations:
         ids=_ids(path, boxes, "annotation"),
         owners=np.array([row.whole("image_id") for row in boxes], np.int64),
         boxes=np.array([row.box() for row in boxes], np.float64).reshape(-1, 4),
-        crowd=np.array([bool(row.values.get("iscrowd", 0)) for row in boxes], np.bool_),
+        crowd=np.array([row.flag("iscrowd") for row in boxes], np.bool_),
         label_offsets=np.cumsum([0, *map(len, labels)], dtype=np.int64),
         label_ids=np.array([label for several in labels for label in several], np.int64),
     )

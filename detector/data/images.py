@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -52,6 +52,10 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
             image = _decode(path, data, header)
     except InputError:
         raise
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path}: this is not a whole, readable image of a known kind; replace or remove it."
+        ) from error
     except BROKEN as error:
         reason = str(error).rsplit(", ", 1)[-1]  # torchvision puts its source path in front
         raise InputError(

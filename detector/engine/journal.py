@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ class RunJournal:
         self._file = (run / "metrics.jsonl").open("ab")
         self._file.truncate(position)
         self._file.seek(position)
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step or None)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
         self._bar = tqdm(
             total=total_steps,
             initial=step,
@@ -86,7 +87,8 @@ class RunJournal:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl, and each number as a TensorBoard scalar."""
-        self._file.write(json.dumps(dict(record)).encode() + b"\n")
+        line = {k: v if _writable(v) else None for k, v in record.items()}
+        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._file.flush()
         for name, value in record.items():
             if isinstance(value, int | float) and name not in {"step", "epoch"}:
@@ -119,3 +121,8 @@ class RunJournal:
         self._bar.close()
         self._board.close()
         self._file.close()
+
+
+def _writable(value: Any) -> bool:
+    """JSON has no NaN and no infinity."""
+    return not isinstance(value, float) or math.isfinite(value)

@@ -34,16 +34,17 @@ class Classes:
         return len(self.names)
 
     def __str__(self) -> str:
-        return f"{len(self)} classes: {few(self.names)}"
+        pairs = zip(self.category_ids, self.names, strict=True)
+        return f"{len(self)} classes ({few([f'{number} {name}' for number, name in pairs])})"
 
 
 def check_same(classes: Classes, index: CocoIndex) -> None:
     """InputError where the classes of a data set are not those of the model."""
-    if classes.category_ids != index.category_ids.tolist():
+    found = Classes.of(index)
+    if found != classes:
         raise InputError(
-            f"{index.annotations_file}: it has {index.num_classes} classes with the category ids "
-            f"{few(index.category_ids.tolist())}, but the model was built for {len(classes)} "
-            f"with the ids {few(classes.category_ids)}; use annotations of the same categories."
+            f"{index.annotations_file}: it has {found}; the model was built for {classes}; "
+            "use annotations of the same categories."
         )
 
 
@@ -58,7 +59,7 @@ def load_detector(net: RetinaNet, path: Path, classes: Classes) -> None:
         load_checked(net, ours, source=str(path))
         return
     found = classes_of(state, path)
-    if found.category_ids != classes.category_ids:
+    if found != classes:
         raise InputError(
             f"{path}: the checkpoint was trained on {found}; expected {classes}; "
             "use a checkpoint and annotations of the same categories."

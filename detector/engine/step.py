@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from detector.anchors.grid import AnchorGrid
 from detector.anchors.matching import Matcher
 from detector.distributed import world_size
+from detector.engine.average import MovingAverage
 from detector.engine.meter import Meter
 from detector.loss.detection import DetectionLoss
 from detector.structures import Batch, Targets
@@ -36,7 +36,7 @@ class TrainingStep:
         scaler: torch.amp.GradScaler,
         autocast: Callable[[], AbstractContextManager[None]],
         clip_norm: float | None,
-        ema: AveragedModel | None,
+        ema: MovingAverage | None,
     ) -> None:
         self.model = model
         self.criterion = criterion
@@ -48,8 +48,11 @@ class TrainingStep:
         self.clip_norm = clip_norm
         self.ema = ema
 
-    def __call__(self, batches: Sequence[Batch], meter: Meter, *, rate: float) -> None:
-        """The micro-batches of this rank, already on the device; `rate` is the learning rate."""
+    def __call__(self, batches: Sequence[Batch], meter: Meter, *, rate: float, number: int) -> None:
+        """Step `number` (from 0), at learning rate `rate`, of the micro-batches of this rank.
+
+        The batches are on the device already.
+        """
         self.gradients(batches, meter)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -57,7 +60,7 @@ class TrainingStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema is not None:
-            self.ema.update_parameters(plain(self.model))
+            self.ema.update(plain(self.model), number)
         meter.end_step(norm, self.clip_norm)
 
     def gradients(self, batches: Sequence[Batch], meter: Meter) -> None:

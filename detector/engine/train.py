@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.distributed import barrier, gather_objects, is_main, rank, world_size
+from detector.distributed import barrier, gather_objects, is_main, rank, share, world_size
 from detector.engine import checkpoint
 from detector.engine.interrupt import Interrupt
 from detector.engine.journal import Journal
 from detector.engine.meter import Meter
 from detector.engine.optim import Schedule
 from detector.engine.step import TrainingStep, plain
-from detector.errors import Diverged, InputError
+from detector.errors import Diverged
 from detector.structures import Batch, Validation
 
 LoadEpoch = Callable[[int, int], Iterable[Sequence[Batch]]]  # epoch, steps to skip -> micro-batches
@@ -74,7 +74,7 @@ class Trainer:
         self.validated = 0  # the step of the last validation
         self.best_value = -math.inf
         self._recent: list[tuple[int, list[Tensor]]] = []  # image ids since the last log line
-        self._clock = time.perf_counter()
+        self._clock, self._clocked = time.perf_counter(), 0  # when the meter was read last
 
     def run(self) -> int:
         """Train to the end; 0, or 128 + signal if a signal ended it (with its state saved)."""
@@ -92,14 +92,14 @@ class Trainer:
         self._end_of_epoch()
         epoch, skip = divmod(self.done, self.pace.steps_per_epoch)
         self.step.model.train()
-        self._clock = time.perf_counter()
+        self._clock, self._clocked = time.perf_counter(), self.done
         for batches in self.load_epoch(epoch, skip):
             batches = [batch.to(self.device) for batch in batches]
             self._recent.append((self.done, [batch.image_ids for batch in batches]))
-            self.step(batches, self.meter, rate=self.schedule(self.done))
+            self.step(batches, self.meter, rate=self.schedule(self.done), number=self.done)
             self.done += 1
             logged = self._log(batches)
-            if self.pace.save_every and self.done % self.pace.save_every == 0:
+            if self._save_due():
                 self._save("last")
             code = interrupt.agreed(self.device) if logged or world_size() == 1 else None
             if code is not None or self.done == self.schedule.total_steps:
@@ -107,13 +107,16 @@ class Trainer:
         return None
 
     def _log(self, batches: Sequence[Batch]) -> bool:
-        """Read the meter if it is time to; whether it was."""
-        if self.done != 1 and self.done % self.pace.log_every:
+        """Read the meter if it is time to; whether it was. No state is saved unread."""
+        epoch_ends = self.done % self.pace.steps_per_epoch == 0
+        last = self.done == self.schedule.total_steps
+        by_pace = self.done == 1 or self.done % self.pace.log_every == 0
+        if not (by_pace or epoch_ends or last or self._save_due()):
             return False
         means = self.meter.read()
-        steps = len(self._recent)
-        now = time.perf_counter()
-        per_step, self._clock = (now - self._clock) / steps, now
+        now, steps = time.perf_counter(), self.done - self._clocked
+        per_step = (now - self._clock) / steps
+        self._clock, self._clocked = now, self.done
         record = {
             "step": self.done,
             "epoch": self.done / self.pace.steps_per_epoch,
@@ -127,6 +130,9 @@ class Trainer:
         self.journal.progress(self.done, self._note(record, per_step))
         self._recent.clear()
         return True
+
+    def _save_due(self) -> bool:
+        return bool(self.pace.save_every) and self.done % (self.pace.save_every or 1) == 0
 
     def _note(self, record: dict[str, Any], per_step: float) -> str:
         left = int((self.schedule.total_steps - self.done) * per_step)
@@ -144,14 +150,14 @@ class Trainer:
         if self.done == 0 or self.validated == self.done or not due:
             return
         self.validated = self.done
-        improved = self._validate() if self.validate is not None else False
-        self._save("last")
-        if improved:
+        if self.validate is not None and self._validate():
             self._save("best")
+        self._save("last")
 
     def _validate(self) -> bool:
         """Whether the model is the best so far."""
         assert self.validate is not None
+        share(list(plain(self.step.model).buffers()))
         found = self.validate(self.weights())
         names = {name: f"validation/{name}" for name in found.metrics}
         record = {names[name]: value for name, value in found.metrics.items()}
@@ -160,9 +166,6 @@ class Trainer:
         self.journal.pictures(found.pictures, self.done)
         shown = "  ".join(f"{n} {found.metrics[n]:.4f}" for n in ("AP", "AP50", "loss"))
         self.journal.say(f"epoch {epoch:g}, step {self.done}: validation {shown}")
-        if self.best not in found.metrics:
-            known = ", ".join(sorted(found.metrics))
-            raise InputError(f"evaluation.best is {self.best!r}; it can be one of {known}.")
         improved = found.metrics[self.best] > self.best_value
         self.best_value = max(self.best_value, found.metrics[self.best])
         return improved
@@ -192,7 +195,6 @@ class Trainer:
             "scaler": step.scaler.state_dict(),
             "criterion": step.criterion.state_dict(),
             "ranks": gather_objects({"meter": self.meter.state(), **_random_state()}),
-            "recent": [number for number, _ in self._recent],
             "journal": self.journal.position(),
         }
 
@@ -206,11 +208,16 @@ class Trainer:
         if step.ema is not None:
             step.ema.load_state_dict(state["ema"])
         step.optimizer.load_state_dict(state["optimizer"])
-        step.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the precision needed none
+            step.scaler.load_state_dict(state["scaler"])
         step.criterion.load_state_dict(state["criterion"])
-        mine = ranks[rank()] if rank() < len(ranks) else ranks[0]
+        if len(ranks) != world_size():
+            self.journal.say(
+                f"Saved by {len(ranks)} processes, resumed by {world_size()}: not bit for bit."
+            )
+            return
+        mine = ranks[rank()]
         self.meter.restore(mine["meter"])
-        self._recent = [(number, []) for number in state["recent"]]
         torch.set_rng_state(mine["cpu"])
         if mine["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(mine["cuda"])
@@ -220,12 +227,13 @@ class Trainer:
         folder = self.run_directory / "failure"
         ids = [(number, [i.tolist() for i in images]) for number, images in self._recent]
         if is_main():
-            state = self.step.model.state_dict()
+            state = plain(self.step.model).state_dict()
             checkpoint.save({"model": state, "step": self.done}, folder / "weights.pt")
             tensors = [asdict(batch) for batch in batches]
             checkpoint.save({"batches": tensors}, folder / "batch.pt")
             report = {"record": {k: repr(v) for k, v in record.items()}, "image_ids": ids}
             (folder / "report.json").write_text(json.dumps(report, indent=1))
+        barrier()
         raise Diverged(
             f"the loss at step {self.done} is {record['loss/total']} (classification "
             f"{record['loss/classification']}, box {record['loss/box']}); {folder} holds the "

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from detector.errors import InputError
 
 
-def new_directory(directory: Path) -> None:
-    """Make an output directory; InputError where it holds anything already."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output {directory} cannot be made ({error.strerror}).") from error
-    if any(directory.iterdir()):
+@contextmanager
+def new_directory(directory: Path) -> Iterator[Path]:
+    """A draft folder that becomes `directory` when the block ends without an error.
+
+    InputError where `directory` holds anything already, or cannot be made.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError(
-            f"--output {directory}: it holds files already, and nothing is overwritten; "
+            f"--output {directory}: it holds something already, and nothing is overwritten; "
             "choose another --output."
         )
+    draft = directory.with_name(f".{directory.name}.{os.getpid()}.draft")
+    try:
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"--output {directory} cannot be made ({error.strerror}).") from error
+    try:
+        yield draft
+        draft.replace(directory)  # an empty folder gives way
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -27,3 +41,8 @@ def write_json(path: Path, content: object) -> None:
     draft = path.with_name(path.name + ".draft")
     draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(draft, path)
+
+
+def finite(value: float) -> float | None:
+    """For JSON, which has no NaN and no infinity: null stands for both."""
+    return value if math.isfinite(value) else None

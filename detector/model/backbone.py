@@ -9,6 +9,7 @@ N images, H W rows and columns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, cast
 
@@ -91,6 +92,17 @@ class Backbone(nn.Module):
         return self
 
 
+class FrozenBatchNorm(FrozenBatchNorm2d):
+    """torchvision's, but what comes in bfloat16 or float16 leaves in it, as autocast means it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape and dtype."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        scale, shift = (v.to(x.dtype).reshape(1, -1, 1, 1) for v in (scale, shift))
+        return x * scale + shift
+
+
 def group_norm(channels: int, *, eps: float = 1e-5) -> nn.GroupNorm:
     """Group norm (Wu and He 2018) with 32 groups, or as near as equal groups of two or more allow.
 
@@ -103,7 +115,11 @@ def group_norm(channels: int, *, eps: float = 1e-5) -> nn.GroupNorm:
 
 def _body(name: str, norm: Norm, eps: float) -> nn.Module:
     """torchvision's model, less what lies behind C5: unused parameters would stall DDP."""
-    layers = {"frozen_batch": FrozenBatchNorm2d, "batch": nn.BatchNorm2d, "group": group_norm}
+    layers: dict[Norm, Callable[..., nn.Module]] = {
+        "frozen_batch": FrozenBatchNorm,
+        "batch": nn.BatchNorm2d,
+        "group": group_norm,
+    }
     body: nn.Module = get_model(name, weights=None, norm_layer=partial(layers[norm], eps=eps))
     if name == "mobilenet_v2":
         del body.classifier

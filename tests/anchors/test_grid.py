@@ -52,6 +52,13 @@ def test_the_same_shape_is_made_once() -> None:
     assert len(grid(48, 32)) == len(grid(32, 48))
 
 
+def test_anchors_made_in_inference_can_be_trained_on() -> None:
+    grid = AnchorGrid([16], [[(8, 4)]])
+    with torch.inference_mode():
+        made = grid(32, 32)
+    assert not made.is_inference() and grid(32, 32) is made
+
+
 def test_levels_must_agree_with_the_model() -> None:
     with pytest.raises(InputError, match="1 levels.*model has 2"):
         AnchorGrid([8, 16], [[(8, 4)]])

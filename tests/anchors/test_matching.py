@@ -68,8 +68,8 @@ def test_low_quality_keeps_the_best_anchor_of_each_box() -> None:
 
 
 def test_low_quality_keeps_all_anchors_that_tie() -> None:
-    """Box [10 0 20 10] shifted by half: 4 wide on neither side; it overlaps both by 2 of 10."""
-    box = [[8.0, 0, 22, 10]]  # 20 of 220 pixels with anchor 0 and with anchor 2
+    """Box [8 0 22 10] shares 20 of 220 pixels with anchor 0 and with anchor 2, and 10 with 1."""
+    box = [[8.0, 0, 22, 10]]
     assert match(box, low_quality=True) == [0, BACKGROUND, 0, BACKGROUND]
 
 

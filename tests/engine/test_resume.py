@@ -95,7 +95,7 @@ def test_a_signal_saves_the_state(tiny: list[str], tmp_path: Path, number: int, 
     settings = [*tiny, "schedule.steps=1000", "train.batch_size=2", "evaluation.every=1000"]
     process = start(tmp_path / "run", settings)
     wait_for(tmp_path / "run" / "metrics.jsonl", process)
-    while not (tmp_path / "run" / "metrics.jsonl").read_text():
+    while not (tmp_path / "run" / "metrics.jsonl").read_text() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
     said = process.communicate(timeout=120)[0]

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation import coco, figures
+from detector.evaluation.files import write_json
 
 ENGINES = ["hotcoco", "pycocotools"]
 ROOT = Path(__file__).parents[2]
@@ -224,9 +225,9 @@ def test_table_names_every_figure_and_class():
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "metrics.json"
-    coco.write_json(path, {"AP": 0.5})
+    write_json(path, {"AP": 0.5})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        coco.write_json(path, {"AP": float("nan")})
+        write_json(path, {"AP": float("nan")})
     assert json.loads(path.read_text()) == {"AP": 0.5}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -270,7 +271,7 @@ def test_the_command_on_foreign_files(tmp_path):
         "metrics.json", "precision_recall.png",
     ]  # fmt: skip
     second = run_tool(*command)
-    assert second.returncode == 2 and "metrics.json exists already" in second.stderr
+    assert second.returncode == 2 and "nothing is overwritten" in second.stderr
 
 
 def test_the_command_refuses_wrong_input_in_one_line(tmp_path):

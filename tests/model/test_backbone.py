@@ -12,7 +12,7 @@ from torchvision.models import mobilenet_v2, resnet18, resnet34
 from torchvision.ops import FrozenBatchNorm2d
 
 from detector.errors import InputError
-from detector.model.backbone import NAMES, Backbone
+from detector.model.backbone import NAMES, Backbone, FrozenBatchNorm
 from detector.model.pretrained import load_backbone
 
 IMAGES = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -180,3 +180,8 @@ def test_without_a_network_the_message_says_where_to_put_the_file(
     place = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
     with pytest.raises(InputError, match=f"{place}.*no route to host.*TORCH_HOME"):
         load_backbone(Backbone("resnet18", "frozen_batch", 0), "imagenet")
+
+
+def test_frozen_batch_norm_keeps_the_dtype_that_autocast_chose() -> None:
+    norm = FrozenBatchNorm(3)
+    assert norm(torch.ones(1, 3, 2, 2, dtype=torch.bfloat16)).dtype == torch.bfloat16
