@@ -77,14 +77,14 @@ class ClassCode:
             raise InputError(f"A detector needs at least one class; it has {self.num_classes}.")
         if self.activation == "softmax" and self.background == "negatives":
             raise InputError(
-                "loss.classification: a softmax over the classes cannot say 'none of them': background "
-                "'negatives' needs activation 'sigmoid'; with 'softmax' set background to 'class' or "
-                "'ignored'."
+                "loss.classification: a softmax over the classes cannot say 'none of them': "
+                "background 'negatives' needs activation 'sigmoid'; with 'softmax' set background "
+                "to 'class' or to 'ignored'."
             )
         if self.background == "ignored" and self.prior is not None:
             raise InputError(
-                f"loss.classification: with background 'ignored' nothing learns background, so a prior of {self.prior} "
-                "would never be unlearned: set prior to null."
+                "loss.classification: with background 'ignored' nothing learns background, so a "
+                f"prior of {self.prior} would never be unlearned: set prior to null."
             )
         if self.prior is not None and not 0 < self.prior < 1:
             raise InputError(f"A prior is a probability between 0 and 1; it was {self.prior}.")

@@ -81,9 +81,7 @@ class CocoIndex:
         if not exists.all():
             defects = [_missing(annotations, images, found, exists), *defects]
         if defects and invalid == "refuse":
-            raise InputError(
-                f"{defects[0].sentence}; correct it, or leave out what is invalid by data.invalid: skip."
-            )
+            raise InputError(f"{defects[0].sentence}; correct it, or set data.invalid to skip.")
         if not exists.any():
             raise InputError(f"{annotations}: not one of its images is in {images}.")
         return _assemble(annotations, images, found, boxes, exists, usable, tuple(defects))
