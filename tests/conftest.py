@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from torch.profiler import ProfilerActivity, profile
 
 HOME = Path(__file__).parents[1]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -62,3 +63,15 @@ def run(words: Sequence[str], **options: float) -> "subprocess.CompletedProcess[
     return subprocess.run(
         words, cwd=HOME, env=environment, capture_output=True, text=True, **options
     )
+
+
+def extra_peak(work: Callable[[], object]) -> int:
+    """The most bytes that `work` held at once beyond what was there before, on the CPU."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
+        work()
+    moves = [e for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(moves, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most

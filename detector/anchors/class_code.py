@@ -79,7 +79,7 @@ class ClassCode:
             raise InputError(
                 "loss.classification: a softmax over the classes cannot say 'none of them': "
                 "background 'negatives' needs activation 'sigmoid'; with 'softmax' set background "
-                "to 'class' or to 'ignored'."
+                "to 'class' or 'ignored'."
             )
         if self.background == "ignored" and self.prior is not None:
             raise InputError(

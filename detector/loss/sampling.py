@@ -7,7 +7,7 @@ without a shape or a loop that depends on the data.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class Sampler(Protocol):
 class All:
     """Every trainable anchor, as RetinaNet does (Lin et al. 2017, section 4.1)."""
 
-    known_before: bool = True
+    known_before: ClassVar[bool] = True
 
     def counts(self, targets: Targets, trainable: Tensor) -> Tensor:
         return trainable.sum(1)
@@ -96,7 +96,7 @@ class HardNegatives:
     """
 
     ratio: float
-    known_before: bool = True
+    known_before: ClassVar[bool] = True
 
     def counts(self, targets: Targets, trainable: Tensor) -> Tensor:
         positives = (trainable & targets.foreground).sum(1)
@@ -123,7 +123,7 @@ class Random:
 
     per_image: int
     positive_fraction: float
-    known_before: bool = True
+    known_before: ClassVar[bool] = True
 
     def counts(self, targets: Targets, trainable: Tensor) -> Tensor:
         positives, negatives = self._split(targets, trainable)

@@ -50,7 +50,7 @@ class Backbone(nn.Module):
         frozen_stages: how many stages, from the stem, are not trained: 0 none, 5 all. Their batch
             norms keep their statistics in training as well.
         norm_eps: added to the variance. torchvision's published RetinaNet v1 for COCO needs 0.0
-            (torchvision calls it `overwrite_eps`); all else that torchvision publishes needs 1e-5.
+            (torchvision calls it `overwrite_eps`), its v2 and its classifiers 1e-5.
 
     Raises InputError for an unknown name or number of stages.
     """

@@ -17,8 +17,7 @@ class Pyramid(nn.Module):
     Args:
         in_channels: of C3, C4, C5.
         channels: of every level of the pyramid.
-        p6_from: the map that P6 is computed from: `c5` as in the paper, `p5` as in most of its
-            successors. P7 comes from P6.
+        p6_from: the map that P6 is computed from: `c5` as in the paper, or `p5`. P7 comes from P6.
     """
 
     strides = (8, 16, 32, 64, 128)

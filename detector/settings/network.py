@@ -93,7 +93,7 @@ class Matching(Section):
         default=True, description="a box also gets its best anchors, if they overlap it at all"
     )
     crowd_overlap: Fraction = item(
-        0.5, "share of an anchor in a crowd box from which it is ignored"
+        0.5, "share of an anchor in a crowd box above which it is ignored"
     )
 
     @model_validator(mode="after")
@@ -107,7 +107,7 @@ class Matching(Section):
 
 
 class Postprocess(Section):
-    score: Fraction = item(0.05, "detections below are dropped")
+    score: Fraction = item(0.05, "detections at or below are dropped")
     per_level: Count = item(1000, "best anchors kept a level before NMS")
-    nms: Fraction = item(0.5, "IoU from which the lower-scoring of two boxes of a class is dropped")
+    nms: Fraction = item(0.5, "IoU above which the lower of two detections of a class is dropped")
     per_image: Count = item(100, "detections kept an image")

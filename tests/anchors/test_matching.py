@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import extra_peak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -132,3 +133,14 @@ def test_chunks_change_nothing(seed: int, boxes: int, pairs: int) -> None:
         found = matcher(anchors, batch([truth.tolist(), []]))
     assert found.matches[0].tolist() == plain_match(anchors, truth).tolist()
     assert (found.matches[1] == BACKGROUND).all()
+
+
+def test_memory_is_bounded() -> None:
+    """100,000 anchors, 500 boxes, 2 images: all pairs at once would be 400 MB a temporary."""
+    generator = torch.Generator().manual_seed(0)
+    corner = 1000 * torch.rand(100_500, 2, generator=generator)
+    rectangles = torch.cat([corner, corner + 8 + 100 * torch.rand(100_500, 2)], dim=1)
+    anchors, truth = rectangles[:100_000], rectangles[100_000:].tolist()
+    matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
+    images = batch([truth, truth])
+    assert extra_peak(lambda: matcher(anchors, images)) < 300e6

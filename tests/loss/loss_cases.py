@@ -1,10 +1,7 @@
 """Codes, samplers, targets and a memory meter that the loss tests share."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from detector.anchors.class_code import ClassCode
 from detector.loss.focal import Focal
@@ -67,15 +64,3 @@ def label_rows(targets: Targets) -> Tensor:
             if match >= 0:
                 rows[n, a] = targets.labels[n, match]
     return rows
-
-
-def extra_peak(work: Callable[[], object]) -> int:
-    """The most bytes that `work` held at once beyond what was there before, on the CPU."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
-        work()
-    moves = [e for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = most = 0
-    for event in sorted(moves, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most

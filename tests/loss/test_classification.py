@@ -1,9 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import extra_peak
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import LEAVES, ROWS, SAMPLERS, code_of, example, extra_peak, label_rows
+from loss_cases import LEAVES, ROWS, SAMPLERS, code_of, example, label_rows
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
