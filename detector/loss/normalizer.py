@@ -5,6 +5,7 @@ All counts are of the whole step: over its micro-batches and over the ranks. N i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class Divisors:
     box: Tensor  # float32 scalar: the positives of the whole step, whatever the normalizer
 
 
-class Normalizer(nn.Module):
+class Normalizer(nn.Module, ABC):
     """Divides by what `count` counts."""
 
     needs_sample_counts = False
@@ -53,9 +54,9 @@ class Normalizer(nn.Module):
     def observe(self, total: Tensor) -> None:
         """Take note of a training step's count."""
 
+    @abstractmethod
     def count(self, targets: Targets, selected: Selected) -> Tensor:
         """int64 (N,): what is counted in each image."""
-        raise NotImplementedError
 
     def divisor(self, total: Tensor) -> Tensor:
         """The step's divisor from the count over the whole step (scalar, at least 1)."""
