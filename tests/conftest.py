@@ -1,10 +1,12 @@
 """A tiny data set of digits, and the settings that make a tiny run of it."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from torch.profiler import ProfilerActivity, profile
@@ -75,3 +77,13 @@ def extra_peak(work: Callable[[], object]) -> int:
         now += event.nbytes()
         most = max(most, now)
     return most
+
+
+def load_script(path: Path) -> ModuleType:
+    """A script that is in no package, such as data/digits.py, as a module."""
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_script", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import load_script
 from PIL import Image
 
 from detector.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--train", "8", "--val", "4", "--size", "96"]
-
-
-def load_script(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_script", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
 
 
 digits = load_script(ROOT / "data" / "digits.py")

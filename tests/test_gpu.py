@@ -34,7 +34,7 @@ def assemble(tiny: list[str], *changes: str) -> Assembly:
 @pytest.mark.parametrize("case", CASES)
 def test_the_step_never_waits_for_the_gpu(tiny: list[str], case: str) -> None:
     assembly = assemble(tiny, *CASES[case])
-    batches = [b.to(assembly.device) for b in next(iter(assembly._load(0, 0, workers=0)))]
+    batches = [b.to(assembly.device) for b in next(iter(assembly.load(0, 0, workers=0)))]
     meter = Meter(assembly.device)
     assembly.step(batches, meter, rate=1e-3, number=0)  # libraries and anchors are set up here
     torch.cuda.set_sync_debug_mode("error")
@@ -47,7 +47,7 @@ def test_the_step_never_waits_for_the_gpu(tiny: list[str], case: str) -> None:
 
 def test_float16_scales_and_descends(tiny: list[str]) -> None:
     assembly = assemble(tiny, "train.precision=float16")
-    batches = [b.to(assembly.device) for b in next(iter(assembly._load(0, 0, workers=0)))]
+    batches = [b.to(assembly.device) for b in next(iter(assembly.load(0, 0, workers=0)))]
     meter = Meter(assembly.device)
     losses = []
     for number in range(20):

@@ -14,7 +14,7 @@ from detector import build
 from detector.commands.evaluate import evaluator
 from detector.config import Config, parse
 from detector.data.coco import CocoIndex
-from detector.data.loader import DetectionDataset, train_loader
+from detector.data.loader import DetectionDataset, StepLoader, train_loader
 from detector.distributed import barrier, is_main, process_group, rank, world_size
 from detector.engine import preflight, run
 from detector.engine.average import MovingAverage
@@ -53,7 +53,7 @@ class Assembly:
         self.validation = self._validation_index()
         self.dataset = DetectionDataset(self.index, build.transform(config), config.train.seed)
         self.pin = on.type == "cuda"
-        self.steps_per_epoch = len(self._load(0, 0, workers=0))
+        self.steps_per_epoch = len(self.load(0, 0, workers=0))
         self.schedule = build.schedule(config, self.steps_per_epoch)
         self.net = build.model(config, self.code)
         build.load_pretrained(self.net, config, self.classes)
@@ -88,7 +88,8 @@ class Assembly:
         check_same(self.classes, index)
         return index
 
-    def _load(self, epoch: int, skip: int, *, workers: int) -> Any:
+    def load(self, epoch: int, skip: int, *, workers: int) -> StepLoader:
+        """The steps of an epoch from step `skip` on, each the micro-batches of this rank."""
         return train_loader(
             self.dataset,
             batch_size=self.config.train.batch_size,
@@ -124,7 +125,7 @@ class Assembly:
 
     def _trainer(self, journal: Journal) -> Trainer:
         def load(epoch: int, skip: int) -> Iterable[Sequence[Batch]]:
-            return self._load(epoch, skip, workers=self.config.data.workers)
+            return self.load(epoch, skip, workers=self.config.data.workers)
 
         return Trainer(
             step=self.step,
@@ -161,7 +162,7 @@ class Assembly:
         yield preflight.describe_data("train", self.index)
         if self.validation is not None:
             yield preflight.describe_data("validation", self.validation)
-        batches = [b.to(self.device) for b in next(iter(self._load(0, 0, workers=0)))]
+        batches = [b.to(self.device) for b in next(iter(self.load(0, 0, workers=0)))]
         yield preflight.describe_anchors(grid, *batches[0].images.shape[-2:])
         hit, boxes = preflight.reachable(
             self.index,

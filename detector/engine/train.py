@@ -132,7 +132,8 @@ class Trainer:
         return True
 
     def _save_due(self) -> bool:
-        return bool(self.pace.save_every) and self.done % (self.pace.save_every or 1) == 0
+        every = self.pace.save_every
+        return every is not None and self.done % every == 0
 
     def _note(self, record: dict[str, Any], per_step: float) -> str:
         left = int((self.schedule.total_steps - self.done) * per_step)
@@ -159,8 +160,7 @@ class Trainer:
         assert self.validate is not None
         share(list(plain(self.step.model).buffers()))
         found = self.validate(self.weights())
-        names = {name: f"validation/{name}" for name in found.metrics}
-        record = {names[name]: value for name, value in found.metrics.items()}
+        record = {f"validation/{name}": value for name, value in found.metrics.items()}
         epoch = self.done / self.pace.steps_per_epoch
         self.journal.write({"step": self.done, "epoch": epoch, **record})
         self.journal.pictures(found.pictures, self.done)

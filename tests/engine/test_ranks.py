@@ -59,7 +59,7 @@ def one_rank(rank: int, settings: list[str], batch: Batch, folder: str) -> None:
 def test_losses_and_gradients(tiny: list[str], tmp_path: Path, normalizer: str) -> None:
     settings = [*tiny, f"loss.classification.normalizer={normalizer}"]
     config = build.load_config(HOME / "configs/digits.yaml", settings)
-    (batch,) = next(iter(Assembly(config, Path("unused"), CPU)._load(0, 0, workers=0)))
+    (batch,) = next(iter(Assembly(config, Path("unused"), CPU).load(0, 0, workers=0)))
     batch = half_background(batch)
     expected = gradients(settings, batch)
     assert expected["losses"]["anchors_foreground"] > 0
@@ -95,6 +95,6 @@ def test_torchrun_gives_the_same_run(tiny: list[str], tmp_path: Path) -> None:
 
 def test_share_is_a_part(tiny: list[str]) -> None:
     config = build.load_config(HOME / "configs/digits.yaml", tiny)
-    (batch,) = next(iter(Assembly(config, Path("unused"), CPU)._load(0, 0, workers=0)))
+    (batch,) = next(iter(Assembly(config, Path("unused"), CPU).load(0, 0, workers=0)))
     both: Tensor = torch.cat([share(batch, 0).image_ids, share(batch, 1).image_ids])
     assert both.equal(batch.image_ids)

@@ -37,7 +37,7 @@ def assemble(tiny: Sequence[str], *changes: str) -> Assembly:
 
 
 def first_batches(assembly: Assembly) -> list[Batch]:
-    return next(iter(assembly._load(0, 0, workers=0)))
+    return next(iter(assembly.load(0, 0, workers=0)))
 
 
 def gradients(assembly: Assembly, batches: list[Batch]) -> dict[str, Tensor]:

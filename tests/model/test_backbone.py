@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from detector.errors import InputError
 from detector.model.backbone import NAMES, Backbone, FrozenBatchNorm
 from detector.model.pretrained import load_backbone
+from detector.settings import network as settings
 
 IMAGES = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -185,3 +187,7 @@ def test_without_a_network_the_message_says_where_to_put_the_file(
 def test_frozen_batch_norm_keeps_the_dtype_that_autocast_chose() -> None:
     norm = FrozenBatchNorm(3)
     assert norm(torch.ones(1, 3, 2, 2, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_the_config_knows_the_same_backbones() -> None:
+    assert set(get_args(settings.Backbone.model_fields["name"].annotation)) == set(NAMES)
