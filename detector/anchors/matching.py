@@ -21,7 +21,9 @@ class Matcher:
     ignored between. With `low_quality`, each box also keeps the anchors that overlap it best,
     unless nothing overlaps it at all: a box whose best IoU is 0 makes no anchor foreground. Such an
     anchor then answers for that box, whatever else it overlapped. Anchors that are not foreground
-    and lie by more than `crowd_overlap` of their area in a crowd box are ignored.
+    and lie by more than `crowd_overlap` of their area in a crowd box are ignored. So are anchors
+    centred in the padding, which no box matches: what an image teaches must not depend on the
+    sizes of the images that it is batched with.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Matcher:
         if self.low_quality:
             rescued = self._rescue(anchors, batch, torch.stack(columns[3]).amax(dim=0))
             matched = torch.where(rescued >= 0, rescued, matched)
+        matched = torch.where(_centred_inside(anchors, batch), matched, IGNORED)
         return Targets(anchors, matched, batch.boxes, batch.labels, batch.keys)
 
     def _match(self, chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -72,10 +75,16 @@ class Matcher:
 
 
 def _overlaps(chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(N, G, chunk) IoU, 0 for padding and crowds, and the share of the anchor inside the box."""
+    """(N, G, chunk) IoU, 0 for what cannot match, and the share of the anchor inside the box."""
     boxes = batch.boxes[:, :, None]
     shared = intersection(boxes, chunk)
     tiny = torch.finfo(shared.dtype).tiny
     union = (area(boxes) + area(chunk) - shared).clamp(min=tiny)
-    usable = (batch.present & ~batch.crowd)[..., None]
+    usable = (batch.present & ~batch.crowd)[..., None] & _centred_inside(chunk, batch)[:, None]
     return (shared / union) * usable, shared / area(chunk).clamp(min=tiny)
+
+
+def _centred_inside(anchors: Tensor, batch: Batch) -> Tensor:
+    """bool (N, A): whether the anchor's centre lies in the image, not in its padding."""
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    return (centres < batch.sizes[:, None].flip(-1)).all(dim=-1)

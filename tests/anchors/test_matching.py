@@ -1,5 +1,7 @@
 """Which anchor answers for which box, against worked examples."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import extra_peak
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detector.anchors import matching
+from detector.anchors.grid import AnchorGrid, cell_shapes
 from detector.anchors.matching import Matcher
 from detector.boxes import iou
 from detector.structures import BACKGROUND, IGNORED, Batch
@@ -144,3 +147,28 @@ def test_memory_is_bounded() -> None:
     matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
     images = batch([truth, truth])
     assert extra_peak(lambda: matcher(anchors, images)) < 300e6
+
+
+def test_anchors_centred_in_the_padding_are_ignored_and_match_nothing() -> None:
+    """Centres (5, 5), (5, 2.5), (25, 5) and (105, 105); the image is 24 wide and 128 high."""
+    one = batch([[[0, 0, 10, 9], [18, 0, 24, 10]]])
+    narrow = replace(one, sizes=torch.tensor([[128, 24]]))
+    matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
+    assert matcher(ANCHORS, one).matches[0].tolist() == [0, 0, 1, BACKGROUND]
+    assert matcher(ANCHORS, narrow).matches[0].tolist() == [0, 0, IGNORED, IGNORED]
+
+
+@given(right=st.integers(0, 3), below=st.integers(0, 3))
+def test_padding_changes_no_match(right: int, below: int) -> None:
+    """An image of 100 x 70 in a batch of 128 x 96 and more: the same anchors, the same matches."""
+    grid = AnchorGrid([8, 16, 32], cell_shapes([16, 32, 64], [1], [0.5, 1, 2]))
+    one = replace(batch([[[3, 3, 40, 20], [50, 10, 69, 99]]]), sizes=torch.tensor([[100, 70]]))
+    matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
+
+    def counted(height: int, width: int) -> tuple[list, int]:
+        anchors = grid(height, width)
+        matches = matcher(anchors, one).matches[0]
+        hit = matches >= 0
+        return [anchors[hit].tolist(), matches[hit].tolist()], int((matches == BACKGROUND).sum())
+
+    assert counted(128 + 32 * below, 96 + 32 * right) == counted(128, 96)
