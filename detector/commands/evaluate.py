@@ -42,9 +42,7 @@ def evaluator(
         predictor=build.predictor(config, code, on),
         matcher=build.matcher(config),
         criterion=criterion,
-        ground_truth=load_ground_truth(
-            index.annotations_file, only=set(index.annotation_ids.tolist())
-        ),
+        ground_truth=load_ground_truth(index.annotations_file, only=index.annotation_ids),
         image_ids=index.image_ids.tolist(),
         category_ids=classes.category_ids,
         class_names=classes.names,

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
 import reprlib
-import uuid
-import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.data.cache import Cache
 from detector.errors import InputError
 
-CACHE_VERSION = 1  # to be raised whenever the fields below change
+CACHE_VERSION = 2  # to be raised whenever the fields below change
+LARGEST_ID = 2**53 - 1  # of images and categories, which travel in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,18 +30,24 @@ class Annotations:
     """What the file says, in its order; ids may point nowhere and boxes may be useless."""
 
     image_ids: NDArray[np.int64]  # (I,)
-    file_names: NDArray[np.str_]  # (I,)
-    sizes: NDArray[np.int32]  # (I, 2) height, width
+    file_names: NDArray[np.str_]  # (I,) empty where the file has none
+    sizes: NDArray[np.int32]  # (I, 2) height, width; 0 where the file has none
     category_ids: NDArray[np.int64]  # (K,) ascending
     category_names: NDArray[np.str_]  # (K,)
     ids: NDArray[np.int64]  # (B,)
     owners: NDArray[np.int64]  # (B,) image ids
     boxes: NDArray[np.float64]  # (B, 4) x, y, width, height, as in the file
+    areas: NDArray[np.float64]  # (B,) NaN where the file has none
     crowd: NDArray[np.bool_]  # (B,)
     label_offsets: NDArray[np.int64]  # (B + 1,)
     label_ids: NDArray[
         np.int64
     ]  # category ids; those of b are [label_offsets[b]:label_offsets[b + 1]]
+
+    @property
+    def label_rows(self) -> NDArray[np.int64]:
+        """The row of the annotation that each of `label_ids` belongs to."""
+        return np.repeat(np.arange(len(self.ids)), np.diff(self.label_offsets))
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -49,14 +55,12 @@ def read_annotations(path: Path) -> Annotations:
 
     Raises InputError for a file that is missing, not JSON, or not of COCO's form.
     """
-    digest = f"{CACHE_VERSION}-{_hash(path)}"
-    places = _cache_places(path, digest)
-    for place in places:
-        cached = _load(place, digest)
-        if cached is not None:
-            return cached
+    cache = Cache.beside(path, "index", f"{CACHE_VERSION}-{_hash(path)}")
+    cached = cache.load()
+    if cached is not None:
+        return Annotations(**cached)
     annotations = _parse(path)
-    _save(annotations, places, digest)
+    cache.save(**vars(annotations))
     return annotations
 
 
@@ -67,39 +71,8 @@ def _hash(path: Path) -> str:
             for block in iter(lambda: file.read(1 << 20), b""):
                 hasher.update(block)
     except OSError as error:
-        raise InputError(f"{path}: the annotations cannot be read: {error.strerror}.") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     return hasher.hexdigest()
-
-
-def _cache_places(path: Path, digest: str) -> list[Path]:
-    """Beside the annotations; for folders that cannot be written, the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return [path.with_name(f".{path.stem}.index.npz"), Path(home, "detector", f"{digest}.npz")]
-
-
-def _load(place: Path, digest: str) -> Annotations | None:
-    try:
-        with np.load(place, allow_pickle=False) as stored:
-            if str(stored["digest"]) != digest:
-                return None
-            return Annotations(**{f.name: stored[f.name] for f in fields(Annotations)})
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None  # no cache, or half of one: the annotations themselves are read again
-
-
-def _save(annotations: Annotations, places: list[Path], digest: str) -> None:
-    """Write the first place that can be written; a cache that cannot be kept is no error."""
-    arrays = {f.name: getattr(annotations, f.name) for f in fields(Annotations)}
-    for place in places:
-        draft = place.with_name(f"{place.name}.{uuid.uuid4().hex}.draft")
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
-                np.savez(file, digest=np.array(digest), **arrays)
-            os.replace(draft, place)
-            return
-        except OSError:
-            draft.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -120,24 +93,28 @@ class _Row:
             raise self.error(f"has no '{key}'; COCO annotations need it")
         return self.values[key]
 
-    def whole(self, key: str) -> int:
-        return self.as_whole(key, self.get(key))
+    def whole(self, key: str, *, largest: int = 2**63 - 1) -> int:
+        return self.as_whole(key, self.get(key), largest=largest)
 
-    def as_whole(self, key: str, value: Any) -> int:
+    def as_whole(self, key: str, value: Any, *, largest: int = 2**63 - 1) -> int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if type(value) is not int or abs(value) >= 2**63:
-            raise self.error(f"has {key} {reprlib.repr(value)}; expected a whole number")
+        if type(value) is not int or abs(value) > largest:
+            wanted = f"a whole number within ±{largest}"
+            raise self.error(f"has {key} {reprlib.repr(value)}; expected {wanted}")
         return value
 
     def flag(self, key: str) -> bool:
-        """0 or 1, which may be missing or written as true and false."""
-        value = self.values.get(key, 0)
-        if value not in (0, 1):
+        """0 or 1, which may be missing, null, or written as true and false."""
+        value = self.values.get(key)
+        if value not in (0, 1, None):
             raise self.error(f"has {key} {reprlib.repr(value)}; expected 0 or 1")
         return bool(value)
 
     def pixels(self, key: str) -> int:
+        """0 where the file has none: evaluation needs none."""
+        if key not in self.values:
+            return 0
         value = self.whole(key)
         if not 0 < value < 2**31:
             raise self.error(f"has {key} {value}; expected a positive number of pixels")
@@ -149,15 +126,25 @@ class _Row:
             raise self.error(f"has {key} {reprlib.repr(value)}; expected a text")
         return value
 
+    def file_name(self) -> str:
+        """Empty where the file has none: evaluation needs none."""
+        return self.text("file_name") if "file_name" in self.values else ""
+
     def box(self) -> list[float]:
         box = self.get("bbox")
-        numbers = isinstance(box, list) and all(type(side) in (int, float) for side in box)
-        if not numbers or len(box) != 4:
+        sides = [_float(side) for side in box] if isinstance(box, list) else []
+        numbers = [side for side in sides if side is not None]
+        if not len(numbers) == len(sides) == 4:
             raise self.error(f"has bbox {reprlib.repr(box)}; expected [x, y, width, height]")
-        try:
-            return [float(side) for side in box]
-        except OverflowError:
-            raise self.error(f"has bbox {reprlib.repr(box)}; that is no position") from None
+        return numbers
+
+    def area(self) -> float:
+        """NaN where the file has none."""
+        value = self.values.get("area")
+        area = math.nan if value is None else _float(value)
+        if area is None:
+            raise self.error(f"has area {reprlib.repr(value)}; expected a number")
+        return area
 
     def categories(self) -> list[int]:
         """Of `category_ids`, our extension for several labels on one box, or `category_id`."""
@@ -167,6 +154,16 @@ class _Row:
         if not isinstance(several, list) or not several:
             raise self.error(f"has category_ids {reprlib.repr(several)}; expected a list of ids")
         return list(dict.fromkeys(self.as_whole("category_ids", value) for value in several))
+
+
+def _float(value: Any) -> float | None:
+    """None for what is no number, or too large for a float."""
+    if type(value) not in (int, float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _parse(path: Path) -> Annotations:
@@ -181,14 +178,15 @@ def _parse(path: Path) -> Annotations:
     boxes = list(_rows(path, document, "annotations", "annotation"))
     labels = [row.categories() for row in boxes]
     return Annotations(
-        image_ids=_ids(path, images, "image"),
-        file_names=np.array([row.text("file_name") for row in images]),
+        image_ids=_ids(path, images, "image", largest=LARGEST_ID),
+        file_names=np.array([row.file_name() for row in images]),
         sizes=np.array([(row.pixels("height"), row.pixels("width")) for row in images], np.int32),
-        category_ids=_ids(path, categories, "category"),
+        category_ids=_ids(path, categories, "category", largest=LARGEST_ID),
         category_names=np.array([row.text("name") for row in categories]),
         ids=_ids(path, boxes, "annotation"),
         owners=np.array([row.whole("image_id") for row in boxes], np.int64),
         boxes=np.array([row.box() for row in boxes], np.float64).reshape(-1, 4),
+        areas=np.array([row.area() for row in boxes], np.float64),
         crowd=np.array([row.flag("iscrowd") for row in boxes], np.bool_),
         label_offsets=np.cumsum([0, *map(len, labels)], dtype=np.int64),
         label_ids=np.array([label for several in labels for label in several], np.int64),
@@ -221,9 +219,9 @@ def _rows(path: Path, document: dict[str, Any], key: str, kind: str) -> Iterator
         yield _Row(path, kind, position, entry)
 
 
-def _ids(path: Path, rows: list[_Row], kind: str) -> NDArray[np.int64]:
+def _ids(path: Path, rows: list[_Row], kind: str, *, largest: int = 2**63 - 1) -> NDArray[np.int64]:
     """The ids of all rows; each may occur once."""
-    ids = np.array([row.whole("id") for row in rows], np.int64)
+    ids = np.array([row.whole("id", largest=largest) for row in rows], np.int64)
     values, counts = np.unique(ids, return_counts=True)
     repeated = values[counts > 1]
     if len(repeated):

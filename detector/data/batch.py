@@ -14,6 +14,8 @@ from torch import Tensor
 from detector.structures import Batch
 
 MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean; after normalisation, padding is about 0
+SIDE_MULTIPLE = 32  # pixels; the coarsest stride of most backbones
+BOX_MULTIPLE = 8  # few distinct shapes, so that a compiled step seldom compiles again
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,15 @@ def filled(height: int, width: int) -> Tensor:
     return colour[:, None, None].repeat(1, height, width)
 
 
-def collate(samples: Sequence[Sample], *, divisor: int = 32, box_multiple: int = 8) -> Batch:
-    """Images padded at the right and the bottom to a common multiple of `divisor` pixels.
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Images padded at the right and the bottom to a common multiple of SIDE_MULTIPLE.
 
-    G is a multiple of `box_multiple`, at least one: few distinct shapes, so that a compiled step
-    seldom compiles again.
+    G is a multiple of BOX_MULTIPLE, also where no sample has a box.
     """
     assert samples, "a batch needs at least one sample"
     heights, widths = zip(*(sample.image.shape[1:] for sample in samples), strict=True)
-    height, width = round_up(max(heights), divisor), round_up(max(widths), divisor)
-    room = round_up(max(1, *(len(sample.boxes) for sample in samples)), box_multiple)
+    height, width = round_up(max(heights), SIDE_MULTIPLE), round_up(max(widths), SIDE_MULTIPLE)
+    room = round_up(max(1, *(len(sample.boxes) for sample in samples)), BOX_MULTIPLE)
     classes = samples[0].labels.shape[1]
     images = filled(height, width).repeat(len(samples), 1, 1, 1)
     boxes = torch.zeros(len(samples), room, 4)

@@ -6,7 +6,7 @@ and nowhere else; class k is the k-th category by ascending id.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.data.annotations import Annotations, read_annotations
+from detector.data.probe import REASONS, Fault, probe
 from detector.errors import InputError
 
 NAMED = 5  # ids that a sentence about many of a kind names
@@ -36,7 +37,7 @@ class Defect(NamedTuple):
 
     reason: str
     entries: int  # images or annotations
-    sentence: str
+    sentence: str  # without its end
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,25 +67,26 @@ class CocoIndex:
     ) -> CocoIndex:
         """The index of the annotation file, whose file names are relative to the folder `images`.
 
-        Unusable are: an image whose file is missing; an annotation whose image id or category id
-        is not in the file, or whose box is not finite, has no area or lies outside its image
-        (partly outside: it is clipped). "refuse" raises an InputError for them, "skip" leaves them
-        out and keeps the tally. Images without boxes are kept. A file of the wrong form, and a file
-        name that leads out of the folder, is always an InputError.
+        Unusable are: an image whose file is missing, unreadable or of another size; an annotation
+        whose image id or category id is not in the file, or whose box is not finite, has no area or
+        lies outside its image (partly outside: it is clipped). "refuse" raises an InputError for
+        them, "skip" leaves them out and keeps the tally. Images without boxes are kept. A file of
+        the wrong form, and a file name that leads out of the folder, is always an InputError.
         """
         found = read_annotations(annotations)
-        _check_names(annotations, found)
+        _check_images(annotations, found)
         if not images.is_dir():
             raise InputError(f"{images}: there is no such folder of images.")
-        exists = _existing(found.file_names.tolist(), images)
-        boxes, usable, defects = _check_boxes(annotations, found)
-        if not exists.all():
-            defects = [_missing(annotations, images, found, exists), *defects]
+        faults = probe(annotations, images, found.file_names.tolist(), found.sizes)
+        boxes, usable, box_defects = _check_boxes(annotations, found)
+        defects = (*_image_defects(annotations, found, faults), *box_defects)
         if defects and invalid == "refuse":
-            raise InputError(f"{defects[0].sentence}; correct it, or set data.invalid to skip.")
-        if not exists.any():
-            raise InputError(f"{annotations}: not one of its images is in {images}.")
-        return _assemble(annotations, images, found, boxes, exists, usable, tuple(defects))
+            raise InputError(_refusal(defects))
+        present = np.ones(len(found.image_ids), np.bool_)
+        present[list(faults)] = False
+        if not present.any():
+            raise InputError(f"{annotations}: not one of its images in {images} can be used.")
+        return _assemble(annotations, images, found, boxes, present, usable, defects)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -132,8 +134,14 @@ class CocoIndex:
         return int(self.image_ids[row]), int(self.annotation_ids[several[0]])
 
 
-def _check_names(path: Path, found: Annotations) -> None:
-    """No file name may lead out of the folder of images, on any system."""
+def _check_images(path: Path, found: Annotations) -> None:
+    """Each needs a name and a size; no name may lead out of the folder of images, on any system."""
+    height, width = found.sizes.T
+    absent = {"file_name": found.file_names == "", "height": height == 0, "width": width == 0}
+    for key, missing in absent.items():
+        if missing.any():
+            who = _who("image", found.image_ids[missing])
+            raise InputError(f"{path}: {who}: there is no '{key}'; training needs one, add it.")
     for image_id, name in zip(found.image_ids, found.file_names.tolist(), strict=True):
         parts = name.replace("\\", "/").split("/")
         drive = name[1:2] == ":" and name[0].isalpha()
@@ -142,19 +150,6 @@ def _check_names(path: Path, found: Annotations) -> None:
                 f"{path}: image {image_id} has file_name {name!r}, which leads out of the "
                 "folder of images and is never followed; give a path inside that folder."
             )
-
-
-def _existing(names: list[str], images: Path) -> NDArray[np.bool_]:
-    """bool (I,); lists each folder once: a question for each file is slow on a network."""
-    listed = {
-        f"{parent}{entry.name}"
-        for parent in {name[: name.rfind("/") + 1] for name in names}
-        if (images / parent).is_dir()
-        for entry in os.scandir(images / parent)
-        if entry.is_file()
-    }
-    # the second question is for file systems that do not tell A.JPG from a.jpg
-    return np.array([name in listed or os.path.isfile(images / name) for name in names])
 
 
 def _lookup(ids: NDArray[np.int64], among: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
@@ -170,7 +165,7 @@ def _check_boxes(path: Path, found: Annotations) -> tuple[NDArray, NDArray, list
     rows, image_known = _lookup(found.owners, found.image_ids)
     category_known = np.ones(len(found.ids), np.bool_)
     _, known = _lookup(found.label_ids, found.category_ids)
-    category_known[_label_owners(found.label_offsets)[~known]] = False
+    category_known[found.label_rows[~known]] = False
     with np.errstate(over="ignore", invalid="ignore"):
         last = found.boxes[:, :2] + found.boxes[:, 2:]
         corners = np.hstack([found.boxes[:, :2], last]).astype(np.float32)
@@ -192,11 +187,6 @@ def _check_boxes(path: Path, found: Annotations) -> tuple[NDArray, NDArray, list
     return clipped, usable, defects
 
 
-def _label_owners(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The box that each entry of the flat list of labels belongs to."""
-    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-
-
 def _defect(path: Path, found: Annotations, reason: str, failed: NDArray) -> Defect:
     first = failed[0]
     labels = found.label_ids[found.label_offsets[first] : found.label_offsets[first + 1]]
@@ -208,14 +198,25 @@ def _defect(path: Path, found: Annotations, reason: str, failed: NDArray) -> Def
     }
     detail = details.get(reason, f"[{box}] as x, y, width, height in image {found.owners[first]}")
     who = _who("annotation", found.ids[failed])
-    return Defect(reason, len(failed), f"{path}: {who}: {reason}: {detail}")
+    return Defect(reason, len(failed), f"{path}: {who}: {reason}: {detail}; correct it")
 
 
-def _missing(path: Path, images: Path, found: Annotations, exists: NDArray[np.bool_]) -> Defect:
-    absent = np.flatnonzero(~exists)
-    who = _who("image", found.image_ids[absent])
-    sentence = f"{path}: {who}: file {str(found.file_names[absent[0]])!r} is not in {images}"
-    return Defect("missing image", len(absent), sentence)
+def _image_defects(path: Path, found: Annotations, faults: dict[int, Fault]) -> Iterator[Defect]:
+    for reason in REASONS:
+        rows = [row for row, fault in faults.items() if fault.reason == reason]
+        if rows:
+            who = _who("image", found.image_ids[rows])
+            yield Defect(reason, len(rows), f"{path}: {who}: {faults[rows[0]].sentence}")
+
+
+def _refusal(defects: tuple[Defect, ...]) -> str:
+    """The first defect in full, the other kinds by number."""
+    sentence = f"{defects[0].sentence}, or set data.invalid to skip"
+    others = [f"{defect.reason} ({defect.entries})" for defect in defects[1:]]
+    if others:
+        kinds = "kind" if len(others) == 1 else "kinds"
+        sentence += f"; {len(others)} more {kinds} of defect: {', '.join(others)}"
+    return f"{sentence}."
 
 
 def _who(kind: str, ids: NDArray[np.int64]) -> str:
@@ -234,15 +235,15 @@ def _assemble(
     images: Path,
     found: Annotations,
     boxes: NDArray[np.float32],
-    exists: NDArray[np.bool_],
+    present: NDArray[np.bool_],
     usable: NDArray[np.bool_],
     defects: tuple[Defect, ...],
 ) -> CocoIndex:
     """The index of what is left, its boxes sorted by image."""
-    rows, known = _lookup(found.owners, found.image_ids[exists])
+    rows, known = _lookup(found.owners, found.image_ids[present])
     kept = np.flatnonzero(usable & known)
     kept = kept[np.argsort(rows[kept], kind="stable")]
-    per_image = np.bincount(rows[kept], minlength=int(exists.sum()))
+    per_image = np.bincount(rows[kept], minlength=int(present.sum()))
     per_box = np.diff(found.label_offsets)[kept]
     label_offsets = np.cumsum([0, *per_box], dtype=np.int64)
     shift = found.label_offsets[kept] - label_offsets[:-1]
@@ -251,9 +252,9 @@ def _assemble(
     return CocoIndex(
         annotations_file=path,
         images_dir=images,
-        image_ids=found.image_ids[exists],
-        file_names=found.file_names[exists],
-        sizes=found.sizes[exists],
+        image_ids=found.image_ids[present],
+        file_names=found.file_names[present],
+        sizes=found.sizes[present],
         box_offsets=np.cumsum([0, *per_image], dtype=np.int64),
         boxes=boxes[kept],
         annotation_ids=found.ids[kept],

@@ -38,7 +38,7 @@ class DetectionDataset(Dataset[Sample]):
         """The sample, random from (seed, epoch, row) alone.
 
         Raises InputError for an image that cannot be read, also where the index skips what is
-        invalid: what is left out must be known before training, and equal on every rank.
+        invalid: what it skips it found before training, and what broke later it does not know.
         """
         epoch, row = address
         truth = self.index.truth(row)
@@ -65,14 +65,13 @@ class _Batches(Dataset[Batch | InputError]):
     """
 
     dataset: DetectionDataset
-    divisor: int
 
     def __getitem__(self, addresses: list[Address]) -> Batch | InputError:
         try:
             samples = [self.dataset[address] for address in addresses]
         except InputError as error:
             return error
-        return collate(samples, divisor=self.divisor)
+        return collate(samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,6 @@ class BatchLoader:
 
     dataset: DetectionDataset
     addresses: list[list[Address]]
-    divisor: int
     workers: int
     pin_memory: bool
 
@@ -91,7 +89,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         """Raises InputError, naming the file, at the batch of an unreadable image."""
         loader: DataLoader = DataLoader(
-            _Batches(self.dataset, self.divisor),
+            _Batches(self.dataset),
             sampler=self.addresses,
             batch_size=None,
             collate_fn=_as_it_is,
@@ -142,8 +140,6 @@ def train_loader(
     workers: int = 0,
     pin_memory: bool = False,
     group_by_aspect: bool = True,
-    shuffle: bool = True,
-    divisor: int = 32,
 ) -> StepLoader:
     """One epoch of this rank, from step `skip_steps` on; skipped steps are never decoded.
 
@@ -157,12 +153,11 @@ def train_loader(
         seed=dataset.seed,
         epoch=epoch,
         group_by_aspect=group_by_aspect,
-        shuffle=shuffle,
     )
     own = split_plan(plan, accumulate=accumulate, rank=rank, world_size=world_size)[skip_steps:]
     micro_batches = own.reshape(-1, own.shape[-1]).tolist()
     addresses = [[Address(epoch, row) for row in rows] for rows in micro_batches]
-    return StepLoader(BatchLoader(dataset, addresses, divisor, workers, pin_memory), accumulate)
+    return StepLoader(BatchLoader(dataset, addresses, workers, pin_memory), accumulate)
 
 
 def evaluation_loader(
@@ -173,7 +168,6 @@ def evaluation_loader(
     world_size: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
-    divisor: int = 32,
 ) -> BatchLoader:
     """Every image exactly once over all ranks: rank r has rows r, r + world_size, ...
 
@@ -187,4 +181,4 @@ def evaluation_loader(
         [Address(0, row) for row in rows[start : start + batch_size]]
         for start in range(0, len(rows), batch_size)
     ]
-    return BatchLoader(dataset, addresses, divisor, workers, pin_memory)
+    return BatchLoader(dataset, addresses, workers, pin_memory)

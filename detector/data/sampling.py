@@ -47,7 +47,6 @@ def plan_epoch(
     seed: int,
     epoch: int,
     group_by_aspect: bool = True,
-    shuffle: bool = True,
 ) -> NDArray[np.int64]:
     """(steps, B) rows of the data set from sizes (I, 2) height, width; no row occurs twice.
 
@@ -56,14 +55,12 @@ def plan_epoch(
     steps = steps_per_epoch(len(sizes), batch_size)
     generator = seeded(seed, epoch, purpose="order")
     order = torch.randperm(len(sizes), generator=generator).numpy()
-    if not shuffle:
-        order = np.arange(len(sizes))
     order = order[: steps * batch_size]  # before grouping, or always the same group would lose
     if group_by_aspect:
         wide = sizes[order, 1] > sizes[order, 0]
         order = np.concatenate([order[wide], order[~wide]])
     plan = order.reshape(steps, batch_size)
-    return plan[torch.randperm(steps, generator=generator).numpy()] if shuffle else plan
+    return plan[torch.randperm(steps, generator=generator).numpy()]
 
 
 def split_plan(

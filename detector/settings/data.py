@@ -71,7 +71,8 @@ class Data(Section):
     resize: Resize = Sides()
     augment: Augment = Augment()
     invalid: Literal["refuse", "skip"] = item(
-        "refuse", "degenerate boxes, missing images: refuse | skip (and count)"
+        "refuse",
+        "useless boxes; missing, broken, wrongly sized images: refuse | skip (and count)",
     )
     group_by_aspect: bool = item(
         default=True, description="batches of images of similar shape, so of less padding"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from detector.data.coco import CocoIndex
 from detector.errors import InputError
@@ -33,13 +34,13 @@ def document() -> dict[str, Any]:
 
 
 def write(folder: Path, content: Any, *, missing: tuple[str, ...] = ()) -> Path:
-    """The annotations file; empty files stand for the images."""
+    """The annotations file, and gray images of 100 x 80 that are not in `missing`."""
     images = content.get("images", []) if isinstance(content, dict) else []
     for image in images if isinstance(images, list) else []:
         name = image.get("file_name", "") if isinstance(image, dict) else ""
         if name and name not in missing and not os.path.isabs(name) and ".." not in name:
             (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / "images" / name).touch()
+            Image.new("L", (100, 80)).save(folder / "images" / name)
     (folder / "images").mkdir(exist_ok=True)
     path = folder / "boxes.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -159,9 +160,61 @@ def test_missing_images_are_looked_for_at_every_read(tmp_path: Path) -> None:
         CocoIndex.read(path, tmp_path / "images")
 
 
+@pytest.mark.parametrize("content", [b"", b"text", b"cut"])
+def test_an_unreadable_image(tmp_path: Path, content: bytes) -> None:
+    """Of b.jpg nothing, something else or the first half is left; it takes its two boxes along."""
+    path = write(tmp_path, document())
+    file = tmp_path / "images" / "sub" / "b.jpg"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if content == b"cut" else content)
+    with pytest.raises(InputError) as caught:
+        CocoIndex.read(path, tmp_path / "images")
+    message = str(caught.value)
+    assert message.startswith(f"{path}: image 10: {file}: this is not a whole, readable image")
+    assert message.endswith("; replace or remove it, or set data.invalid to skip.")
+    index = CocoIndex.read(path, tmp_path / "images", invalid="skip")
+    assert index.skipped == {"unreadable image": 1}
+    assert index.image_ids.tolist() == [30] and len(index.boxes) == 0
+
+
+def test_images_of_another_size(tmp_path: Path) -> None:
+    """Both; 100 x 80 in the annotations, 80 x 100 without any EXIF, and 50 x 40."""
+    path = write(tmp_path, document())
+    Image.new("L", (80, 100)).save(tmp_path / "images" / "a.jpg")
+    with pytest.raises(
+        InputError, match=r"image 30: .*a\.jpg: the file is 80 x 100, but .* 100 x 80"
+    ):
+        CocoIndex.read(path, tmp_path / "images")
+    index = CocoIndex.read(path, tmp_path / "images", invalid="skip")
+    assert index.skipped == {"size differs": 1} and index.annotation_ids.tolist() == [7, 5]
+    Image.new("L", (50, 40)).save(tmp_path / "images" / "sub" / "b.jpg")
+    with pytest.raises(InputError, match=r"2 images \(30, 10\), the first: "):
+        CocoIndex.read(path, tmp_path / "images")
+
+
+def test_other_kinds_of_defect_are_counted(tmp_path: Path) -> None:
+    content = document()
+    for number, changes in enumerate([{"category_id": 4}, {"bbox": [100, 0, 5, 5]}] * 2):
+        content["annotations"].append(content["annotations"][0] | {"id": 20 + number} | changes)
+    del content["annotations"][-1]
+    path = write(tmp_path, content)
+    with pytest.raises(InputError, match=r"to skip; 1 more kind of defect: box outside the image"):
+        CocoIndex.read(path, tmp_path / "images")
+    (tmp_path / "images" / "a.jpg").write_text("no image")
+    with pytest.raises(InputError) as caught:
+        CocoIndex.read(path, tmp_path / "images")
+    assert str(caught.value).endswith(
+        "; 2 more kinds of defect: unknown category (2), box outside the image (1)."
+    )
+    index = CocoIndex.read(path, tmp_path / "images", invalid="skip")
+    assert index.skipped == {
+        "unreadable image": 1, "unknown category": 2, "box outside the image": 1
+    }  # fmt: skip
+
+
 def test_not_one_image(tmp_path: Path) -> None:
     path = write(tmp_path, document(), missing=("a.jpg", "sub/b.jpg"))
-    with pytest.raises(InputError, match="not one of its images"):
+    with pytest.raises(InputError, match="not one of its images in .* can be used"):
         CocoIndex.read(path, tmp_path / "images", invalid="skip")
 
 
@@ -171,7 +224,7 @@ def test_no_folder_of_images(tmp_path: Path) -> None:
 
 
 def test_no_annotation_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.json: the annotations cannot be read"):
+    with pytest.raises(InputError, match=r"none\.json: cannot be read \(No such"):
         CocoIndex.read(tmp_path / "none.json", tmp_path)
 
 
@@ -191,6 +244,10 @@ WRONG_FORM = [
     (spoil(document(), "images", 1, id="b"), ["image 'b'", "whole number"]),
     (spoil(document(), "images", 1, width=0), ["image 10", "width 0"]),
     (spoil(document(), "annotations", 1, id=2**70), ["whole number"]),
+    (spoil(document(), "images", 1, id=2**53), ["whole number", "9007199254740991"]),
+    (spoil(document(), "categories", 1, id=-(2**53)), ["whole number", "9007199254740991"]),
+    (spoil(document(), "annotations", 0, area="7"), ["annotation 7", "area '7'"]),
+    (spoil(document(), "annotations", 0, area=10**400), ["annotation 7", "area 1000"]),
     (spoil(document(), "annotations", 0, bbox=[1, 2, 3]), ["annotation 7", "[1, 2, 3]"]),
     (spoil(document(), "annotations", 0, bbox=[1, 2, 3, None]), ["annotation 7", "None"]),
     (spoil(document(), "annotations", 0, bbox=[1, 2, 3, 10**400]), ["annotation 7"]),
@@ -235,6 +292,20 @@ def test_the_cache_is_used_until_the_file_changes(
     assert CocoIndex.read(path, tmp_path / "images").boxes[0].tolist() == [1, 2, 4, 6]
 
 
+def test_the_largest_ids_and_a_byte_order_mark(tmp_path: Path) -> None:
+    content = spoil(document(), "images", 0, id=2**53 - 1)
+    spoil(spoil(content, "categories", 0, id=1 - 2**53), "annotations", 0, id=2**62, image_id=10)
+    spoil(content, "annotations", 0, category_id=1 - 2**53)
+    path = write(tmp_path, "\ufeff" + json.dumps(content))
+    for name in ("a.jpg", "sub/b.jpg"):
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (100, 80)).save(tmp_path / "images" / name)
+    index = CocoIndex.read(path, tmp_path / "images")
+    assert index.image_ids.tolist() == [2**53 - 1, 10]
+    assert index.category_ids.tolist() == [1 - 2**53, 2]
+    assert index.annotation_ids.tolist() == [2**62, 5]
+
+
 @pytest.mark.parametrize("keep", [0, 100, 2000])
 def test_half_a_cache_is_read_anew(tmp_path: Path, keep: int) -> None:
     path = write(tmp_path, document())
@@ -253,6 +324,7 @@ def test_where_the_folder_cannot_be_written_the_users_cache_is(
     (tmp_path / ".boxes.index.npz" / "x").touch()
     CocoIndex.read(path, tmp_path / "images")
     assert len(list((tmp_path / "home" / "detector").iterdir())) == 1
+    assert len(list(tmp_path.glob(".boxes.images-*.npz"))) == 1
     assert not list(tmp_path.glob("*.draft")) and not list(tmp_path.glob(".*.draft"))
 
 

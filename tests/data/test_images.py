@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from detector.data.images import read_image
+from detector.data import images
+from detector.data.images import SizeDiffers, read_image
 from detector.errors import InputError
 
 ORIENTATION = 0x0112
@@ -42,6 +44,16 @@ def test_exif_orientation_is_pillows(tmp_path: Path, orientation: int, suffix: s
     assert image.is_contiguous()
 
 
+@pytest.mark.parametrize("value", ["6", (6, 6), 77])
+def test_an_orientation_that_is_none(tmp_path: Path, value: object) -> None:
+    Image.fromarray(corners()).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as header:
+        header.getexif()[ORIENTATION] = value
+        orientation = images._orientation(header)
+    assert orientation in (1, 77)  # of neither anything is turned or flipped
+    assert images._turn(torch.zeros(3, 16, 32), orientation).shape == (3, 16, 32)
+
+
 def test_boxes_drawn_on_the_stored_image_get_the_stored_image(tmp_path: Path) -> None:
     path = oriented(tmp_path / "a.jpg", 6)  # stored 16 x 32, to be seen as 32 x 16
     stored = read_image(path, (16, 32))
@@ -51,8 +63,9 @@ def test_boxes_drawn_on_the_stored_image_get_the_stored_image(tmp_path: Path) ->
 
 def test_size_that_neither_has(tmp_path: Path) -> None:
     path = oriented(tmp_path / "a.jpg", 6)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(SizeDiffers) as caught:
         read_image(path, (99, 98))
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # out of a worker
     assert all(part in str(caught.value) for part in [str(path), "32 x 16", "16 x 32", "98 x 99"])
 
 
@@ -121,3 +134,19 @@ def test_not_an_image_and_not_there(tmp_path: Path) -> None:
         read_image(tmp_path / "a.jpg")
     with pytest.raises(InputError, match=r"b\.jpg: the image cannot be read"):
         read_image(tmp_path / "b.jpg")
+
+
+@pytest.mark.parametrize("mistake", [ValueError, KeyError, TypeError])
+def test_a_mistake_of_ours_is_not_taken_for_a_broken_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: type[Exception]
+) -> None:
+    def fail(*_: object) -> None:
+        raise mistake("ours")
+
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "a.png")
+    for name in ("_eight_bits", "_turn"):
+        with monkeypatch.context() as patched:
+            patched.setattr(images, name, fail)
+            with pytest.raises(mistake, match="ours") as caught:
+                read_image(tmp_path / "a.png")
+        assert not isinstance(caught.value, InputError)

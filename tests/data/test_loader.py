@@ -92,13 +92,12 @@ def test_one_epoch(dataset: DetectionDataset) -> None:
     assert len(set(ids)) == 12
 
 
-def test_epochs_differ_and_file_order_is_kept_on_demand(dataset: DetectionDataset) -> None:
-    def ids(epoch: int, **options: bool) -> list[int]:
-        loader = train_loader(dataset, batch_size=2, epoch=epoch, **options)
+def test_epochs_differ(dataset: DetectionDataset) -> None:
+    def ids(epoch: int) -> list[int]:
+        loader = train_loader(dataset, batch_size=2, epoch=epoch)
         return [i for (batch,) in loader for i in batch.image_ids.tolist()]
 
     assert ids(0) == ids(0) != ids(1)
-    assert ids(0, shuffle=False, group_by_aspect=False) == list(range(1, 13))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -205,11 +204,13 @@ def test_evaluation_sees_each_image_once(dataset: DetectionDataset, world_size: 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_truncated_image_is_one_sentence(folder: Path, tmp_path: Path, workers: int) -> None:
+def test_an_image_that_breaks_after_the_start_is_one_sentence(
+    folder: Path, tmp_path: Path, workers: int
+) -> None:
     for file in folder.glob("*.jp*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "5.jpg").write_bytes((folder / "5.jpg").read_bytes()[:500])
     index = CocoIndex.read(folder / "boxes.json", tmp_path, invalid="skip")
+    (tmp_path / "5.jpg").write_bytes((folder / "5.jpg").read_bytes()[:500])
     dataset = DetectionDataset(index, AUGMENTED.for_evaluation())
     with pytest.raises(InputError) as caught:
         list(evaluation_loader(dataset, batch_size=4, workers=workers))

@@ -195,11 +195,9 @@ def test_collate_pads() -> None:
     assert batch.labels.shape == (2, 8, 2) and batch.labels.sum().item() == 2
 
 
-def test_collate_of_nine_boxes_and_another_divisor() -> None:
-    batch = collate([sample(10, 10, [[0, 0, 1, 1]] * 9)], divisor=12)
-    assert batch.boxes.shape == (1, 16, 4) and batch.images.shape[2:] == (12, 12)
-
-
-def test_collate_without_any_box_keeps_room_for_one() -> None:
-    batch = collate([sample(boxes=[]), sample(boxes=[])], box_multiple=1)
-    assert batch.boxes.shape == (2, 1, 4) and not batch.present.any()
+def test_collate_of_nine_boxes_and_of_none() -> None:
+    """Room in steps of 8, and for 8 where no image has any; 32 pixels need no padding."""
+    batch = collate([sample(32, 64, [[0, 0, 1, 1]] * 9)])
+    assert batch.boxes.shape == (1, 16, 4) and batch.images.shape[2:] == (32, 64)
+    batch = collate([sample(boxes=[]), sample(boxes=[])])
+    assert batch.boxes.shape == (2, 8, 4) and not batch.present.any()

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from detector.errors import InputError
@@ -22,21 +23,33 @@ def save(path, content):
 GOOD = {"id": 7, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
 
 
+def truth_of(tmp_path, *annotations, only=None, **changes):
+    content = EMPTY | {"annotations": list(annotations)} | changes
+    return coco.load_ground_truth(save(tmp_path / "truth.json", content), only=only)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"images": []}, "'images' should be a list of at least one; found an empty list"),
-        ({"categories": None}, "'categories' should be a list of at least one; found nothing"),
-        ({"annotations": None}, "'annotations' should be a list"),
-        ({"images": [{"id": "1"}]}, r"images\[0\] has the id '1'; expected an integer"),
-        ({"images": [{"id": 1}, {"id": 1}]}, "two of the images have the id 1"),
-        ({"categories": [{"id": 1}]}, "category 1 has the name None"),
-        ({"annotations": [GOOD | {"image_id": 8}]}, "annotation 7 has image_id 8"),
+        ({"images": []}, "'images' is empty"),
+        ({"categories": None}, "'categories' is a NoneType"),
+        ({"annotations": None}, "'annotations' is a NoneType"),
+        ({"images": [{"id": "1"}]}, "image '1' .* expected a whole number"),
+        ({"images": [{"id": 2**53}]}, "expected a whole number within ±9007199254740991"),
+        ({"images": [{"id": 1}, {"id": 1}]}, "image id 1 occurs 2 times"),
+        ({"categories": [{"id": 1}]}, "category 1 .* has no 'name'"),
+        ({"annotations": [GOOD, GOOD]}, "annotation id 7 occurs 2 times"),
+        ({"annotations": [GOOD | {"image_id": 8}]}, "annotation 7 has image_id 8, .*'images'"),
         ({"annotations": [GOOD | {"category_id": 8}]}, "annotation 7 has category_id 8"),
-        ({"annotations": [GOOD | {"bbox": [1, 2, 3]}]}, r"annotation 7 has bbox \[1, 2, 3\]"),
-        ({"annotations": [GOOD | {"bbox": [0, 0, float("nan"), 1]}]}, "finite number; found nan"),
-        ({"annotations": [GOOD | {"bbox": [0, 0, -1, 1]}]}, "must not be negative"),
-        ({"annotations": ["box"]}, r"annotations\[0\] should be an object"),
+        ({"annotations": [GOOD | {"category_ids": [1, 8]}]}, "annotation 7 has category_id 8"),
+        ({"annotations": [GOOD | {"bbox": [1, 2, 3]}]}, r"annotation 7 .* has bbox \[1, 2, 3\]"),
+        ({"annotations": [GOOD | {"bbox": [0, 0, float("nan"), 1]}]}, "nan, .* finite numbers"),
+        ({"annotations": [GOOD | {"bbox": [0, 1e301, 1, 1]}]}, "1e.301, .* finite numbers"),
+        ({"annotations": [GOOD | {"bbox": [0, 0, -1, 1]}]}, "not negative"),
+        ({"annotations": [GOOD | {"bbox": [0, 0, 1e200, 1e200]}]}, "area inf, .* a finite number"),
+        ({"annotations": [GOOD | {"area": float("inf")}]}, "annotation 7 has area inf"),
+        ({"annotations": [GOOD | {"area": "9"}]}, "annotation 7 .* has area '9'"),
+        ({"annotations": ["box"]}, "entry 0 of 'annotations' is 'box'; expected an object"),
     ],
 )
 def test_wrong_ground_truth_is_named(tmp_path, change, says):
@@ -47,7 +60,8 @@ def test_wrong_ground_truth_is_named(tmp_path, change, says):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [(None, "cannot be read"), ("{", "is not JSON"), ("[]", "found a JSON list")]
+    ("text", "says"),
+    [(None, "cannot be read"), ("{", "not a JSON file"), ("[]", "holds a list")],
 )
 def test_files_that_are_no_data_set(tmp_path, text, says):
     path = tmp_path / "truth.json"
@@ -55,6 +69,48 @@ def test_files_that_are_no_data_set(tmp_path, text, says):
         path.write_text(text)
     with pytest.raises(InputError, match=says):
         coco.load_ground_truth(path)
+
+
+def test_annotations_get_new_ids_and_what_they_lack(tmp_path):
+    """9 x 9 = 81 where no area is given; each of two labels makes an annotation."""
+    truth = truth_of(
+        tmp_path,
+        GOOD | {"id": 0, "area": None, "segmentation": [[1, 2]]},
+        GOOD | {"id": 9, "area": 5.5, "iscrowd": True, "image_id": 2},
+        {**GOOD, "id": 4, "category_ids": [3, 1, 3], "iscrowd": None, "category_id": 77},
+        categories=[{"id": 3, "name": "dog", "supercategory": "x"}, {"id": 1, "name": "cat"}],
+    )
+    assert truth["images"] == [{"id": 1}, {"id": 2}]
+    assert truth["categories"] == [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}]
+    rows = [tuple(annotation.values()) for annotation in truth["annotations"]]
+    assert list(truth["annotations"][0]) == [
+        "id", "image_id", "category_id", "bbox", "area", "iscrowd"
+    ]  # fmt: skip
+    assert rows == [
+        (1, 1, 1, [0, 0, 9, 9], 81, 0),
+        (2, 2, 1, [0, 0, 9, 9], 5.5, 1),
+        (3, 1, 3, [0, 0, 9, 9], 81, 0),
+        (4, 1, 1, [0, 0, 9, 9], 81, 0),
+    ]
+
+
+def test_only_some_annotations(tmp_path):
+    """What is left out may point nowhere or have no box."""
+    wrong = GOOD | {"id": 8, "image_id": 99, "bbox": [0, 0, float("nan"), -1]}
+    last = GOOD | {"id": 9, "bbox": [1, 2, 3, 4]}
+    truth = truth_of(tmp_path, GOOD, wrong, last, only=np.array([9, 7]))
+    assert [(a["id"], a["bbox"]) for a in truth["annotations"]] == [
+        (1, [0, 0, 9, 9]), (2, [1, 2, 3, 4]),
+    ]  # fmt: skip
+    assert truth_of(tmp_path, GOOD, only=np.array([], np.int64))["annotations"] == []
+
+
+def test_a_byte_order_mark_is_no_part_of_either_file(tmp_path):
+    for name, content in (("truth.json", EMPTY), ("found.json", [FOUND])):
+        (tmp_path / name).write_text("\ufeff" + json.dumps(content), encoding="utf-8")
+    truth = coco.load_ground_truth(tmp_path / "truth.json")
+    assert truth["categories"] == EMPTY["categories"]
+    assert coco.load_detections(tmp_path / "found.json", truth).shape == (1, 7)
 
 
 FOUND = {"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}

@@ -1,0 +1,124 @@
+"""Which image files cannot be used: found before training, and each good file opened only once.
+
+Files that passed are remembered with their size in bytes and the time of their last change, so that
+a second start asks for these alone. Files that did not are looked at again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.data.cache import Cache
+from detector.data.images import SizeDiffers, read_image, seems_whole
+from detector.errors import InputError
+
+CACHE_VERSION = 1  # to be raised whenever Stamp changes, or what passes
+CHUNK = 64  # files of one task: a task costs as much as opening a file
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Fault(NamedTuple):
+    """Why the file of one image cannot be used."""
+
+    reason: str  # one of REASONS
+    sentence: str  # names the file and says what to do; no full stop
+
+
+REASONS = ("missing image", "unreadable image", "size differs")
+
+
+class Stamp(NamedTuple):
+    """What a file was when it passed; with any other it has to pass again."""
+
+    name: str
+    height: int  # as annotated
+    width: int
+    length: int  # bytes, -1 where there is no such file
+    changed: int  # nanoseconds
+
+
+def probe(
+    annotations: Path, images: Path, names: Sequence[str], sizes: NDArray[np.int32]
+) -> dict[int, Fault]:
+    """By row, the faults of the files `names` in the folder `images`, annotated as `sizes` (I, 2).
+
+    A fault is a file that is missing, that `read_image` refuses, or that has another height and
+    width; of damage in the middle of a JPEG or PNG file nothing is seen. What passed is remembered
+    beside the file `annotations`, for each folder of images by itself.
+    """
+    cache = _cache(annotations, images)
+    stamps = _in_threads(partial(_stamp, images), list(zip(names, sizes.tolist(), strict=True)))
+    passed = _remembered(cache)
+    unknown = [row for row, stamp in enumerate(stamps) if stamp not in passed]
+    found = _in_threads(partial(_fault, images), [stamps[row] for row in unknown])
+    faults = {row: fault for row, fault in zip(unknown, found, strict=True) if fault is not None}
+    if len(faults) < len(unknown):
+        _remember(cache, [stamp for row, stamp in enumerate(stamps) if row not in faults])
+    return faults
+
+
+def _in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """The result of each item, in order: on a network, it is the waiting that takes the time."""
+    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(lambda chunk: [function(item) for item in chunk], chunks)
+        return [result for chunk in results for result in chunk]
+
+
+def _stamp(images: Path, image: tuple[str, Sequence[int]]) -> Stamp:
+    name, (height, width) = image
+    try:
+        found = os.stat(images / name)
+    except (OSError, ValueError):  # ValueError: a name that no file system can have
+        return Stamp(name, height, width, -1, -1)
+    length = found.st_size if stat.S_ISREG(found.st_mode) else -1
+    return Stamp(name, height, width, length, found.st_mtime_ns)
+
+
+def _fault(images: Path, stamp: Stamp) -> Fault | None:
+    path, size = images / stamp.name, (stamp.height, stamp.width)
+    if stamp.length < 0:
+        return Fault(
+            "missing image", f"file {stamp.name!r} is not in {images}; bring it or correct its name"
+        )
+    if seems_whole(path, size):
+        return None
+    try:
+        read_image(path, size)
+    except SizeDiffers as error:
+        return Fault("size differs", str(error).removesuffix("."))
+    except InputError as error:
+        return Fault("unreadable image", str(error).removesuffix("."))
+    return None
+
+
+def _cache(annotations: Path, images: Path) -> Cache:
+    """One for each pair: two folders of images, or two annotation files, never share one."""
+    pair = b"\0".join(os.fsencode(path.resolve()) for path in (annotations, images))
+    digest = hashlib.sha256(pair).hexdigest()
+    return Cache.beside(annotations, f"images-{digest[:8]}", f"{CACHE_VERSION}-{digest}")
+
+
+def _remembered(cache: Cache) -> set[Stamp]:
+    arrays = cache.load()
+    if arrays is None:
+        return set()
+    pairs = zip(arrays["names"].tolist(), arrays["numbers"].tolist(), strict=True)
+    return {Stamp(name, *numbers) for name, numbers in pairs}
+
+
+def _remember(cache: Cache, stamps: Iterable[Stamp]) -> None:
+    names, *numbers = zip(*stamps, strict=True)
+    cache.save(names=np.array(names), numbers=np.array(numbers, np.int64).T)
