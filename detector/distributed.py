@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -34,6 +34,20 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     dist.all_reduce(total)
     return total
+
+
+def begin_sum(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begin a sum over all ranks; what is returned gives it, and on a GPU no host waits for it."""
+    if world_size() == 1:
+        return lambda: tensor
+    total = tensor.clone()
+    work = dist.all_reduce(total, async_op=True)
+
+    def finish() -> Tensor:
+        work.wait()
+        return total
+
+    return finish
 
 
 def gather_objects(item: object) -> list[object]:

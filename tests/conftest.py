@@ -8,8 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 from torch.profiler import ProfilerActivity, profile
+
+hypothesis.settings.register_profile("busy machine", deadline=None)
+hypothesis.settings.load_profile("busy machine")
 
 HOME = Path(__file__).parents[1]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -57,6 +61,17 @@ def tool(tiny: Sequence[str]) -> Command:
         return run([sys.executable, f"tools/{name}.py", *map(str, arguments)], **options)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def finished(tool: Command, tiny: Sequence[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run of configs/digits.yaml with `tiny`; to be left as it is."""
+    output = tmp_path_factory.mktemp("runs") / "tiny"
+    done = tool("train", "--config", "configs/digits.yaml", "--output", output, "--set", *tiny)
+    assert done.returncode == 0, done.stderr
+    assert "initial classification loss" in done.stdout
+    assert "boxes by class: zero" in done.stdout
+    return output
 
 
 def run(words: Sequence[str], **options: float) -> "subprocess.CompletedProcess[str]":

@@ -74,6 +74,8 @@ class Assembly:
         trainer = self._trainer(journal)
         if state is not None:
             trainer.restore(state)
+            if is_main():
+                run.note_resumption(self.output, command, state["step"])
             findings = [f"Resumed at step {state['step']}."]
         journal.say("\n".join(findings))
         try:
@@ -146,8 +148,12 @@ class Assembly:
                 "class_names": self.classes.names,
                 "category_ids": self.classes.category_ids,
             },
+            file_name=self._file_name,
             device=self.device,
         )
+
+    def _file_name(self, image_id: int) -> str:
+        return str(self.index.file_names[self.index.image_ids == image_id][0])
 
     def _journal(self, state: dict[str, Any] | None) -> Journal:
         barrier()

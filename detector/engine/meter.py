@@ -43,12 +43,12 @@ class Meter:
             torch.full((), len(matches), device=matches.device),
         )
 
-    def end_step(self, gradient_norm: Tensor | None, clip_norm: float | None) -> None:
+    def end_step(self, gradient_norm: Tensor, clip_norm: float | None) -> None:
         """Close the step; the norm is that of the gradient before clipping, equal on all ranks."""
         self.steps += 1
-        if gradient_norm is not None and clip_norm is not None:
-            self.sums[NAMES.index("gradient_norm")] += gradient_norm.detach()
-            self.sums[NAMES.index("clipped")] += gradient_norm.detach() > clip_norm
+        self.sums[NAMES.index("gradient_norm")] += gradient_norm
+        if clip_norm is not None:
+            self.sums[NAMES.index("clipped")] += gradient_norm > clip_norm
 
     def read(self) -> dict[str, float]:
         """Means a step over all ranks since the last reading; here alone the host waits.

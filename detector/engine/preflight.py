@@ -104,11 +104,10 @@ class InitialLoss:
         return Outputs(bias.expand(*shape, -1), deltas)
 
     def _mean(self, batches: Sequence[Batch], run: Callable[[Batch, Targets], Outputs]) -> float:
-        losses: list[Tensor] = []
+        tallies: list[Tensor] = []
         for batch in batches:
             height, width = batch.images.shape[-2:]
             anchors = self.grid(height, width, batch.images.device)
             targets = self.matcher(anchors, batch)
-            divisors = self.criterion.local_divisors(targets)
-            losses.append(self.criterion(run(batch, targets), targets, divisors).classification)
-        return float(torch.stack(losses).mean())
+            tallies.append(self.criterion.tally(run(batch, targets), targets))
+        return float(self.criterion.means(torch.stack(tallies).sum(0))[0])

@@ -34,9 +34,20 @@ def refuse_existing(run: Path) -> None:
 
 def create(run: Path, config: str, command: Sequence[str]) -> None:
     """Make the directory with the resolved config and the environment."""
-    run.mkdir(parents=True, exist_ok=True)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{run}: the run directory cannot be made ({error.strerror}); name another --output."
+        ) from error
     (run / "environment.json").write_text(json.dumps(environment(command), indent=2) + "\n")
     (run / CONFIG).write_text(config, encoding="utf-8")
+
+
+def note_resumption(run: Path, command: Sequence[str], step: int) -> None:
+    """Keep the environment that goes on at `step` beside the one that began."""
+    text = json.dumps(environment(command), indent=2) + "\n"
+    (run / f"environment.resumed_at_{step}.json").write_text(text)
 
 
 def config_file(run: Path) -> Path:

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detector.anchors.grid import AnchorGrid
 from detector.anchors.matching import Matcher
-from detector.distributed import world_size
+from detector.distributed import sum_over_ranks, world_size
 from detector.engine.average import MovingAverage
 from detector.engine.meter import Meter
 from detector.loss.detection import DetectionLoss
@@ -23,7 +23,13 @@ class TrainingStep:
 
     Assignment comes before the forward pass, so that every divisor is known early: micro-batches,
     ranks and one process with the whole batch have the same gradient (up to rounding).
+
+    After a step whose loss (on any rank) or gradient is not finite no parameter moves again, so
+    that the step can be repeated when somebody looks; `first_bad` is its number. Under a loss scale
+    a gradient may overflow: then the scaler leaves the step out, as it should.
     """
+
+    first_bad: Tensor  # int64 scalar on the device, -1 while all is well
 
     def __init__(
         self,
@@ -47,46 +53,71 @@ class TrainingStep:
         self.autocast = autocast
         self.clip_norm = clip_norm
         self.ema = ema
+        device = next(model.parameters()).device
+        self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
 
     def __call__(self, batches: Sequence[Batch], meter: Meter, *, rate: float, number: int) -> None:
         """Step `number` (from 0), at learning rate `rate`, of the micro-batches of this rank.
 
         The batches are on the device already.
         """
-        self.gradients(batches, meter)
+        loss = self.gradients(batches, meter)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        norm = self._clip()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.scaler.unscale_(self.optimizer)
+        norm = self._gradient_norm()
+        self._watch(loss, norm, number)
+        self._descend(norm)
         if self.ema is not None:
             self.ema.update(plain(self.model), number)
         meter.end_step(norm, self.clip_norm)
 
-    def gradients(self, batches: Sequence[Batch], meter: Meter) -> None:
-        """Leave in the parameters the gradient of the whole step, over micro-batches and ranks."""
+    def gradients(self, batches: Sequence[Batch], meter: Meter) -> Tensor:
+        """Leave in the parameters the gradient of the whole step, over micro-batches and ranks.
+
+        Returns this rank's part of the loss, a detached scalar.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         targets = [self.assign(batch) for batch in batches]
-        divisors = self.criterion.divisors(targets)
+        pending, divisors = self.criterion.divisors(targets), None
+        loss = torch.zeros_like(self.first_bad, dtype=torch.float32)
+        alive = torch.where(self.first_bad < 0, 1.0, torch.nan)  # NaN makes the scaler stand still
         for number, batch in enumerate(batches):
             with self._reduce_if(last=number == len(batches) - 1):
                 with self.autocast():
                     outputs = self.model(batch.images)
+                divisors = divisors or pending()  # the ranks added up while the network ran
                 losses = self.criterion(outputs, targets[number], divisors[number])
                 # DDP takes the mean over ranks; the divisors already count all ranks.
-                self.scaler.scale(losses.total * world_size()).backward()
+                self.scaler.scale(losses.total * world_size() * alive).backward()
             meter.add(losses, targets[number])
+            loss += losses.total.detach()
+        return loss
 
     def assign(self, batch: Batch) -> Targets:
         """Which anchor answers for which box; no network needed."""
         height, width = batch.images.shape[-2:]
         return self.matcher(self.grid(height, width, batch.images.device), batch)
 
-    def _clip(self) -> Tensor | None:
-        if self.clip_norm is None:
-            return None
-        self.scaler.unscale_(self.optimizer)
-        return nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+    def _gradient_norm(self) -> Tensor:
+        """Of all parameters together, before clipping; equal on all ranks."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return nn.utils.get_total_norm(gradients)
+
+    def _watch(self, loss: Tensor, norm: Tensor, number: int) -> None:
+        well = sum_over_ranks(loss).isfinite()
+        if not self.scaler.is_enabled():
+            well = well & norm.isfinite()
+        self.first_bad = torch.where(well | (self.first_bad >= 0), self.first_bad, number)
+
+    def _descend(self, norm: Tensor) -> None:
+        if self.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
+        if not self.scaler.is_enabled():  # which tells the optimizer itself
+            frozen = (self.first_bad >= 0).float()
+            self.optimizer.found_inf = frozen  # type: ignore[attr-defined]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     @contextmanager
     def _reduce_if(self, *, last: bool) -> Iterator[None]:

@@ -20,7 +20,7 @@ from detector.engine.journal import Journal
 from detector.engine.meter import Meter
 from detector.engine.optim import Schedule
 from detector.engine.step import TrainingStep, plain
-from detector.errors import Diverged
+from detector.errors import Diverged, InputError
 from detector.structures import Batch, Validation
 
 LoadEpoch = Callable[[int, int], Iterable[Sequence[Batch]]]  # epoch, steps to skip -> micro-batches
@@ -43,6 +43,7 @@ class Trainer:
     validate: runs the model over the validation set; None for a run without one.
     best: the metric by which checkpoints/best.pt is chosen (higher is better).
     identity: what a checkpoint says of itself beside its state: config, class names, category ids.
+    file_name: of an image id, for the report of a failure.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Trainer:
         pace: Pace,
         best: str,
         identity: dict[str, Any],
+        file_name: Callable[[int], str],
         device: torch.device,
     ) -> None:
         self.step = step
@@ -68,25 +70,33 @@ class Trainer:
         self.pace = pace
         self.best = best
         self.identity = identity
+        self.file_name = file_name
         self.device = device
         self.meter = Meter(device)
         self.done = 0  # optimizer steps
         self.validated = 0  # the step of the last validation
         self.best_value = -math.inf
-        self._recent: list[tuple[int, list[Tensor]]] = []  # image ids since the last log line
         self._clock, self._clocked = time.perf_counter(), 0  # when the meter was read last
 
     def run(self) -> int:
         """Train to the end; 0, or 128 + signal if a signal ended it (with its state saved)."""
         with Interrupt() as interrupt:
             while self.done < self.schedule.total_steps:
-                code = self._epoch(interrupt)
+                code = self._epoch_or_save(interrupt)
                 if code is not None:
                     self._save("last")
                     self.journal.say(f"Stopped by a signal; step {self.done} is saved.")
                     return code
             self._end_of_epoch()
         return 0
+
+    def _epoch_or_save(self, interrupt: Interrupt) -> int | None:
+        try:
+            return self._epoch(interrupt)
+        except InputError:  # an image that broke since the run began
+            if world_size() == 1:  # other ranks may be elsewhere
+                self._save("last")
+            raise
 
     def _epoch(self, interrupt: Interrupt) -> int | None:
         self._end_of_epoch()
@@ -95,10 +105,9 @@ class Trainer:
         self._clock, self._clocked = time.perf_counter(), self.done
         for batches in self.load_epoch(epoch, skip):
             batches = [batch.to(self.device) for batch in batches]
-            self._recent.append((self.done, [batch.image_ids for batch in batches]))
             self.step(batches, self.meter, rate=self.schedule(self.done), number=self.done)
             self.done += 1
-            logged = self._log(batches)
+            logged = self._log()
             if self._save_due():
                 self._save("last")
             code = interrupt.agreed(self.device) if logged or world_size() == 1 else None
@@ -106,7 +115,7 @@ class Trainer:
                 return code
         return None
 
-    def _log(self, batches: Sequence[Batch]) -> bool:
+    def _log(self) -> bool:
         """Read the meter if it is time to; whether it was. No state is saved unread."""
         epoch_ends = self.done % self.pace.steps_per_epoch == 0
         last = self.done == self.schedule.total_steps
@@ -124,11 +133,11 @@ class Trainer:
             "learning_rate": self.schedule(self.done - 1),
             "images_per_second": means["images"] / per_step,
         }
-        if not math.isfinite(record["loss/total"]):
-            self._fail(record, batches)
+        bad = int(self.step.first_bad)
+        if bad >= 0:
+            self._fail(record, bad)
         self.journal.write(record)
         self.journal.progress(self.done, self._note(record, per_step))
-        self._recent.clear()
         return True
 
     def _save_due(self) -> bool:
@@ -222,23 +231,28 @@ class Trainer:
         if mine["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(mine["cuda"])
 
-    def _fail(self, record: dict[str, Any], batches: Sequence[Batch]) -> None:
-        """Leave failure/ with what is needed to look into it, and stop."""
+    def _fail(self, record: dict[str, Any], number: int) -> None:
+        """Leave failure/ with what is needed to repeat step `number`, and stop.
+
+        The parameters are those before that step. Every rank writes its own micro-batches.
+        """
         folder = self.run_directory / "failure"
-        ids = [(number, [i.tolist() for i in images]) for number, images in self._recent]
+        batches = next(iter(self.load_epoch(*divmod(number, self.pace.steps_per_epoch))))
+        tensors = [asdict(batch) for batch in batches]
+        checkpoint.save({"batches": tensors}, folder / f"batches.rank{rank()}.pt")
+        state = {**self.state(), "step": number}
+        ids: list[Any] = gather_objects([i for b in batches for i in b.image_ids.tolist()])
         if is_main():
-            state = plain(self.step.model).state_dict()
-            checkpoint.save({"model": state, "step": self.done}, folder / "weights.pt")
-            tensors = [asdict(batch) for batch in batches]
-            checkpoint.save({"batches": tensors}, folder / "batch.pt")
-            report = {"record": {k: repr(v) for k, v in record.items()}, "image_ids": ids}
+            checkpoint.save(state, folder / "weights.pt")
+            images = [{"id": i, "file_name": self.file_name(i)} for part in ids for i in part]
+            readings = {name: repr(value) for name, value in record.items()}
+            report = {"step": number, "images": images, "readings": readings}
             (folder / "report.json").write_text(json.dumps(report, indent=1))
         barrier()
         raise Diverged(
-            f"the loss at step {self.done} is {record['loss/total']} (classification "
-            f"{record['loss/classification']}, box {record['loss/box']}); {folder} holds the "
-            f"weights, the last batch and the image ids of the {len(ids)} steps since the last "
-            "finite reading. Try a lower optimizer.lr, optimizer.clip_norm, or a prior."
+            f"the loss or its gradient at step {number} is not finite; {folder} holds the weights "
+            "before that step, its batches and the names of its images. Try a lower optimizer.lr, "
+            "optimizer.clip_norm, or a prior."
         )
 
 
@@ -250,7 +264,7 @@ def _random_state() -> dict[str, Tensor | None]:
 def _training_record(means: dict[str, float]) -> dict[str, float]:
     """The meter's means under the names of metrics.jsonl."""
     classification = means["classification"]
-    record = {
+    return {
         "loss/total": classification + means["box"],
         "loss/classification": classification,
         "loss/box": means["box"],
@@ -259,8 +273,6 @@ def _training_record(means: dict[str, float]) -> dict[str, float]:
         "anchors/foreground": means["anchors_foreground"],
         "anchors/background": means["anchors_background"],
         "anchors/ignored": means["anchors_ignored"],
+        "gradient/norm": means["gradient_norm"],
+        "gradient/clipped_steps": means["clipped"],
     }
-    if means["gradient_norm"] > 0:
-        record["gradient/norm"] = means["gradient_norm"]
-        record["gradient/clipped_steps"] = means["clipped"]
-    return record

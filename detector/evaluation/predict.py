@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from detector.anchors.grid import AnchorGrid
 from detector.anchors.matching import Matcher
 from detector.boxes import clip
-from detector.distributed import gather_objects, is_main
+from detector.distributed import gather_objects, is_main, sum_over_ranks
 from detector.evaluation.coco import CocoResult, Engine, evaluate
 from detector.evaluation.draw import draw
 from detector.loss.detection import DetectionLoss
@@ -151,38 +151,34 @@ class Evaluator:
         """One pass over the data; the model's training mode is left as it was."""
         training = model.training
         model.eval()
-        rows, sums = [np.zeros((0, 7))], np.zeros(3)
+        rows = [np.zeros((0, 7))]
+        tally = torch.zeros(4, dtype=torch.float64, device=self.predictor.device)
         pictures: list[Tensor] = []
         for batch in self.loader:
             batch = batch.to(self.predictor.device)
             outputs, found = self.predictor(model, batch)
             rows.append(coco_rows(found, batch.image_ids, self.category_ids))
-            sums += self._losses(outputs, batch)
+            tally += self._tally(outputs, batch)
             if is_main() and len(pictures) < self.pictures:
                 pictures += self._draw(batch, found)[: self.pictures - len(pictures)]
         model.train(training)
-        return self._gather(np.concatenate(rows), sums, pictures)
+        return self._gather(np.concatenate(rows), tally, pictures)
 
     @torch.inference_mode()
-    def _losses(self, outputs: Outputs, batch: Batch) -> np.ndarray:
-        """Images, and image-weighted classification and box losses of the batch by itself."""
+    def _tally(self, outputs: Outputs, batch: Batch) -> Tensor:
         height, width = batch.images.shape[-2:]
         targets = self.matcher(self.predictor.grid(height, width, batch.images.device), batch)
-        losses = self.criterion(outputs, targets, self.criterion.local_divisors(targets))
-        pair = torch.stack([losses.classification, losses.box]).double().cpu().numpy()
-        return len(batch) * np.array([1.0, *pair])
+        return self.criterion.tally(outputs, targets)
 
-    def _gather(self, rows: np.ndarray, sums: np.ndarray, pictures: list[Tensor]) -> Evaluation:
-        parts: list[Any] = gather_objects((rows, sums))
-        images, classification, box = np.sum([part[1] for part in parts], axis=0)
-        classification, box = (float(v / max(images, 1)) for v in (classification, box))
+    def _gather(self, rows: np.ndarray, tally: Tensor, pictures: list[Tensor]) -> Evaluation:
+        classification, box = self.criterion.means(sum_over_ranks(tally)).tolist()
         losses = {
             "loss": classification + box,
             "loss/classification": classification,
             "loss/box": box,
         }
-        rows = np.concatenate([part[0] for part in parts])
-        return Evaluation(rows=rows, losses=losses, pictures=pictures)
+        parts: list[Any] = gather_objects(rows)
+        return Evaluation(rows=np.concatenate(parts), losses=losses, pictures=pictures)
 
     def _draw(self, batch: Batch, found: Detections) -> list[Tensor]:
         factor = (batch.sizes / batch.original_sizes).flip(-1).repeat(1, 2)[:, None]

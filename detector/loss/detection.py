@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from detector.errors import InputError
 from detector.loss.box import BoxLoss
 from detector.loss.classification import ClassificationLoss
-from detector.loss.normalizer import Divisors, Normalizer
+from detector.loss.normalizer import Divisors, Normalizer, Pending
 from detector.structures import Losses, Outputs, Targets
 
 
@@ -45,14 +45,24 @@ class DetectionLoss(nn.Module):
         self.classification_weight = classification_weight
         self.box_weight = box_weight
 
-    def divisors(self, micro: Sequence[Targets]) -> list[Divisors]:
-        """Of each micro-batch of this rank's step. Call it once a step, on every rank."""
-        found: list[Divisors] = self.normalizer(micro, self.classification.counts)
-        return found
+    def divisors(self, micro: Sequence[Targets]) -> Pending:
+        """Begin to count the divisors of each micro-batch of this rank's step.
 
-    def local_divisors(self, targets: Targets) -> Divisors:
-        """Of a batch by itself, for a validation loss: no ranks meet, no running value moves."""
-        return self.normalizer.alone(targets, self.classification.counts)
+        Call it once a step, on every rank; call what it returns once they are needed.
+        """
+        pending: Pending = self.normalizer(micro, self.classification.counts)
+        return pending
+
+    def tally(self, outputs: Outputs, targets: Targets) -> Tensor:
+        """float64 (4,): both losses, undivided, and both counts: tallies of batches add up."""
+        share = self.normalizer.share(targets)
+        losses = self(outputs, targets, Divisors(share, torch.ones_like(share[0])))
+        counts = self.normalizer.counts([targets], self.classification.counts)
+        return torch.cat([torch.stack([losses.classification, losses.box]).double(), counts])
+
+    def means(self, tally: Tensor) -> Tensor:
+        """float64 (2,): classification and box loss of all that was tallied; nothing moves."""
+        return tally[:2] / self.normalizer.totals(tally[2:])
 
     def forward(self, outputs: Outputs, targets: Targets, divisors: Divisors) -> Losses:
         """The losses of one micro-batch; over micro-batches and ranks they add up to the step's."""

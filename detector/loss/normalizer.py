@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from detector.distributed import sum_over_ranks
+from detector.distributed import begin_sum
 from detector.structures import Targets
 
 Selected = Callable[[Targets], Tensor]  # targets -> int64 (N,), anchors that count in each image
+Pending = Callable[[], "list[Divisors]"]  # waits for the ranks; to be called once
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,28 @@ class Normalizer(nn.Module, ABC):
 
     needs_sample_counts = False
 
-    def forward(self, micro: Sequence[Targets], selected: Selected) -> list[Divisors]:
-        """The divisors of each micro-batch of this rank's step; the ranks meet here, once."""
-        counts = sum_over_ranks(self._counts(micro, selected))
-        self.observe(counts[0].clamp(min=1).float())
-        return self._divide(micro, counts)
+    def forward(self, micro: Sequence[Targets], selected: Selected) -> Pending:
+        """Begin a training step of these micro-batches of this rank; the ranks meet here, once."""
+        total = begin_sum(self.counts(micro, selected))
 
-    def alone(self, targets: Targets, selected: Selected) -> Divisors:
-        """The divisors of a batch by itself, as in validation: no ranks meet, nothing moves."""
-        return self._divide([targets], self._counts([targets], selected))[0]
+        def wait() -> list[Divisors]:
+            counts = total()
+            self.observe(counts[0].clamp(min=1).float())
+            classification, box = self.totals(counts).unbind()
+            return [Divisors(classification * self.share(each), box) for each in micro]
 
-    def _counts(self, micro: Sequence[Targets], selected: Selected) -> Tensor:
+        return wait
+
+    def counts(self, micro: Sequence[Targets], selected: Selected) -> Tensor:
+        """int64 (2,): what this normalizer counts in the micro-batches, and their positives."""
         own = torch.stack([self.count(targets, selected).sum() for targets in micro]).sum()
         positives = torch.stack([targets.foreground.sum() for targets in micro]).sum()
         return torch.stack([own, positives])
 
-    def _divide(self, micro: Sequence[Targets], counts: Tensor) -> list[Divisors]:
+    def totals(self, counts: Tensor) -> Tensor:
+        """float32 (2,): the divisors of classification (but for `share`) and box from `counts`."""
         own, positives = counts.clamp(min=1).float().unbind()
-        divisor = self.divisor(own)
-        return [Divisors(divisor * self.share(targets), positives) for targets in micro]
+        return torch.stack([self.divisor(own), positives])
 
     def observe(self, total: Tensor) -> None:
         """Take note of a training step's count."""

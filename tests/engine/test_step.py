@@ -1,7 +1,7 @@
 """The step: equal gradients however it is divided, and no waiting for the device."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ def test_the_step_compiles_as_one_graph(tiny: list[str]) -> None:
 
     def losses(batch: Batch) -> Tensor:
         targets = step.matcher(anchors, batch)
-        divisors = step.criterion.divisors([targets])
+        divisors = step.criterion.divisors([targets])()
         outputs: Outputs = assembly.net(batch.images)
         found: Losses = step.criterion(outputs, targets, divisors[0])
         return found.total
@@ -151,6 +151,41 @@ def test_the_step_compiles_as_one_graph(tiny: list[str]) -> None:
     compiled.backward()
     torch.testing.assert_close(compiled, plain)
     assert assembly.net.class_head.last.weight.grad is not None
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("clip", ["null", "5"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_nothing_moves_after_a_bad_step(
+    tiny: list[str], name: str, clip: str, *, scaled: bool
+) -> None:
+    """Step 1 has a box at NaN; step 2 is as good as step 0 and changes nothing any more."""
+    change = [f"optimizer.name={name}", f"optimizer.clip_norm={clip}"]
+    assembly, meter = assemble(tiny, *change), Meter(CPU)
+    step, (good,) = assembly.step, first_batches(assembly)
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0, enabled=scaled)
+    bad = replace(good, boxes=good.boxes * torch.nan)
+    step.assign = lambda batch: replace(type(step).assign(step, good), boxes=batch.boxes)
+    start = [p.clone() for p in assembly.net.parameters()]
+    step([good], meter, rate=1e-3, number=0)
+    before = [p.clone() for p in assembly.net.parameters()]
+    assert step.first_bad == -1 and not all(map(torch.equal, start, before))
+    step([bad], meter, rate=1e-3, number=1)
+    step([good], meter, rate=1e-3, number=2)
+    assert step.first_bad == 1
+    for was, now in zip(before, assembly.net.parameters(), strict=True):
+        assert torch.equal(was, now)
+
+
+def test_an_overflow_under_a_loss_scale_is_no_failure(tiny: list[str]) -> None:
+    """A weight of 1e6 on a scale of 1e38: the scaler leaves the step out and halves itself."""
+    assembly, meter = assemble(tiny, "loss.classification.weight=1e6"), Meter(CPU)
+    step = assembly.step
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=1e38)
+    before = [p.clone() for p in assembly.net.parameters()]
+    step(first_batches(assembly), meter, rate=1e-3, number=0)
+    assert step.first_bad == -1 and step.scaler.get_scale() == pytest.approx(5e37)
+    assert all(map(torch.equal, before, assembly.net.parameters()))
 
 
 def test_meter_means_and_state() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -235,13 +237,29 @@ def test_weights_multiply() -> None:
 
 
 @every_row
-@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS.keys())
-def test_counts_are_what_counts(row: str, sampler: object) -> None:
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "ohem_nms"])
+def test_counts_are_what_counts(row: str, name: str) -> None:
     targets, code = example(), code_of(row)
-    loss = ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=sampler)
+    loss = ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=SAMPLERS[name])
     chosen = (loss(logits_for(targets, code), targets) > 0).sum(1)
-    if sampler.known_before:
-        assert loss.counts(targets).equal(chosen)
+    assert loss.counts(targets).equal(chosen)
+
+
+@every_row
+def test_nms_by_loss_leaves_one_of_equal_anchors(row: str) -> None:
+    """Apart from each other, the anchors are those of plain OHEM; all in one place, the hardest."""
+    targets, code = example(), code_of(row)
+    logits = logits_for(targets, code)
+    every, hard, apart = (
+        ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=SAMPLERS[name])(logits, targets)
+        for name in ("all", "ohem", "ohem_nms")
+    )
+    assert (hard > 0).sum(1).equal((every > 0).sum(1).clamp(max=3))
+    assert apart.equal(hard)
+    stacked = replace(targets, anchors=targets.anchors[:1].expand(7, 4))
+    loss = ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=SAMPLERS["ohem_nms"])
+    hardest = every == every.amax(1, keepdim=True)
+    assert loss(logits, stacked).equal(torch.where(hardest, every, 0.0))
 
 
 @every_row

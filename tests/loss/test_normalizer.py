@@ -38,7 +38,7 @@ def selected(targets: Targets) -> Tensor:
     ],
 )
 def test_by_hand(make: Callable[[], Normalizer], first: list[float], second: list[float]) -> None:
-    divisors = make()([FIRST, SECOND], selected)
+    divisors = make()([FIRST, SECOND], selected)()
     torch.testing.assert_close(divisors[0].classification, torch.tensor(first).float())
     torch.testing.assert_close(divisors[1].classification, torch.tensor(second).float())
     assert [each.box.item() for each in divisors] == [4, 4]
@@ -52,8 +52,8 @@ def test_counts_are_of_all_ranks(
     make: Callable[[], Normalizer], expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three ranks with the same images."""
-    monkeypatch.setattr(normalizer, "sum_over_ranks", lambda tensor: 3 * tensor)
-    divisors = make()([FIRST, SECOND], selected)
+    monkeypatch.setattr(normalizer, "begin_sum", lambda tensor: lambda: 3 * tensor)
+    divisors = make()([FIRST, SECOND], selected)()
     assert divisors[0].classification[0].item() == pytest.approx(expected)
     assert divisors[1].box.item() == 12
 
@@ -61,24 +61,18 @@ def test_counts_are_of_all_ranks(
 @pytest.mark.parametrize("make", [Positives, PositivesPerImage, Sampled, Images])
 def test_at_least_one(make: Callable[[], Normalizer]) -> None:
     nothing = make_targets([[I, I]], LABELS[:1])
-    (divisors,) = make()([nothing], selected)
+    (divisors,) = make()([nothing], selected)()
     assert divisors.classification.tolist() == [1] and divisors.box.item() == 1
 
 
 def test_running_mean_moves_once_a_step_and_not_in_validation() -> None:
     running = EmaPositives(momentum=0.5, start=10)
-    assert running([FIRST, SECOND], selected)[0].classification[0] == 7  # (10 + 4) / 2
-    before = running([FIRST, SECOND], selected)[0].classification
+    assert running([FIRST, SECOND], selected)()[0].classification[0] == 7  # (10 + 4) / 2
+    before = running([FIRST, SECOND], selected)()[0].classification
     assert before[0] == 5.5
-    assert running.alone(SECOND, selected).classification[0] == 5.5
-    running([SECOND], selected)
+    assert running.totals(running.counts([SECOND], selected)).tolist() == [5.5, 1]
+    running([SECOND], selected)()
     assert before[0] == 5.5  # a divisor that was handed out does not move
     restored = EmaPositives()
     restored.load_state_dict(running.state_dict())
     assert restored.average == 3.25
-
-
-def test_alone_meets_no_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(normalizer, "sum_over_ranks")
-    divisors = PositivesPerImage().alone(FIRST, selected)
-    assert divisors.classification.tolist() == [2 * 3, 2 * 1] and divisors.box.item() == 3
