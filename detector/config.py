@@ -77,7 +77,7 @@ WORDS = {
     "json_invalid": "shallow, and its texts Unicode",
     "bool_type": "true or false",
     "int_type": "a whole number",
-    "float_type": "a number",
+    "float_type": "a finite number",
     "finite_number": "a finite number",
 }
 

@@ -74,11 +74,13 @@ def finished(tool: Command, tiny: Sequence[str], tmp_path_factory: pytest.TempPa
     return output
 
 
-def run(words: Sequence[str], **options: float) -> "subprocess.CompletedProcess[str]":
+def run(
+    words: Sequence[str], *, cwd: Path = HOME, **options: float
+) -> "subprocess.CompletedProcess[str]":
     """A process with one thread, so that sums are made in one order."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        words, cwd=HOME, env=environment, capture_output=True, text=True, **options
+        words, cwd=cwd, env=environment, capture_output=True, text=True, **options
     )
 
 

@@ -220,8 +220,8 @@ def test_only_true_and_false_are_switches(text: str) -> None:
     ("text", "words"),
     [
         ("matching: {foreground: 0.3}", "background is 0.4, above foreground 0.3"),
-        ("schedule: {steps: 10}", "set one and set the other to null"),
-        ("schedule: {epochs: null}", "set one and set the other to null"),
+        ("schedule: {steps: 10}", "set one, and the other to null"),
+        ("schedule: {epochs: null}", "set one, and the other to null"),
         ("schedule: {milestones: [8, 8]}", "milestones is [8, 8], it should increase"),
         ("train: {batch_size: 6}\noptimizer: {accumulate: 4}", "should divide train.batch_size, 6"),
         ("train: {device: cuda:x}", "found 'cuda:x', it should be auto, cpu, cuda or cuda:N"),
@@ -263,7 +263,7 @@ def test_all_errors_of_all_files_at_once(tmp_path: Path) -> None:
     assert sorted(lines_of(error)) == sorted(
         [
             f"{base}:3: loss.classification.gama: unknown key 'gama'; did you mean 'gamma'?",
-            f'{base}:4: loss.classification.alpha: found "two", it should be a number',
+            f'{base}:4: loss.classification.alpha: found "two", it should be a finite number',
             f'{path}:2: loss.classification.activation: found "softmx", '
             "it should be 'sigmoid' or 'softmax'; did you mean 'softmax'?",
             f"{path}:4: train.seed: found -1, it should be greater than or equal to 0",

@@ -33,7 +33,9 @@ def arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO annotation file")
     parser.add_argument(
-        "--engine", choices=["hotcoco", "pycocotools"], help="for --detections (hotcoco)"
+        "--engine",
+        choices=["hotcoco", "pycocotools"],
+        help="for --detections (hotcoco); a run has evaluation.engine",
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
@@ -55,10 +57,16 @@ def evaluate(options: argparse.Namespace) -> CocoResult:
         if options.checkpoint or options.output is None:
             raise InputError("--config needs --output, and model.weights instead of --checkpoint.")
         return evaluate_run(Trained.from_config(options.config, options.set), options.output)
+    if options.set and options.output is None:
+        raise InputError(
+            "--set changes what is measured, so its figures need a folder of their own: "
+            "add --output DIR."
+        )
     name = options.checkpoint or "best"
     output = options.output or options.run / "evaluation" / Path(name).stem
+    trained = Trained.from_run(options.run, name, options.set)
     print(f"evaluating {options.run}, checkpoint {name}, into {output}")
-    return evaluate_run(Trained.from_run(options.run, name, options.set), output)
+    return evaluate_run(trained, output)
 
 
 def evaluate_detections(options: argparse.Namespace) -> CocoResult:

@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="change a key of the run's config; may be repeated",
+        help="change one key of the run's config; may be repeated",
     )  # fmt: skip
     return parser.parse_args()
 

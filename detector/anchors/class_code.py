@@ -134,11 +134,11 @@ class ClassCode:
         if self.activation == "sigmoid":
             margin = logits * torch.where(truth, 1.0, -1.0)  # one op less each way than where(-z)
             return Terms(*_log_sigmoids(margin), truth)
-        log_softmax = logits.log_softmax(-1)
+        # A softmax is the sigmoid of how far the true logit lies above the logsumexp of the others.
         lowest = torch.finfo(logits.dtype).min  # not -inf: its logsumexp has no gradient
-        hit = log_softmax.masked_fill(~truth, lowest).logsumexp(-1, keepdim=True)
-        miss = log_softmax.masked_fill(truth, lowest).logsumexp(-1, keepdim=True)
-        return Terms(hit, miss, labels.any(dim=-1, keepdim=True))
+        others = logits.masked_fill(truth, lowest).logsumexp(-1, keepdim=True)
+        margin = logits.masked_fill(~truth, 0).sum(-1, keepdim=True) - others
+        return Terms(*_log_sigmoids(margin), labels.any(dim=-1, keepdim=True))
 
     def scores(self, logits: Tensor) -> Tensor:
         """(..., C) -> (..., K) probabilities; the background channel is dropped here only."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -56,6 +56,7 @@ class Trained:
 
     def __init__(self, config: Config, weights: Path, classes: Classes) -> None:
         self.config = config
+        self.weights = weights
         self.classes = classes
         self.code = build.class_code(config, len(classes))
         self.device = build.device(config)
@@ -87,6 +88,11 @@ class Trained:
             )
         return cls(config, config.model.weights, Classes.of(build.data_index(config, "val")))
 
+    def origin(self) -> dict[str, float | str]:
+        """What metrics.json says of where its figures come from."""
+        annotations = self.config.data.val.annotations
+        return {"weights": str(self.weights), "ground_truth": str(annotations)}
+
     def evaluator(self) -> Evaluator:
         """On the validation set of the config (or the one that `--set data.val…` names)."""
         index = build.data_index(self.config, "val")
@@ -101,7 +107,8 @@ def evaluate_run(trained: Trained, output: Path) -> CocoResult:
         found = examine.run(trained.net)
         result = examine.metrics(found.rows)
         write_json(draft / "detections.json", coco_json(found.rows))
-        write_metrics(result, draft, **found.losses)
+        write_metrics(result, draft, {**found.losses, **trained.origin()})
+        (draft / "config.yaml").write_text(trained.config.to_yaml(), encoding="utf-8")
     return result
 
 
@@ -115,12 +122,13 @@ def evaluate_files(
         return evaluate(rows, truth, engine=engine)
     with new_directory(output) as draft:
         result = evaluate(rows, truth, engine=engine)
-        write_metrics(result, draft)
+        origin = {"result_file": str(detections), "ground_truth": str(ground_truth)}
+        write_metrics(result, draft, origin)
     return result
 
 
-def write_metrics(result: CocoResult, output: Path, **losses: float) -> None:
-    """metrics.json and precision_recall.png."""
-    shown = {name: finite(value) for name, value in losses.items()}
+def write_metrics(result: CocoResult, output: Path, more: Mapping[str, float | str]) -> None:
+    """metrics.json, with losses and where they come from, and precision_recall.png."""
+    shown = {k: finite(v) if isinstance(v, float) else v for k, v in more.items()}
     write_json(output / "metrics.json", {**metrics(result), **shown})
     precision_recall(result, output / "precision_recall.png")

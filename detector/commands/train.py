@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from detector.engine.train import Pace, Trainer
 from detector.errors import InputError
 from detector.structures import Batch
 
-MOVABLE = {"data.workers", "train.device", "evaluation.engine"}  # may change on --resume
+# what may change on --resume
+MOVABLE = {"data.workers", "train.device", "train.log_every", "evaluation.engine"}
 
 
 def train(config: Config, output: Path, *, resume: bool, command: Sequence[str]) -> int:
@@ -66,9 +68,13 @@ class Assembly:
 
     def run(self, state: dict[str, Any] | None, command: Sequence[str]) -> int:
         """Write the run directory, say what was found, and train from `state` on."""
-        findings: list[str] = []
+        total = self.schedule.total_steps
+        if state is not None and state["step"] == total:
+            sys.stdout.write(f"{self.output}: finished already, {total} of {total} steps.\n")
+            return 0
+        findings = [f"{self.output}: a new run of {total} steps"]
         if is_main() and state is None:
-            findings = list(self._findings())
+            findings += self._findings()
             run.create(self.output, self.config.to_yaml(), command)
         journal = self._journal(state)
         trainer = self._trainer(journal)
@@ -76,7 +82,7 @@ class Assembly:
             trainer.restore(state)
             if is_main():
                 run.note_resumption(self.output, command, state["step"])
-            findings = [f"Resumed at step {state['step']}."]
+            findings = [f"{self.output}: resumed at step {state['step']} of {total}."]
         journal.say("\n".join(findings))
         try:
             return trainer.run()
@@ -198,7 +204,7 @@ class Assembly:
         expected, measured = initial.expected(batches), initial.measured(batches, self.net)
         return (
             f"initial classification loss: {measured:.4f} measured, {expected:.4f} expected from "
-            "the prior"
+            f"{'zero biases' if self.code.prior is None else 'the prior'}"
         )
 
 
@@ -220,7 +226,8 @@ def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
         key = changed[0]
         raise InputError(
             f"{file}: the run to resume has {key} {theirs[key]!r}, now it is {ours[key]!r}; resume "
-            f"with the run's own settings (--config {file}), or start another run with --output."
+            f"with the run's own settings (--config {file} --output {output} --resume), or start "
+            "another run with another --output."
         )
     return run.last_state(output)
 

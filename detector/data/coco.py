@@ -76,7 +76,10 @@ class CocoIndex:
         found = read_annotations(annotations)
         _check_images(annotations, found)
         if not images.is_dir():
-            raise InputError(f"{images}: there is no such folder of images.")
+            raise InputError(
+                f"{images}: there is no such folder of images; correct data.*.images, which goes "
+                f"with {annotations}."
+            )
         faults = probe(annotations, images, found.file_names.tolist(), found.sizes)
         boxes, usable, box_defects = _check_boxes(annotations, found)
         defects = (*_image_defects(annotations, found, faults), *box_defects)

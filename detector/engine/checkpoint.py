@@ -29,10 +29,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's unpickler answers garbage with almost any exception
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: this is not a checkpoint that can be read ({reason}); "
-            "name a file written by tools/train.py or a torch state dict."
+            f"{path}: torch cannot read it as a checkpoint; expected a whole file written by "
+            "tools/train.py, or a state dict of tensors alone."
         ) from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: it holds a {type(state).__name__}, expected a dictionary.")

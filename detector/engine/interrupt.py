@@ -11,10 +11,14 @@ from detector.distributed import sum_over_ranks, world_size
 
 
 class Interrupt:
-    """A context in which the first signal is remembered; a second one acts as it always does."""
+    """A context in which two signals are remembered; a third one acts as it always does.
+
+    People press Ctrl-C twice, and a state half written would be a state lost.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._patience = 2
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupt:
@@ -42,7 +46,9 @@ class Interrupt:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        self._restore()
+        self._patience -= 1
+        if self._patience == 0:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

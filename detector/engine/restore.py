@@ -37,14 +37,26 @@ class Classes:
         pairs = zip(self.category_ids, self.names, strict=True)
         return f"{len(self)} classes ({few([f'{number} {name}' for number, name in pairs])})"
 
+    def difference(self, other: Classes) -> str:
+        """The first place in which two lists of classes differ, as words."""
+        mine, theirs = ([*zip(c.category_ids, c.names, strict=True), None] for c in (self, other))
+        for ours, its in zip(mine, theirs, strict=False):
+            if ours != its:
+                return f"{_one(ours)} here is {_one(its)} there"
+        return "none"
+
+
+def _one(entry: tuple[int, str] | None) -> str:
+    return "no more class" if entry is None else f"{entry[0]} {entry[1]!r}"
+
 
 def check_same(classes: Classes, index: CocoIndex) -> None:
     """InputError where the classes of a data set are not those of the model."""
     found = Classes.of(index)
     if found != classes:
         raise InputError(
-            f"{index.annotations_file}: it has {found}; the model was built for {classes}; "
-            "use annotations of the same categories."
+            f"{index.annotations_file}: it has {found}, but training has {classes} "
+            f"({found.difference(classes)}); both need the same categories: ids and names."
         )
 
 
@@ -61,8 +73,9 @@ def load_detector(net: RetinaNet, path: Path, classes: Classes) -> None:
     found = classes_of(state, path)
     if found != classes:
         raise InputError(
-            f"{path}: the checkpoint was trained on {found}; expected {classes}; "
-            "use a checkpoint and annotations of the same categories."
+            f"{path}: the checkpoint was trained on {found}; expected {classes} "
+            f"({found.difference(classes)}); use a checkpoint and annotations of the same "
+            "categories."
         )
     load_checked(net, averaged(state), source=str(path))
 

@@ -52,6 +52,8 @@ def note_resumption(run: Path, command: Sequence[str], step: int) -> None:
 
 def config_file(run: Path) -> Path:
     """The resolved config of a run; InputError if `run` is none."""
+    if not run.is_dir():
+        raise InputError(f"{run}: there is no such folder; name the run directory of a training.")
     if not (run / CONFIG).is_file():
         raise InputError(f"{run}: it holds no {CONFIG}, so it is not a run of tools/train.py.")
     return run / CONFIG

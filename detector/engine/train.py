@@ -85,7 +85,11 @@ class Trainer:
                 code = self._epoch_or_save(interrupt)
                 if code is not None:
                     self._save("last")
-                    self.journal.say(f"Stopped by a signal; step {self.done} is saved.")
+                    saved = self.run_directory / "checkpoints" / "last.pt"
+                    self.journal.say(
+                        f"Stopped by a signal; step {self.done} is saved in {saved}; go on with "
+                        f"--output {self.run_directory} --resume."
+                    )
                     return code
             self._end_of_epoch()
         return 0
@@ -174,7 +178,7 @@ class Trainer:
         self.journal.write({"step": self.done, "epoch": epoch, **record})
         self.journal.pictures(found.pictures, self.done)
         shown = "  ".join(f"{n} {found.metrics[n]:.4f}" for n in ("AP", "AP50", "loss"))
-        self.journal.say(f"epoch {epoch:g}, step {self.done}: validation {shown}")
+        self.journal.say(f"epoch {epoch:.4g}, step {self.done}: validation {shown}")
         improved = found.metrics[self.best] > self.best_value
         self.best_value = max(self.best_value, found.metrics[self.best])
         return improved
@@ -232,7 +236,7 @@ class Trainer:
             torch.cuda.set_rng_state(mine["cuda"])
 
     def _fail(self, record: dict[str, Any], number: int) -> None:
-        """Leave failure/ with what is needed to repeat step `number`, and stop.
+        """Leave failure/ with what is needed to repeat step `number` (from 0), and stop.
 
         The parameters are those before that step. Every rank writes its own micro-batches.
         """
@@ -246,13 +250,13 @@ class Trainer:
             checkpoint.save(state, folder / "weights.pt")
             images = [{"id": i, "file_name": self.file_name(i)} for part in ids for i in part]
             readings = {name: repr(value) for name, value in record.items()}
-            report = {"step": number, "images": images, "readings": readings}
+            report = {"step": number + 1, "images": images, "readings": readings}
             (folder / "report.json").write_text(json.dumps(report, indent=1))
         barrier()
         raise Diverged(
-            f"the loss or its gradient at step {number} is not finite; {folder} holds the weights "
-            "before that step, its batches and the names of its images. Try a lower optimizer.lr, "
-            "optimizer.clip_norm, or a prior."
+            f"the loss or its gradient at step {number + 1} is not finite; {folder} holds the "
+            "weights before that step, its batches and the names of its images. Try a lower "
+            "optimizer.lr, optimizer.clip_norm, or a prior."
         )
 
 

@@ -26,10 +26,10 @@ def load_ground_truth(path: str | Path, *, only: NDArray[np.int64] | None = None
     Of an annotation only what boxes need stays: a new id from 1 on (pycocotools never matches
     id 0), image_id, category_id, bbox, area (width * height where the file has none) and iscrowd
     (0 where the file has none); with `category_ids`, one annotation becomes one of each. Of images
-    the id stays, of categories id and name, by ascending id. `only` names the annotation ids to
-    take; the others are left out, whatever their ids and boxes. Raises InputError for a file that
-    is missing, is not JSON or not COCO, for ids that are doubled or point nowhere, and for boxes
-    that are no boxes.
+    id and file name stay, of categories id and name, by ascending id. `only` names the annotation
+    ids to take; the others are left out, whatever their ids and boxes. Raises InputError for a
+    file that is missing, is not JSON or not COCO, for ids that are doubled or point nowhere, and
+    for boxes that are no boxes.
     """
     found = read_annotations(Path(path))
     chosen = np.ones(len(found.ids), np.bool_) if only is None else np.isin(found.ids, only)
@@ -38,7 +38,12 @@ def load_ground_truth(path: str | Path, *, only: NDArray[np.int64] | None = None
     annotations = _annotations(path, found, rows[taken], labels[taken])
     categories = zip(found.category_ids.tolist(), found.category_names.tolist(), strict=True)
     return {
-        "images": [{"id": image_id} for image_id in found.image_ids.tolist()],
+        "images": [
+            {"id": image_id, "file_name": name} if name else {"id": image_id}
+            for image_id, name in zip(
+                found.image_ids.tolist(), found.file_names.tolist(), strict=True
+            )
+        ],
         "categories": [{"id": category_id, "name": name} for category_id, name in categories],
         "annotations": annotations,
     }
@@ -85,7 +90,8 @@ def load_detections(path: str | Path, ground_truth: dict[str, Any]) -> np.ndarra
 
     Returns float64 (D, 7): image id, x, y, width, height, score, category id. An empty list is
     fine. Raises InputError naming the index for a missing or unusable value, for a NaN or infinite
-    one, for a negative width or height, and for ids that `ground_truth` does not have.
+    one, for a negative width or height, for ids that `ground_truth` does not have, and for a
+    file_name that is not that of the image id.
     """
     content = _read_json(path)
     if not isinstance(content, list):
@@ -104,7 +110,27 @@ def load_detections(path: str | Path, ground_truth: dict[str, Any]) -> np.ndarra
                 f"the {entries} of the ground truth ({unknown.sum()} of {len(rows)} detections "
                 "have such ids); do the two files belong together?"
             )
+    _check_file_names(path, content, ground_truth)
     return detections
+
+
+def _check_file_names(
+    path: str | Path, entries: list[dict[str, Any]], ground_truth: dict[str, Any]
+) -> None:
+    """InputError where a detection names another file than its image id has, as tools/predict.py
+    does: it numbers the images that it is given."""
+    names = {image["id"]: image.get("file_name") for image in ground_truth["images"]}
+    for index, entry in enumerate(entries):
+        expected, found = (
+            Path(str(name)).name if name else None
+            for name in (names[entry["image_id"]], entry.get("file_name"))
+        )
+        if expected and found and found != expected:
+            raise InputError(
+                f"{path}: detection {index} of {found} has image_id "
+                f"{entry['image_id']}, which is {expected} in the ground truth; tools/predict.py "
+                "numbers images itself: evaluate a run with --run, or give the ids of the file."
+            )
 
 
 def _read_json(path: str | Path) -> Any:

@@ -5,9 +5,8 @@ D detections, G ground-truth boxes; boxes are x1 y1 x2 y2 in pixels of the image
 
 from __future__ import annotations
 
-import colorsys
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,16 +14,16 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from detector import boxes as box_math
+from detector.evaluation.palette import Color, color
 
 LEGIBLE = 384  # a shorter side below this is enlarged, or the text would cover the objects
 LARGEST = 4096  # but never beyond this longer side
 GAP = 6  # pixels between the images of a contact sheet
 GRAY = 40
-# Okabe and Ito 2008: told apart with every common colour blindness.
-COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178),
-          (213, 94, 0), (204, 121, 167)]  # fmt: skip
+LABELLED = 0.15  # labels cover at most this share of an image, the best detection's apart
 
 Rectangle = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw(
@@ -40,25 +39,34 @@ def draw(
     """The image with boxes, names and scores; small images are enlarged by a whole factor.
 
     `image` uint8 (3, H, W), `boxes` (D, 4), `labels` int (D,) into `names`, `scores` (D,);
-    detections below `threshold` are left out. `truth` (G, 4) is drawn as thin dashed white boxes.
-    Returns uint8 (3, f H, f W) on the CPU, f the least whole number that
-    makes the shorter side 384 pixels or more (while the longer stays within 4096).
+    detections below `threshold` are left out. Better ones lie on top of worse ones. A label is left
+    out, and its box is thinner, where it would lie on a better one's label, or where labels would
+    cover more than 15 % of the image. `truth` (G, 4) is drawn as white dashes with a dark edge, and
+    a caption of some 20 rows under the image says so; with None there is no caption.
+    Returns uint8 (3, f H [+ caption], f W) on the CPU, f the least whole number that makes the
+    shorter side 384 pixels or more (while the longer stays within 4096).
     """
     canvas, factor = _canvas(image)
     pen = ImageDraw.Draw(canvas)
     unit = max(1.0, min(canvas.size) / LEGIBLE)
-    for rectangle in _rectangles(truth, factor, canvas) if truth is not None else []:
-        _dashed(pen, rectangle, unit)
     kept = (scores >= threshold).nonzero().flatten()
     kept = kept[scores[kept].argsort(descending=True, stable=True)].cpu()
     rectangles = _rectangles(boxes.cpu()[kept], factor, canvas)
     chosen = labels.cpu()[kept].tolist()
-    for rectangle, label in reversed(list(zip(rectangles, chosen, strict=True))):
-        pen.rectangle(rectangle, outline=color(label), width=round(1.5 * unit))
     found = zip(chosen, scores.cpu()[kept].tolist(), strict=True)
     texts = [f"{names[label]} {score:.2f}" for label, score in found]
-    _write_labels(pen, rectangles, texts, [color(label) for label in chosen], unit)
-    return torch.from_numpy(np.array(canvas)).permute(2, 0, 1).contiguous()
+    labelled = _label_places(pen, rectangles, texts, unit)
+    shown = list(zip(rectangles, labelled, texts, [color(label) for label in chosen], strict=True))
+    for rectangle, place, _, outline in reversed(shown):
+        width = round(1.5 * unit) if place else math.ceil(0.5 * unit)
+        pen.rectangle(rectangle, outline=outline, width=width)
+    for rectangle in _rectangles(truth, factor, canvas) if truth is not None else []:
+        _dashed(pen, rectangle, unit)
+    for _, place, text, background in shown:
+        if place:
+            _write(pen, place, text, background, unit)
+    drawn = np.array(canvas if truth is None else _captioned(canvas, len(truth), unit))
+    return torch.from_numpy(drawn).permute(2, 0, 1).contiguous()
 
 
 def contact_sheet(images: Sequence[Tensor], *, columns: int) -> Tensor:
@@ -75,15 +83,6 @@ def contact_sheet(images: Sequence[Tensor], *, columns: int) -> Tensor:
         left = GAP + column * (width + GAP) + (width - image.shape[2]) // 2
         sheet[:, top : top + image.shape[1], left : left + image.shape[2]] = image
     return sheet
-
-
-def color(label: int) -> tuple[int, int, int]:
-    """The class's colour, red green blue 0..255; the first seven are colour-blind safe."""
-    if label < len(COLORS):
-        return COLORS[label]
-    hue = (label * 0.618034) % 1  # the golden ratio keeps neighbours apart
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.6 + 0.4 * (label % 2), 0.95)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _canvas(image: Tensor) -> tuple[Image.Image, int]:
@@ -104,52 +103,85 @@ def _rectangles(boxes: Tensor, factor: int, canvas: Image.Image) -> list[Rectang
 
 
 def _dashed(pen: ImageDraw.ImageDraw, rectangle: Rectangle, unit: float) -> None:
-    """White dashes on a black line: seen on any ground."""
+    """White dashes with a dark edge, seen on any ground; what lies under shows between them."""
     x1, y1, x2, y2 = rectangle
-    dash, width = 5 * unit, round(unit)
-    pen.rectangle(rectangle, outline="black", width=width)
-    for start, end in _dashes(x1, x2, dash):
-        pen.line([(start, y1), (end, y1)], fill="white", width=width)
-        pen.line([(start, y2), (end, y2)], fill="white", width=width)
-    for start, end in _dashes(y1, y2, dash):
-        pen.line([(x1, start), (x1, end)], fill="white", width=width)
-        pen.line([(x2, start), (x2, end)], fill="white", width=width)
+    sides = [(x1, y1, x2, y1), (x1, y2, x2, y2), (x1, y1, x1, y2), (x2, y1, x2, y2)]
+    dashes = [dash for side in sides for dash in _dashes(side, 8 * unit)]
+    for grow, ink in ((round(unit), "black"), (0, "white")):
+        reach = grow + round(unit) // 2
+        for left, top, right, bottom in dashes:
+            pen.rectangle((left - reach, top - reach, right + reach, bottom + reach), fill=ink)
 
 
-def _dashes(start: float, end: float, dash: float) -> Iterator[tuple[float, float]]:
-    for index in range(math.ceil((end - start) / (2 * dash))):
-        first = start + 2 * dash * index
-        yield first, min(first + dash, end)
+def _dashes(side: Rectangle, dash: float) -> list[Rectangle]:
+    """Pieces of a level or upright line, with a piece at both ends and gaps about as long."""
+    x1, y1, x2, y2 = side
+    pieces = 2 * round(max(x2 - x1, y2 - y1) / (2 * dash)) + 1  # odd: dash, gap, …, dash
+    across, down = (x2 - x1) / pieces, (y2 - y1) / pieces
+    return [
+        (x1 + k * across, y1 + k * down, x1 + (k + 1) * across, y1 + (k + 1) * down)
+        for k in range(0, pieces, 2)
+    ]
 
 
-def _write_labels(
-    pen: ImageDraw.ImageDraw,
-    rectangles: list[Rectangle],
-    texts: list[str],
-    colors: list[tuple[int, int, int]],
-    unit: float,
-) -> None:
-    """Best placed first and painted last; none hides a better one while there is another place."""
-    font = ImageFont.load_default(size=round(13 * unit))
-    margin = round(3 * unit)
+def _captioned(canvas: Image.Image, count: int, unit: float) -> Image.Image:
+    """The picture with a strip under it that says how the `count` true boxes are drawn."""
+    font = _font(unit)
+    height, margin = round(20 * unit), round(6 * unit)
+    strip = Image.new("RGB", (canvas.width, canvas.height + height), (GRAY, GRAY, GRAY))
+    strip.paste(canvas)
+    pen = ImageDraw.Draw(strip)
+    middle = canvas.height + height // 2
+    text = "no ground truth here"
+    left = margin
+    if count:
+        right = margin + round(40 * unit)
+        _dashed(pen, (margin, middle, right, middle), unit)
+        text, left = "ground truth, dashed", right + margin
+    pen.text((left, middle), text, fill="white", font=font, anchor="lm")
+    return strip
+
+
+def _font(unit: float) -> Font:
+    return ImageFont.load_default(size=round(13 * unit))
+
+
+def _label_places(
+    pen: ImageDraw.ImageDraw, rectangles: list[Rectangle], texts: list[str], unit: float
+) -> list[Rectangle | None]:
+    """Where each label goes, best detection first; None where there is no room for it."""
+    font, margin = _font(unit), round(3 * unit)
+    budget = LABELLED * pen.im.size[0] * pen.im.size[1]
     taken: list[Rectangle] = []
+    chosen: list[Rectangle | None] = []
     for rectangle, text in zip(rectangles, texts, strict=True):
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         size = (right - left + 2 * margin, bottom - top + 2 * margin)
         places = [_inside(place, size, pen.im.size) for place in _places(rectangle, size)]
         free = (p for p in places if not any(_overlap(p, other) for other in taken))
-        taken.append(next(free, places[0]))
-    for place, text, background in reversed(list(zip(taken, texts, colors, strict=True))):
-        pen.rectangle(place, fill=background)
-        left, top, _, _ = pen.textbbox((0, 0), text, font=font)
-        ink = "black" if _bright(background) else "white"
-        pen.text((place[0] + margin - left, place[1] + margin - top), text, fill=ink, font=font)
+        room = budget >= size[0] * size[1] or not taken
+        chosen.append(next(free, None) if room else None)
+        if chosen[-1]:
+            taken.append(chosen[-1])
+            budget -= size[0] * size[1]
+    return chosen
+
+
+def _write(
+    pen: ImageDraw.ImageDraw, place: Rectangle, text: str, background: Color, unit: float
+) -> None:
+    font, margin = _font(unit), round(3 * unit)
+    pen.rectangle(place, fill=background)
+    left, top, _, _ = pen.textbbox((0, 0), text, font=font)
+    ink = "black" if _bright(background) else "white"
+    pen.text((place[0] + margin - left, place[1] + margin - top), text, fill=ink, font=font)
 
 
 def _places(rectangle: Rectangle, size: tuple[float, float]) -> list[tuple[float, float]]:
-    """Left top corners: on the box, under it, then inside it at the top and at the bottom."""
-    x1, y1, _, y2 = rectangle
-    return [(x1, y1 - size[1]), (x1, y2), (x1, y1), (x1, y2 - size[1])]
+    """Left top corners: on the box, under it, inside at the top and bottom; then at its right."""
+    x1, y1, x2, y2 = rectangle
+    heights = (y1 - size[1], y2, y1, y2 - size[1])
+    return [(left, top) for left in (x1, x2 - size[0]) for top in heights]
 
 
 def _inside(
@@ -165,6 +197,6 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _bright(color: tuple[int, int, int]) -> bool:
+def _bright(ground: Color) -> bool:
     """Whether black is easier to read on it than white (luma of ITU-R BT.601)."""
-    return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 128
+    return 0.299 * ground[0] + 0.587 * ground[1] + 0.114 * ground[2] > 128

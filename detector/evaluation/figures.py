@@ -3,73 +3,105 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detector.evaluation.coco import CocoResult
+from detector.evaluation.palette import COLORS, color
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito 2008: told apart with every common colour blindness.
-COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 MOST_CLASSES = 12  # more lines than this can be neither drawn nor read; then the extremes are shown
 EXTREMES = 4
+
+
+STYLES = ["-", "--", "-.", ":"]  # a class beyond the palette has a shade of it and another style
+MARKERS = "osD^v<>PXph*"
+MARK_STEP = 3  # hundredths of recall from the mark of one curve to that of the next
+NAME = 22  # longer names are cut in the legend
 
 
 def precision_recall(result: CocoResult, path: str | Path) -> None:
     """Write a PNG: curves of the mean over classes, and curves of single classes.
 
     The area under a curve is the AP in its legend. With more than 12 classes the best four and the
-    worst four are drawn. Classes without ground truth have no curve.
+    worst four are drawn. Classes without ground truth have no curve. A class has the colour that it
+    has in drawn images. Without detections, or without ground truth, the axes say so instead.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.6), dpi=120, layout="constrained")
-    means, classes = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(11, 6), dpi=120, layout="constrained")
+    means, classes = figure.subplots(1, 2)
     defined = [k for k, ap in enumerate(result.per_class.values()) if ap > -1]
-    precision = result.precision[:, :, defined]
-    if defined:
-        _draw_means(means, precision)
-        _draw_classes(classes, precision, [result.class_names[k] for k in defined])
+    missing = _missing(defined, result.detections)
+    if not missing:
+        _draw_means(means, result.precision[:, :, defined])
+        _draw_classes(classes, result, defined)
     means.set_title(f"mean over classes ({len(defined)})")
-    means.set_ylabel("precision")
-    classes.set_title(_classes_title(len(defined)))
+    classes.set_title("each class" if missing else _classes_title(len(defined)))
     for axes in (means, classes):
-        _frame(axes)
+        _frame(axes, missing)
     figure.savefig(path, format="png")
+
+
+def _missing(defined: list[int], detections: int) -> str:
+    """Why there is nothing to draw; empty if there is."""
+    if not defined:
+        return "no ground truth"
+    return "" if detections else "no detections"
 
 
 def _draw_means(axes: Axes, precision: np.ndarray) -> None:
     average = precision.mean(axis=2)
     curves = {
-        "IoU 0.50": (average[0], "-"),
-        "IoU 0.75": (average[5], "--"),
-        "IoU 0.50:0.95": (average.mean(axis=0), "-."),
+        "IoU 0.50": (average[0], "-", "0.0"),
+        "IoU 0.75": (average[5], "--", "0.3"),
+        "IoU 0.50:0.95": (average.mean(axis=0), "-.", "0.5"),
     }
-    for color, (label, (curve, style)) in zip(COLORS, curves.items(), strict=False):
-        _curve(axes, curve, label, color=color, style=style)
+    for place, (label, (curve, style, gray)) in enumerate(curves.items()):
+        look = {"color": gray, "linestyle": style, "marker": MARKERS[place]}
+        _curve(axes, curve, label, look, turn=place, turns=len(curves))
 
 
-def _draw_classes(axes: Axes, precision: np.ndarray, names: list[str]) -> None:
-    """One curve a class, the mean over all overlap thresholds; best first."""
-    curves = precision.mean(axis=0)
-    order = np.argsort(-curves.mean(axis=0), kind="stable")
+def _draw_classes(axes: Axes, result: CocoResult, defined: list[int]) -> None:
+    """One curve a class, the mean over all overlap thresholds; best first in the legend."""
+    curves = result.precision.mean(axis=0)
+    order = sorted(defined, key=lambda k: -curves[:, k].mean())
     if len(order) > MOST_CLASSES:
-        order = np.concatenate([order[:EXTREMES], order[-EXTREMES:]])
+        order = order[:EXTREMES] + order[-EXTREMES:]
     for place, k in enumerate(order):
-        style = ("-", "--")[place // len(COLORS)]
-        _curve(axes, curves[:, k], names[k], color=COLORS[place % len(COLORS)], style=style)
-    if len(names) > len(order):
-        _curve(axes, curves.mean(axis=1), "mean of all", color="black", style=":")
+        _curve(axes, curves[:, k], result.class_names[k], _look(k), turn=place, turns=len(order))
+    if len(defined) > len(order):
+        mean = curves[:, defined].mean(axis=1)
+        _curve(axes, mean, "mean of all", {"color": "black", "linestyle": ":"}, turn=0, turns=1)
 
 
-def _curve(axes: Axes, curve: np.ndarray, label: str, *, color: str, style: str) -> None:
+def _look(k: int) -> dict[str, Any]:
+    """How class k is drawn, whatever the others are."""
+    return {
+        "color": [value / 255 for value in color(k)],
+        "linestyle": STYLES[k // len(COLORS) % len(STYLES)],
+        "marker": MARKERS[k % len(MARKERS)],
+    }
+
+
+def _curve(
+    axes: Axes, curve: np.ndarray, label: str, look: dict[str, Any], *, turn: int, turns: int
+) -> None:
+    """A curve over recall 0..1; where curves are equal their marks take turns, above all lines."""
     recall = np.linspace(0, 1, len(curve))
-    short = label if len(label) <= 24 else label[:23] + "…"
+    short = label if len(label) <= NAME else label[: NAME - 1] + "…"
+    marks: dict[str, Any] = {
+        "markevery": (MARK_STEP * (turn + 1), MARK_STEP * turns),
+        "markersize": 6,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.6,
+    }
     text = f"{short}  AP {curve.mean():.3f}"
-    axes.plot(recall, curve, style, color=color, label=text, linewidth=1.8, clip_on=False)
+    axes.plot(recall, curve, label=text, linewidth=1.6, zorder=2, **look, **marks)
+    axes.plot(recall, curve, zorder=3, **{**look, "linestyle": "none"}, **marks)
 
 
 def _classes_title(count: int) -> str:
@@ -79,11 +111,19 @@ def _classes_title(count: int) -> str:
     return f"{which}, IoU 0.50:0.95"
 
 
-def _frame(axes: Axes) -> None:
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall")
+def _frame(axes: Axes, missing: str) -> None:
+    """Limits a little outside 0..1, so that a curve on the edge is seen whole."""
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), xlabel="recall", ylabel="precision")
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.lines:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=8.5)
+    if missing:
+        axes.text(0.5, 0.5, missing, ha="center", va="center", color="0.4", fontsize=14)
     else:
-        axes.text(0.5, 0.5, "no ground truth", ha="center", color="0.4")
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.12),
+            ncols=2,
+            frameon=False,
+            fontsize=9,
+            handlelength=3,
+        )

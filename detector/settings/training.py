@@ -50,10 +50,8 @@ class Schedule(Section):
     @model_validator(mode="after")
     def _check(self) -> Schedule:
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError(
-                f"epochs is {self.epochs} and steps is {self.steps}; "
-                "set one and set the other to null"
-            )
+            both = "null" if self.epochs is None else "given"
+            raise ValueError(f"epochs and steps are both {both}; set one, and the other to null")
         if sorted(set(self.milestones)) != list(self.milestones):
             raise ValueError(f"milestones is {list(self.milestones)}, it should increase")
         return self

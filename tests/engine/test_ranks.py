@@ -1,15 +1,17 @@
 """Two gloo ranks equal one process with the whole batch."""
 
-import json
-import sys
+import os
+import re
+import signal
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import HOME, run
+from conftest import HOME
+from runs_apart import TORCHRUN, assert_same_run, finish, last_state, records, start, wait_for
 from torch import Tensor
 from torch.multiprocessing import spawn  # type: ignore[attr-defined]
 
@@ -20,81 +22,131 @@ from detector.structures import Batch
 
 CPU = torch.device("cpu")
 RANKS = 2
+RANDOM = "loss.classification.sampling={kind: random, per_image: 64, positive_fraction: 0.5}"
+HARD = "loss.classification.sampling={kind: hard_negatives, ratio: 3}"
+STEP = ["optimizer.name=sgd", "optimizer.clip_norm=null"]
+CASES = {
+    "positives": ["loss.classification.normalizer=positives"],
+    "positives per image": ["loss.classification.normalizer=positives_per_image"],
+    "ema positives": ["loss.classification.normalizer=ema_positives"],
+    "sampled at random": ["loss.classification.normalizer=sampled", RANDOM],
+    "sampled hard negatives": ["loss.classification.normalizer=sampled", HARD],
+    "images": ["loss.classification.normalizer=images"],
+    "clipped": ["optimizer.clip_norm=0.01"],
+}
+Measured = tuple[dict[str, Tensor], dict[str, float]]
 
 
-def half_background(batch: Batch) -> Batch:
-    """The second half of the images loses its boxes."""
+def assemble(settings: Sequence[str]) -> Assembly:
+    config = build.load_config(HOME / "configs/digits.yaml", settings)
+    return Assembly(config, Path("unused"), CPU)
+
+
+def first_batches(assembly: Assembly) -> list[Batch]:
+    """Of this rank."""
+    return next(iter(assembly.load(0, 0, workers=0)))
+
+
+def without_boxes(batch: Batch, bare: Tensor) -> Batch:
+    """The images with these ids lose their boxes."""
     values = {f.name: getattr(batch, f.name).clone() for f in fields(batch)}
     for name in ("boxes", "labels", "present"):
-        values[name][len(batch) // 2 :] = 0
+        values[name][torch.isin(batch.image_ids, bare)] = 0
     return Batch(**values)
 
 
-def share(batch: Batch, rank: int) -> Batch:
-    """The images of one rank."""
-    count = len(batch) // RANKS
-    return Batch(**{
-        f.name: getattr(batch, f.name)[rank * count : (rank + 1) * count] for f in fields(batch)
-    })  # fmt: skip
+def one_step(settings: Sequence[str], bare: Tensor) -> Measured:
+    """Gradients and parameters after a step of plain descent, and what the meter says of it.
+
+    Adam's step depends on the sign of the smallest gradient; this one is as near as they are.
+    """
+    assembly, meter = assemble(settings), Meter(CPU)
+    batches = [without_boxes(batch, bare) for batch in first_batches(assembly)]
+    assembly.step(batches, meter, rate=0.1, number=0)
+    tensors = {name: p.detach() for name, p in assembly.net.named_parameters()}
+    slopes = {f"gradient of {name}": p.grad for name, p in assembly.net.named_parameters()}
+    return {**tensors, **slopes}, meter.read()
 
 
-def gradients(settings: list[str], batch: Batch) -> dict[str, Any]:
-    config = build.load_config(HOME / "configs/digits.yaml", settings)
-    assembly, meter = Assembly(config, Path("unused"), CPU), Meter(CPU)
-    assembly.step.gradients([batch], meter)
-    meter.end_step(None, None)
-    named = assembly.net.named_parameters()
-    return {"gradients": {n: p.grad for n, p in named}, "losses": meter.read()}
+def differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+    """The largest of each tensor, of gradients beyond what rounding does to their largest value."""
+    assert found.keys() == expected.keys()
+    rounding = {name: 1e-5 if name.startswith("gradient") else 0 for name in expected}
+    return {
+        name: ((found[name] - value).abs().max() - rounding[name] * value.abs().max()).item()
+        for name, value in expected.items()
+    }
 
 
-def one_rank(rank: int, settings: list[str], batch: Batch, folder: str) -> None:
+def one_rank(number: int, tiny: list[str], bare: Tensor, folder: str) -> None:
+    """Each case by this process alone; then with the other rank, two micro-batches each."""
     torch.set_num_threads(1)
-    method = f"file://{folder}/meet"
-    dist.init_process_group("gloo", init_method=method, rank=rank, world_size=RANKS)
-    torch.save(gradients(settings, share(batch, rank)), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    for case, changes in CASES.items():
+        settings, meet = [*tiny, *STEP, *changes], f"file://{folder}/{case}"
+        expected, means = one_step(settings, bare)
+        dist.init_process_group("gloo", init_method=meet, rank=number, world_size=RANKS)
+        found, shared = one_step([*settings, "optimizer.accumulate=2"], bare)
+        dist.destroy_process_group()
+        result = {"differ": differences(found, expected), "alone": means, "together": shared}
+        torch.save(result, f"{folder}/{case} {number}.pt")
 
 
-@pytest.mark.parametrize("normalizer", ["positives", "positives_per_image", "ema_positives"])
-def test_losses_and_gradients(tiny: list[str], tmp_path: Path, normalizer: str) -> None:
-    settings = [*tiny, f"loss.classification.normalizer={normalizer}"]
-    config = build.load_config(HOME / "configs/digits.yaml", settings)
-    (batch,) = next(iter(Assembly(config, Path("unused"), CPU).load(0, 0, workers=0)))
-    batch = half_background(batch)
-    expected = gradients(settings, batch)
-    assert expected["losses"]["anchors_foreground"] > 0
-    spawn(one_rank, (settings, batch, str(tmp_path)), nprocs=RANKS)
-    for rank in range(RANKS):
-        found = torch.load(tmp_path / f"{rank}.pt")
-        assert found["losses"] == pytest.approx(expected["losses"], abs=1e-6)
-        for name, gradient in expected["gradients"].items():
-            torch.testing.assert_close(
-                found["gradients"][name], gradient, atol=1e-6, rtol=1e-5, msg=name
-            )
+@pytest.fixture(scope="module")
+def results(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what the ranks found; half of the images have no boxes."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (batch,) = first_batches(assemble(tiny))
+    spawn(one_rank, (tiny, batch.image_ids[len(batch) // 2 :], str(folder)), nprocs=RANKS)
+    return folder
 
 
-def test_torchrun_gives_the_same_run(tiny: list[str], tmp_path: Path) -> None:
-    """Training losses, and a validation that sees each of six images once, three by each rank."""
-    settings = [*tiny, "schedule.steps=2", "optimizer.lr=1e-4", "evaluation.batch_size=1"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for name, launcher in (("one", []), ("two", torchrun)):
-        script = ["tools/train.py", "--config", "configs/digits.yaml"]
-        output = ["--output", str(tmp_path / name), "--set", *settings]
-        done = run([sys.executable, *launcher, *script, *output], timeout=300)
-        assert done.returncode == 0, done.stderr
-    one, two = (
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    )
-    assert len(one) == len(two) == 3
+@pytest.mark.parametrize("case", CASES)
+def test_two_times_two_times_two_is_eight(results: Path, case: str) -> None:
+    """Two ranks with two micro-batches of two images, and one process with all eight."""
+    for number in range(RANKS):
+        found = torch.load(results / f"{case} {number}.pt")
+        assert found["alone"]["images"] == 8 and found["alone"]["anchors_foreground"] > 0
+        assert found["alone"]["clipped"] == (case == "clipped")
+        assert found["together"] == pytest.approx(found["alone"], abs=1e-6)
+        assert len(found["differ"]) > 120
+        assert {name: d for name, d in found["differ"].items() if not d < 1e-6} == {}
+
+
+SETTINGS = [
+    "train.batch_size=2",  # eight steps an epoch
+    "schedule.steps=12",
+    "optimizer.lr=1e-4",
+    "evaluation.batch_size=1",
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two ranks."""
+    output = tmp_path_factory.mktemp("runs") / "two"
+    finish(start(output, [*tiny, *SETTINGS], launcher=TORCHRUN))
+    assert last_state(output)["step"] == 12
+    return output
+
+
+def test_torchrun_gives_the_same_run(tiny: list[str], tmp_path: Path, undisturbed: Path) -> None:
+    """Training losses, and validations that see each of six images once, three by each rank."""
+    finish(start(tmp_path / "one", [*tiny, *SETTINGS]))
+    one, two = records(tmp_path / "one"), records(undisturbed)
+    assert len(one) == len(two) == 14
     for alone, together in zip(one, two, strict=True):
-        for record in (alone, together):
-            record.pop("images_per_second", None)
         assert together == pytest.approx(alone, abs=1e-5)
 
 
-def test_share_is_a_part(tiny: list[str]) -> None:
-    config = build.load_config(HOME / "configs/digits.yaml", tiny)
-    (batch,) = next(iter(Assembly(config, Path("unused"), CPU).load(0, 0, workers=0)))
-    both: Tensor = torch.cat([share(batch, 0).image_ids, share(batch, 1).image_ids])
-    assert both.equal(batch.image_ids)
+def test_two_ranks_stopped_and_resumed(tiny: list[str], tmp_path: Path, undisturbed: Path) -> None:
+    """torchrun hands SIGTERM on to both, and both save at the same step."""
+    run = tmp_path / "run"
+    stopped = start(run, [*tiny, *SETTINGS], launcher=TORCHRUN)
+    wait_for(run / "metrics.jsonl", stopped)
+    os.kill(stopped.pid, signal.SIGTERM)
+    said = stopped.communicate(timeout=120)[0]
+    saved = re.search(r"Stopped by a signal; step (\d+) is saved", said)
+    assert saved and last_state(run)["step"] == int(saved[1]) < 12, said
+    resumed = finish(start(run, [*tiny, *SETTINGS], "--resume", launcher=TORCHRUN))
+    assert f"resumed at step {saved[1]} of 12" in resumed
+    assert_same_run(undisturbed, run)

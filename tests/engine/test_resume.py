@@ -1,18 +1,12 @@
-"""Real processes: a run that was killed and resumed equals one that was not, bit for bit."""
+"""Real processes: a run that was stopped and resumed equals one that was not, bit for bit."""
 
-import json
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from conftest import HOME, Command
+from conftest import Command
+from runs_apart import assert_same_run, finish, last_state, start, wait_for
 
-TIMES = {"images_per_second"}
 LONG = [
     "train.batch_size=2",  # eight steps an epoch
     "schedule.steps=12",
@@ -26,83 +20,45 @@ LONG = [
 ]
 
 
-def start(output: Path, settings: list[str], *more: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "tools/train.py", "--config", "configs/digits.yaml"]
-    return subprocess.Popen(
-        [*command, "--output", str(output), *more, "--set", *settings],
-        cwd=HOME, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
-
-
-def wait_for(file: Path, process: "subprocess.Popen[str]") -> None:
-    """Until the file is there; it must appear while the process runs."""
-    end = time.monotonic() + 120
-    while not file.exists() and time.monotonic() < end and process.poll() is None:
-        time.sleep(0.005)
-    assert file.exists(), process.communicate()[0]
-
-
-def records(run: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
-
-
-def assert_same(a: Any, b: Any, path: str = "") -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_same(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for number, (one, other) in enumerate(zip(a, b, strict=True)):
-            assert_same(one, other, f"{path}/{number}")
-    elif path != "/journal":  # a length in bytes: times are printed with more or fewer digits
-        assert a == b, path
-
-
-def test_killed_in_an_epoch_and_resumed(tiny: list[str], tmp_path: Path) -> None:
-    settings = [*tiny, *LONG]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    undisturbed = start(whole, settings)
-    assert undisturbed.wait(300) == 0, undisturbed.communicate()[0]
-
-    killed = start(parts, settings)
-    wait_for(parts / "checkpoints" / "last.pt", killed)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait(60)
-    step = torch.load(parts / "checkpoints" / "last.pt", weights_only=True)["step"]
-    assert step % 8, "the point is to stop in the middle of an epoch"
-    resumed = start(parts, settings, "--resume")
-    said = resumed.communicate(timeout=300)[0]
-    assert resumed.returncode == 0, said
-    assert f"Resumed at step {step}" in said
-
-    states = [
-        torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (whole, parts)
-    ]
-    assert states[0]["step"] == 12
-    assert_same(*states)
-    assert records(whole) == records(parts)
+@pytest.fixture(scope="module")
+def undisturbed(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("runs") / "whole"
+    finish(start(output, [*tiny, *LONG]))
+    assert last_state(output)["step"] == 12
+    return output
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)], ids=["KILL", "INT"]
 )
-def test_a_signal_saves_the_state(tiny: list[str], tmp_path: Path, number: int, code: int) -> None:
+def test_stopped_in_an_epoch_and_resumed(
+    tiny: list[str], tmp_path: Path, undisturbed: Path, number: int, code: int
+) -> None:
+    """A signal comes after the first checkpoint; a killed run loses what it did since then."""
+    parts = tmp_path / "parts"
+    stopped = start(parts, [*tiny, *LONG])
+    wait_for(parts / "checkpoints" / "last.pt", stopped)
+    stopped.send_signal(number)
+    said = stopped.communicate(timeout=120)[0]
+    assert stopped.returncode == code, said
+    step = last_state(parts)["step"]
+    assert step % 8 and step < 12, "the point is to stop in the middle of an epoch"
+    assert number == signal.SIGKILL or f"step {step} is saved" in said
+    resumed = finish(start(parts, [*tiny, *LONG], "--resume"))
+    assert f"resumed at step {step} of 12" in resumed
+    assert_same_run(undisturbed, parts)
+
+
+def test_sigterm_saves_the_state(tiny: list[str], tmp_path: Path) -> None:
     settings = [*tiny, "schedule.steps=1000", "train.batch_size=2", "evaluation.every=1000"]
     process = start(tmp_path / "run", settings)
     wait_for(tmp_path / "run" / "metrics.jsonl", process)
-    while not (tmp_path / "run" / "metrics.jsonl").read_text() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[0]
-    assert process.returncode == code, said
-    state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
-    assert 0 < state["step"] < 1000
-    assert f"step {state['step']} is saved" in said
+    assert process.returncode == 143, said
+    step = last_state(tmp_path / "run")["step"]
+    assert 0 < step < 1000
+    assert f"step {step} is saved" in said
 
 
 def test_resume_refuses_another_config(tool: Command, tiny: list[str], tmp_path: Path) -> None:

@@ -149,3 +149,19 @@ def test_wrong_detections_are_named(tmp_path, change, says):
 def test_detections_must_be_a_list(tmp_path):
     with pytest.raises(InputError, match="found a JSON object"):
         coco.load_detections(save(tmp_path / "found.json", EMPTY), EMPTY)
+
+
+def test_a_detection_that_names_another_file_than_its_image_id(tmp_path):
+    truth = {
+        "images": [{"id": 1, "file_name": "val/a.jpg"}, {"id": 2}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [],
+    }
+    entry = {"category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}
+    file = tmp_path / "found.json"
+    right = [{**entry, "image_id": 1, "file_name": "a.jpg"}, {**entry, "image_id": 2}]
+    file.write_text(json.dumps(right))
+    assert len(coco.load_detections(file, truth)) == 2
+    file.write_text(json.dumps([*right, {**entry, "image_id": 1, "file_name": "z/b.jpg"}]))
+    with pytest.raises(InputError, match=r"detection 2 of b\.jpg has image_id 1, which is a\.jpg"):
+        coco.load_detections(file, truth)

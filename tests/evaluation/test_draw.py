@@ -1,9 +1,13 @@
 """Drawn detections: what is painted where."""
 
+import itertools
+import math
+
 import pytest
 import torch
 
-from detector.evaluation.draw import GAP, GRAY, color, contact_sheet, draw
+from detector.evaluation.draw import GAP, GRAY, LABELLED, contact_sheet, draw
+from detector.evaluation.palette import COLORS, color
 
 NAMES = ["cat", "dog"]
 
@@ -47,13 +51,37 @@ def test_detections_below_the_threshold_are_left_out():
     assert torch.equal(image, picture())
 
 
-def test_ground_truth_is_dashed_black_and_white():
-    truth = torch.tensor([[100.0, 150.0, 300.0, 350.0]])
-    image = drawn(picture(), [], labels=(), scores=(), truth=truth)
-    side = image[0, 250, 95:105]
-    assert {0, 255} & set(side.tolist())
-    assert {0, 255} <= set(image[0, 150:350, 100].tolist())
-    assert (image[:, 160:340, 110:290] == 128).all()
+def gray_values(pixels):
+    return set(pixels.flatten().tolist())
+
+
+@pytest.mark.parametrize("ground", [0, 128, 255])
+def test_ground_truth_is_white_dashes_with_a_dark_edge(ground):
+    """One row of white, one of black on both sides of it; between the dashes the image shows."""
+    image = torch.full((3, 400, 500), ground, dtype=torch.uint8)
+    shown = drawn(image, [], labels=(), scores=(), truth=torch.tensor([[100.0, 150, 300, 350]]))
+    assert gray_values(shown[0, 150, 110:290]) == {0, 255, ground}
+    for edge in (149, 151):
+        assert gray_values(shown[0, edge, 110:290]) == {0, ground}
+    assert gray_values(shown[0, 160:340, 100]) == {0, 255, ground}
+    assert (shown[:, 160:340, 110:290] == ground).all()
+
+
+def test_ground_truth_lies_over_detections_and_lets_them_be_seen():
+    box = [100.0, 150, 300, 350]
+    shown = drawn(picture(), [box], truth=torch.tensor([box]))
+    side = {tuple(pixel) for pixel in shown[:, 350, 110:290].T.tolist()}
+    assert side == {color(0), (255, 255, 255), (0, 0, 0)}
+
+
+def test_a_caption_under_the_image_explains_the_dashes():
+    """unit = 400 / 384: the strip has round(20 unit) = 21 rows, and its dashes are at its left."""
+    none = drawn(picture(), [], labels=(), scores=(), truth=torch.zeros(0, 4))
+    some = drawn(picture(), [], labels=(), scores=(), truth=torch.tensor([[9.0, 9, 90, 90]]))
+    assert none.shape == some.shape == (3, 421, 500)
+    assert torch.equal(none[:, :400], picture()) and (none[:, 400:] == GRAY).any()
+    assert {0, 255} <= gray_values(some[0, 410, :50])
+    assert (none[:, 400:] != some[:, 400:]).any() and (some[:, 400:, 300:] == GRAY).all()
 
 
 def test_two_labels_at_one_place_do_not_hide_each_other():
@@ -65,12 +93,52 @@ def test_two_labels_at_one_place_do_not_hide_each_other():
     assert (below == torch.tensor(color(1))).all(dim=1).any()
 
 
+def test_a_label_without_a_free_place_is_left_out_and_its_box_is_thin():
+    """Five classes at one place of the image: four labels fit, the fifth is not written."""
+    box = [0.0, 100, 60, 150]  # a label is wider than the box: both ends collide
+    shown = draw(
+        picture(), torch.tensor([box] * 4 + [[0.0, 100, 62, 150]]), torch.arange(5),
+        torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5]), names=["a long name"] * 5, threshold=0.5,
+    )  # fmt: skip
+    filled = [areas(shown, label) for label in range(5)]
+    assert min(filled[:4]) > 600 and filled[4] < 60
+    assert (shown[:, 125, 61:63] == torch.tensor(color(4))[:, None]).all(dim=0).tolist() == [
+        False,
+        True,
+    ]
+
+
+def areas(image, label):
+    """How many pixels have the colour of the class."""
+    return (image == torch.tensor(color(label))[:, None, None]).all(dim=0).sum().item()
+
+
+def test_labels_cover_a_limited_share_of_the_image():
+    """Two hundred boxes apart from each other; unlimited, their labels would cover a third."""
+    left, top = torch.meshgrid(torch.arange(10) * 90.0, torch.arange(20) * 40.0, indexing="ij")
+    corner = torch.stack([left.flatten(), top.flatten() + 20], dim=1)
+    boxes = torch.cat([corner, corner + torch.tensor([3.0, 3.0])], dim=1)
+    shown = draw(
+        picture(800, 900), boxes, torch.zeros(200).long(), torch.linspace(0.9, 0.5, 200),
+        names=["cat"], threshold=0.1,
+    )  # fmt: skip
+    covered = (shown != 128).any(dim=0).float().mean().item()
+    assert 0.8 * LABELLED < covered < LABELLED + 0.01
+
+
+def test_the_better_detection_lies_on_top():
+    box = [100, 150, 300, 350]
+    for scores, winner in (((0.9, 0.8), 0), ((0.8, 0.9), 1)):
+        image = drawn(picture(), [box, box], (0, 1), scores)
+        assert tuple(image[:, 250, 300].tolist()) == color(winner)
+
+
 @pytest.mark.parametrize(
     "box", [[-50, -50, 9999, 9999], [30, 30, 30, 30], [499, 399, 600, 600], [-1e9, 0, 1e9, 1e9]]
 )
 def test_boxes_that_leave_the_image_or_are_empty_are_drawn(box):
     image = drawn(picture(), [box], truth=torch.tensor([box], dtype=torch.float32))
-    assert image.shape == (3, 400, 500) and (image != 128).any()
+    assert image.shape == (3, 421, 500) and (image[:, :400] != 128).any()
 
 
 def test_the_given_image_is_left_as_it_was():
@@ -103,5 +171,29 @@ def test_contact_sheet_centres_smaller_images():
     assert (sheet[:, GAP + 3 : GAP + 7, 2 * GAP + 42 : 2 * GAP + 48] == 1).all()
 
 
-def test_neighbouring_classes_have_different_colours():
+def test_eighty_classes_have_different_colours():
     assert len({color(label) for label in range(80)}) == 80
+
+
+def test_the_first_classes_are_told_apart():
+    """The least distance in OKLab is that of red and brown, 0.157; tab10 has 0.113."""
+    points = [oklab(color(label)) for label in range(len(COLORS))]
+    assert len(points) >= 10
+    pairs = [math.dist(a, b) for a, b in itertools.combinations(points, 2)]
+    assert min(pairs) == pytest.approx(0.157, abs=0.001)
+
+
+def oklab(color):
+    """Ottosson 2020, from sRGB 0..255."""
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+               for c in (value / 255 for value in color))  # fmt: skip
+    long, middle, short = (
+        (0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b) ** (1 / 3),
+        (0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b) ** (1 / 3),
+        (0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b) ** (1 / 3),
+    )
+    return (
+        0.2104542553 * long + 0.7936177850 * middle - 0.0040720468 * short,
+        1.9779984951 * long - 2.4285922050 * middle + 0.4505937099 * short,
+        0.0259040371 * long + 0.7827717662 * middle - 0.8086757660 * short,
+    )

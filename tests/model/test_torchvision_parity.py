@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import HOME
 from torch import Tensor, nn
+from torchvision.io import write_png
 from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 
 from detector.anchors.box_code import BoxCode
 from detector.anchors.class_code import ClassCode
 from detector.anchors.grid import AnchorGrid
+from detector.commands.evaluate import Trained
 from detector.errors import InputError
 from detector.model.backbone import Backbone
 from detector.model.head import Head
@@ -62,12 +67,17 @@ def no_grad() -> Iterator[None]:
 
 
 def settle(backbone: nn.Module, images: Tensor) -> None:
-    """Random affine values, and the statistics of real activations, in every batch norm."""
-    for norm in backbone.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.momentum = 1.0
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.normal_(norm.bias, std=0.1)
+    """Random affine values, and the statistics of real activations, in every batch norm.
+
+    Variances are small (1e-3 of He's), so that another eps would be seen.
+    """
+    for layer in backbone.modules():
+        if isinstance(layer, nn.Conv2d) and layer.bias is None:
+            layer.weight.mul_(0.03)
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, std=0.1)
     backbone.train()(images)
 
 
@@ -126,6 +136,50 @@ def assert_contained(some: dict[str, Tensor], others: dict[str, Tensor]) -> None
     clear = some["scores"] > some["scores"].min() + 1e-4
     assert clear.sum() >= 200
     assert same.any(dim=1)[clear].all()
+
+
+def one_image_data(folder: Path, image: Tensor) -> list[str]:
+    """Settings of a validation set of this image, uint8 (3, H, W), under COCO's 80 categories."""
+    _, height, width = image.shape
+    write_png(image, str(folder / "one.png"))
+    content = {
+        "images": [{"id": 7, "file_name": "one.png", "height": height, "width": width}],
+        "categories": [{"id": number, "name": f"kind {number}"} for number in CATEGORIES],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 90, "bbox": [9, 9, 99, 99]}],
+    }
+    (folder / "one.json").write_text(json.dumps(content))
+    source = [f"data.val.images={folder}", f"data.val.annotations={folder / 'one.json'}"]
+    return [*source, f"data.resize={{width: {width}, height: {height}}}", "data.workers=0"]
+
+
+def test_the_shipped_config_finds_what_torchvision_finds(
+    version: str, theirs: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The YAML and a file of weights, through the evaluation of a data set.
+
+    torchvision sets eps to 0 for the published v1 file, whose norms are frozen. channels_last only
+    adds up in another order, which random weights amplify to 0.02 px.
+    """
+    for norm in theirs.modules():
+        if version == "v1" and isinstance(norm, nn.BatchNorm2d):
+            monkeypatch.setattr(norm, "eps", 0.0)
+    image = torch.randint(0, 256, (3, 256, 384)).to(torch.uint8)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    settings = [*one_image_data(tmp_path, image), "train.device=cpu", "train.channels_last=false"]
+    trained = Trained.from_config(
+        HOME / f"configs/torchvision_{version}.yaml",
+        [*settings, f"model.weights={tmp_path / 'theirs.pth'}"],
+    )
+    assert trained.net.backbone.norm == ("frozen_batch" if version == "v1" else "batch")
+    rows = torch.from_numpy(trained.evaluator().run(trained.net).rows).float()
+    ids, corners, sides, scores, labels = rows.split([1, 2, 2, 1, 1], dim=1)
+    boxes = torch.cat([corners, corners + sides], dim=1)
+    found = {"boxes": boxes, "scores": scores[:, 0], "labels": labels[:, 0].long()}
+    expected = theirs([image / 255])[0]
+    assert len(rows) == len(expected["scores"]) >= 200 and (ids == 7).all()
+    assert len(expected["labels"].unique()) > 10
+    assert_contained(found, expected)
+    assert_contained(expected, found)
 
 
 def test_outputs_equal_torchvisions_at_every_anchor(version: str, theirs: nn.Module) -> None:

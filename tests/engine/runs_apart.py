@@ -1,0 +1,81 @@
+"""Training runs in processes of their own, which a test stops, and what they leave."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import HOME
+
+TIMES = {"images_per_second"}
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def start(
+    output: Path, settings: list[str], *more: str, launcher: Sequence[str] = ()
+) -> "subprocess.Popen[str]":
+    """tools/train.py on configs/digits.yaml, with one thread and in a session of its own."""
+    command = [sys.executable, *launcher, "tools/train.py", "--config", "configs/digits.yaml"]
+    return subprocess.Popen(
+        [*command, "--output", str(output), *more, "--set", *settings],
+        cwd=HOME, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    """What a run said that ends well."""
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    return said
+
+
+def wait_for(file: Path, process: "subprocess.Popen[str]") -> None:
+    """Until there is something in the file; it must appear while the process runs."""
+    end = time.monotonic() + 120
+    while not _filled(file) and time.monotonic() < end and process.poll() is None:
+        time.sleep(0.005)
+    assert _filled(file), process.communicate()[0]
+
+
+def _filled(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
+def last_state(run: Path) -> dict[str, Any]:
+    """checkpoints/last.pt"""
+    state: dict[str, Any] = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+    return state
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl but for how long things took."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Equal states, bit for bit, and equal metrics."""
+    assert_same(last_state(one), last_state(other))
+    assert records(one) == records(other)
+
+
+def assert_same(a: Any, b: Any, path: str = "") -> None:
+    """Equal tensors and values through dicts and lists; `path` says where."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for number, (one, other) in enumerate(zip(a, b, strict=True)):
+            assert_same(one, other, f"{path}/{number}")
+    elif path != "/journal":  # a length in bytes: times are printed with more or fewer digits
+        assert a == b, path

@@ -1,0 +1,179 @@
+"""Every command of the documents runs on tiny data, or is listed here with the reason why not."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from conftest import HOME, run
+from torchvision.models.detection import retinanet_resnet50_fpn
+
+from detector import build
+
+DOCUMENTS = ["README.md", "docs/guide.md", "docs/results.md"]
+TRAIN, EVALUATE = "python tools/train.py", "python tools/evaluate.py"
+PUBLISHED = "retinanet_resnet50_fpn_coco-eeacb38b.pth"
+
+
+# which of the settings of `tiny` a command is given
+ALL, OWN_DATA, DATA, NONE = r".", r"(?!data\.(train|val)\.)", r"data\.|train\.device", r"$"
+
+
+class Case(NamedTuple):
+    """What makes a command quick, and what it then says on stdout and leaves."""
+
+    tiny: str
+    more: Sequence[str]
+    says: str
+    leaves: str
+
+
+SHORT = ["--set", "schedule.steps=2"]
+SCRATCH = ["--set", "model.backbone={name: resnet18, weights: null, frozen_stages: 0}"]
+MEASURE_LITTLE = "--rounds 1 --anchors 2000 --boxes 5 --device cpu".split()
+FOUND = "runs/demo/evaluation/best/detections.json"
+RUN = {
+    f"{TRAIN} --config configs/mine.yaml": Case(
+        OWN_DATA, [*SCRATCH, "schedule.kind=cosine", "schedule.steps=2"],
+        r"boxes by class: zero(.|\n)*step 2/2 ", "runs/mine/checkpoints/best.pt",
+    ),
+    f"{TRAIN} --config configs/mine_small.yaml": Case(
+        OWN_DATA, SHORT, r"step 2/2 ", "runs/mine_small/checkpoints/best.pt"
+    ),
+    f"{TRAIN} --config configs/digits.yaml --output runs/softmax"
+    " --set loss.classification.activation=softmax loss.classification.background=class"
+    " loss.classification.gamma=0 loss.classification.alpha=null": Case(
+        ALL, SHORT, r"step 2/2 ", "runs/softmax/checkpoints/best.pt"
+    ),
+    f"{TRAIN} --config configs/digits.yaml --output runs/one_term"
+    " --set loss.classification.activation=softmax loss.classification.background=ignored"
+    " loss.classification.gamma=0 loss.classification.alpha=null loss.classification.prior=null":
+    Case(ALL, SHORT, r"step 2/2 ", "runs/one_term/checkpoints/best.pt"),
+    f"{TRAIN} --config configs/digits.yaml --output runs/demo --resume": Case(
+        ALL, [], r"resumed at step 2 of 4(.|\n)*step 4/4 ", "runs/demo/checkpoints/last.pt"
+    ),
+    f"{EVALUATE} --run runs/demo": Case(NONE, [], r"AP50", FOUND),
+    f"{EVALUATE} --run runs/demo --checkpoint last": Case(
+        NONE, [], r"checkpoint last", "runs/demo/evaluation/last/metrics.json"
+    ),
+    f"{EVALUATE} --run runs/demo --set postprocess.nms=0.6 --output runs/demo_nms": Case(
+        NONE, [], r"AP50", "runs/demo_nms/metrics.json"
+    ),
+    f"{EVALUATE} --detections {FOUND} --ground-truth data/digits/annotations/val.json": Case(
+        NONE, [], r"AP50", FOUND
+    ),
+    "python tools/predict.py --run runs/demo data/digits/val --output runs/demo_found": Case(
+        NONE, [], r"demo_found", "runs/demo_found/000001.jpg"
+    ),
+    f"{EVALUATE} --config configs/torchvision_v1.yaml --set model.weights={PUBLISHED}"
+    " --output runs/torchvision_v1": Case(DATA, [], r"AP50", "runs/torchvision_v1/metrics.json"),
+    "python tools/benchmark.py --config configs/digits.yaml --classes 10 --output runs/benchmark":
+    Case(ALL, MEASURE_LITTLE, r"matching", "runs/benchmark/benchmark.json"),
+}  # fmt: skip
+NOT_RUN = {
+    "make demo": "trains for minutes; its commands are run by other tests",
+    "make test": "would run this test",
+    "python -m venv .venv && . .venv/bin/activate": "needs a network",
+    "pip install --constraint constraints.txt --editable .": "needs a network",
+    "python data/coco.py --output data/coco": "needs a network",
+    f"{TRAIN} --config configs/coco_r50_1x.yaml": "needs COCO",
+    "torchrun --nproc-per-node 8 tools/train.py --config configs/coco_r50_1x.yaml": "needs COCO",
+    f"{EVALUATE} --run runs/coco_r50_1x": "needs COCO; runs/demo stands for it",
+    "python tools/predict.py --run runs/coco_r50_1x photographs/ --output found": "likewise",
+    f"{TRAIN} --config configs/bccd.yaml": "needs BCCD and ImageNet weights",
+    f"{TRAIN} --config configs/bccd_cross_entropy.yaml": "needs BCCD and ImageNet weights",
+    f"{TRAIN} --config configs/bccd_background_cross_entropy.yaml": "needs BCCD",
+}
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """What stands between the fences of this language."""
+    text = (HOME / document).read_text(encoding="utf-8")
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for found, block in fenced if found == language]
+
+
+def commands() -> dict[str, list[str]]:
+    """The words of every command in an unnamed block, by the command without its comment."""
+    shell = [block for document in DOCUMENTS for block in blocks(document, "")]
+    shell = [block for block in shell if not block.startswith("configs/ ")]  # the file tree
+    lines = [line for block in shell for line in block.replace("\\\n", " ").splitlines()]
+    split = [shlex.split(line, comments=True) for line in lines]
+    return {" ".join(words): words for words in split if words}
+
+
+def test_every_command_is_known_here() -> None:
+    assert set(commands()) == {*RUN, *NOT_RUN}
+
+
+@pytest.fixture(scope="module")
+def project(finished: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's folder as the documents suppose it, with tiny data and runs."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "tools").symlink_to(HOME / "tools")
+    shutil.copytree(HOME / "configs", folder / "configs")
+    for block in blocks("docs/guide.md", "yaml"):
+        (folder / block.splitlines()[0].removeprefix("# ")).write_text(block)
+    shutil.copytree(digits, folder / "data" / "digits")
+    shutil.copytree(digits / "train", folder / "data" / "mine" / "images")
+    for name in ("train.json", "val.json"):
+        shutil.copy(digits / "annotations" / "train.json", folder / "data" / "mine" / name)
+    shutil.copytree(finished, folder / "runs" / "demo")
+    last = folder / "runs" / "demo" / "checkpoints" / "last.pt"
+    state = torch.load(last, weights_only=True)
+    torch.save({**state, "step": 2, "validated": 2}, last)  # as if it had been stopped there
+    detector = retinanet_resnet50_fpn(weights=None, weights_backbone=None)
+    torch.save(detector.state_dict(), folder / PUBLISHED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(project: Path, tiny: list[str]) -> dict[str, "subprocess.CompletedProcess[str]"]:
+    """The processes of all commands, in the documents' order; those of one run after each other."""
+
+    def call(command: str) -> "subprocess.CompletedProcess[str]":
+        (_, *words), case = documented[command], RUN[command]
+        settings = [setting for setting in tiny if re.match(case.tiny, setting)]
+        quick = [*(["--set", *settings] if settings else []), *case.more]
+        return run([sys.executable, *words, *quick], cwd=project)
+
+    def chain(parts: Sequence[str]) -> dict[str, "subprocess.CompletedProcess[str]"]:
+        return {command: call(command) for command in parts}
+
+    documented = commands()
+    known = [command for command in documented if command in RUN]
+    demo = [command for command in known if "runs/demo" in command]
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(chain, (demo, [c for c in known if c not in demo]))
+    return one | other
+
+
+@pytest.mark.parametrize("command", RUN)
+def test_the_command_runs(
+    command: str, done: dict[str, "subprocess.CompletedProcess[str]"], project: Path
+) -> None:
+    process, case = done[command], RUN[command]
+    assert process.returncode == 0, process.stderr
+    assert re.search(case.says, process.stdout), process.stdout
+    assert (project / case.leaves).is_file()
+
+
+@pytest.mark.parametrize("command", NOT_RUN)
+def test_what_is_not_run_names_what_there_is(command: str) -> None:
+    """Scripts and their options, configs that load, targets of make."""
+    words = command.split()
+    for script in (word for word in words if word.endswith(".py")):
+        text = (HOME / script).read_text()
+        after = words[words.index(script) :]
+        assert not [w for w in after if w.startswith("--") and f'"{w}"' not in text]
+    for config in (word for word in words if word.endswith(".yaml")):
+        assert build.load_config(HOME / config).train.batch_size > 0
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (HOME / "Makefile").read_text(), re.MULTILINE)
