@@ -38,6 +38,13 @@ def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), limit)
 
 
+def centred_inside(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes (..., 4) and sizes (N, 2) height, width -> bool (N, ...): the centre lies inside."""
+    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+    limits = sizes.flip(-1).reshape(-1, *[1] * (boxes.ndim - 1), 2)
+    return (centres < limits).all(dim=-1)
+
+
 def flip(boxes: Tensor, width: float) -> Tensor:
     """Boxes (..., 4) mirrored left to right in an image `width` pixels wide."""
     x1, y1, x2, y2 = boxes.unbind(-1)

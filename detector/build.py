@@ -18,7 +18,7 @@ from detector.anchors.matching import Matcher
 from detector.config import Config
 from detector.data.coco import CocoIndex
 from detector.data.transforms import FixedSize, ShorterSide, Transform
-from detector.engine.optim import Schedule, parameter_groups
+from detector.engine.optim import Schedule, parameter_groups, with_momentum_buffers
 from detector.engine.restore import Classes, load_detector
 from detector.errors import InputError
 from detector.evaluation.predict import Predictor
@@ -257,7 +257,8 @@ def optimizer(config: Config, net: torch.nn.Module) -> torch.optim.Optimizer:
     o = config.optimizer
     groups = parameter_groups(net, weight_decay=o.weight_decay, decay_norms=o.decay_norms)
     if o.name == "sgd":
-        return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
+        sgd = torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
+        return with_momentum_buffers(sgd)
     return torch.optim.AdamW(groups, lr=o.lr, fused=True)
 
 

@@ -10,7 +10,7 @@ from torchvision.ops import batched_nms
 
 from detector.anchors.box_code import BoxCode
 from detector.anchors.class_code import ClassCode
-from detector.boxes import clip
+from detector.boxes import centred_inside, clip
 from detector.structures import Detections, Outputs
 
 
@@ -52,7 +52,8 @@ class Postprocess:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (N, T, 4), scores (N, T) and labels (N, T) before NMS.
 
-        T depends on shapes alone, not on data; scores that are too low are -1.
+        T depends on shapes alone, not on data; scores that are too low, or of anchors centred in
+        the padding (which training ignores), are -1.
         """
         levels = zip(
             outputs.class_logits.split(list(level_lengths), dim=1),
@@ -60,14 +61,17 @@ class Postprocess:
             anchors.split(list(level_lengths)),
             strict=True,
         )
-        boxes, scores, labels = zip(*(self._level(*level) for level in levels), strict=True)
+        found = (self._level(*level, sizes) for level in levels)
+        boxes, scores, labels = zip(*found, strict=True)
         return clip(torch.cat(boxes, dim=1), sizes), torch.cat(scores, 1), torch.cat(labels, 1)
 
-    def _level(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, ...]:
+    def _level(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, sizes: Tensor
+    ) -> tuple[Tensor, ...]:
         scores = self.class_code.scores(logits.float())
         classes = scores.shape[-1]
-        scores = scores.flatten(1)
-        scores = torch.where(scores > self.score, scores, -1.0)
+        usable = (scores > self.score) & centred_inside(anchors, sizes)[..., None]
+        scores = torch.where(usable, scores, -1.0).flatten(1)
         scores, pair = scores.topk(min(self.per_level, scores.shape[1]), dim=1)
         anchor = pair // classes
         chosen = deltas.gather(1, anchor[..., None].expand(-1, -1, 4))

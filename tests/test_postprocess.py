@@ -8,23 +8,24 @@ from detector.postprocess import Postprocess
 from detector.structures import Detections, Outputs
 
 ANCHORS = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 40, 60]])
-SIZE = torch.tensor([[50, 30]])
 
 
-def detect(scores: list[list[float]], **changes: float) -> Detections:
+def detect(
+    scores: list[list[float]], *, size: tuple[int, int] = (50, 31), **changes: float
+) -> Detections:
     """Detections of one image from class probabilities (A, K), anchors undeformed."""
     settings = {"score": 0.05, "per_level": 100, "nms": 0.5, "per_image": 3, **changes}
     code = ClassCode(num_classes=len(scores[0]))
     outputs = Outputs(torch.tensor([scores]).logit(), torch.zeros(1, len(scores), 4))
     post = Postprocess(code, BoxCode(), **settings)  # type: ignore[arg-type]
-    return post(outputs, ANCHORS, [2, 1], SIZE)
+    return post(outputs, ANCHORS, [2, 1], torch.tensor([size]))
 
 
 def test_nms_keeps_the_better_of_two_and_clips() -> None:
-    """IoU of the first two anchors is 90/110 = .82; the third is cut at 30 wide, 50 high."""
+    """IoU of the first two anchors is 90/110 = .82; the third is cut at 31 wide, 50 high."""
     found = detect([[0.9, 0.01], [0.8, 0.01], [0.7, 0.01]])
     assert found.present.tolist() == [[True, True, False]]
-    assert found.boxes[0, :2].tolist() == [[0, 0, 10, 10], [20, 20, 30, 50]]
+    assert found.boxes[0, :2].tolist() == [[0, 0, 10, 10], [20, 20, 31, 50]]
     assert found.labels[0, :2].tolist() == [0, 0]
     assert torch.allclose(found.scores[0], torch.tensor([0.9, 0.7, 0.0]))
 
@@ -51,3 +52,10 @@ def test_nothing_above_the_score_threshold() -> None:
     found = detect([[0.04], [0.02], [0.01]])
     assert not found.present.any()
     assert found.boxes.shape == (1, 3, 4)
+
+
+def test_anchors_centred_in_the_padding_are_not_seen() -> None:
+    """The third anchor is 20 to 40 wide: its centre is at the edge of an image 30 wide."""
+    scores = [[0.01], [0.01], [0.9]]
+    assert detect(scores).present.sum() == 1
+    assert detect(scores, size=(50, 30)).present.sum() == 0

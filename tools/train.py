@@ -37,8 +37,6 @@ def main() -> int:
     options = arguments()
     config = load_config(options.config, options.set)
     output = options.output or Path("runs") / options.config.stem
-    if options.resume and not output.exists():
-        print(f"{output}: there is no run to resume yet; it begins now.")
     return train(config, output, resume=options.resume, command=sys.argv)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from detector.boxes import area, intersection
+from detector.boxes import area, centred_inside, intersection
 from detector.structures import BACKGROUND, IGNORED, Batch, Targets
 
 PAIRS_AT_ONCE = 6_000_000  # N * G * chunk; about eight float32 temporaries of it live at a time
@@ -45,7 +45,7 @@ class Matcher:
         if self.low_quality:
             rescued = self._rescue(anchors, batch, torch.stack(columns[3]).amax(dim=0))
             matched = torch.where(rescued >= 0, rescued, matched)
-        matched = torch.where(_centred_inside(anchors, batch), matched, IGNORED)
+        matched = torch.where(centred_inside(anchors, batch.sizes), matched, IGNORED)
         return Targets(anchors, matched, batch.boxes, batch.labels, batch.keys)
 
     def _match(self, chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -80,11 +80,5 @@ def _overlaps(chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     shared = intersection(boxes, chunk)
     tiny = torch.finfo(shared.dtype).tiny
     union = (area(boxes) + area(chunk) - shared).clamp(min=tiny)
-    usable = (batch.present & ~batch.crowd)[..., None] & _centred_inside(chunk, batch)[:, None]
+    usable = (batch.present & ~batch.crowd)[..., None] & centred_inside(chunk, batch.sizes)[:, None]
     return (shared / union) * usable, shared / area(chunk).clamp(min=tiny)
-
-
-def _centred_inside(anchors: Tensor, batch: Batch) -> Tensor:
-    """bool (N, A): whether the anchor's centre lies in the image, not in its padding."""
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
-    return (centres < batch.sizes[:, None].flip(-1)).all(dim=-1)

@@ -69,8 +69,9 @@ class Assembly:
     def run(self, state: dict[str, Any] | None, command: Sequence[str]) -> int:
         """Write the run directory, say what was found, and train from `state` on."""
         total = self.schedule.total_steps
-        if state is not None and state["step"] == total:
-            sys.stdout.write(f"{self.output}: finished already, {total} of {total} steps.\n")
+        if state is not None and state["step"] == state["validated"] == total:
+            if is_main():
+                sys.stdout.write(f"{self.output}: finished already, {total} of {total} steps.\n")
             return 0
         findings = [f"{self.output}: a new run of {total} steps"]
         if is_main() and state is None:

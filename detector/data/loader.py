@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -97,11 +98,18 @@ class BatchLoader:
             pin_memory=self.pin_memory,
             # its own, or each new loader would take a number from the global generator
             generator=torch.Generator(),
+            worker_init_fn=_heed_no_signal,
         )
         for batch in loader:
             if isinstance(batch, InputError):
                 raise batch
             yield batch
+
+
+def _heed_no_signal(worker: int) -> None:
+    """A signal to the whole process group is the main process's to answer: it ends its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

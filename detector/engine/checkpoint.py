@@ -28,6 +28,8 @@ def load(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: there is no such checkpoint.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: the checkpoint cannot be read: {error.strerror}.") from error
     except Exception as error:  # torch's unpickler answers garbage with almost any exception
         raise InputError(
             f"{path}: torch cannot read it as a checkpoint; expected a whole file written by "

@@ -19,6 +19,7 @@ NAMES = (
     "images",
     "gradient_norm",
     "clipped",
+    "overflowed",
 )
 
 
@@ -44,11 +45,16 @@ class Meter:
         )
 
     def end_step(self, gradient_norm: Tensor, clip_norm: float | None) -> None:
-        """Close the step; the norm is that of the gradient before clipping, equal on all ranks."""
+        """Close the step; the norm is that of the gradient before clipping, equal on all ranks.
+
+        A gradient that overflowed under a loss scale counts as that, and as norm 0.
+        """
         self.steps += 1
-        self.sums[NAMES.index("gradient_norm")] += gradient_norm
+        norm = torch.where(gradient_norm.isfinite(), gradient_norm, 0)
+        self.sums[NAMES.index("gradient_norm")] += norm
+        self.sums[NAMES.index("overflowed")] += ~gradient_norm.isfinite()
         if clip_norm is not None:
-            self.sums[NAMES.index("clipped")] += gradient_norm > clip_norm
+            self.sums[NAMES.index("clipped")] += norm > clip_norm
 
     def read(self) -> dict[str, float]:
         """Means a step over all ranks since the last reading; here alone the host waits.

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 
@@ -24,6 +25,17 @@ def parameter_groups(
             "weight_decay": weight_decay if decay_norms else 0.0,
         },
     ]
+
+
+def with_momentum_buffers(optimizer: torch.optim.SGD) -> torch.optim.SGD:
+    """The same optimizer with its momentum at 0 instead of absent, which is the same first step.
+
+    A fused SGD whose first step is left out (found_inf) keeps buffers that were never written.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else []:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from torchvision.ops import box_iou
 from detector.anchors.class_code import ClassCode
 from detector.anchors.grid import AnchorGrid
 from detector.anchors.matching import Matcher
+from detector.boxes import centred_inside
 from detector.data.coco import CocoIndex
 from detector.data.transforms import FixedSize, ShorterSide
 from detector.loss.detection import DetectionLoss
@@ -58,7 +59,9 @@ def reachable(
         tall, wide = resize.for_evaluation().target(height, width, draw=0.0)
         usable = truth.boxes[~truth.crowd]
         scaled = usable * torch.tensor([wide / width, tall / height]).repeat(2)
-        overlaps = box_iou(grid(tall, wide), scaled)
+        anchors = grid(tall, wide)
+        inside = centred_inside(anchors, torch.tensor([[tall, wide]]))[0]
+        overlaps = box_iou(anchors[inside], scaled)
         hit += int((overlaps.amax(dim=0) >= foreground).sum()) if len(usable) else 0
         boxes += len(usable)
     return hit, boxes

@@ -40,8 +40,10 @@ def create(run: Path, config: str, command: Sequence[str]) -> None:
         raise InputError(
             f"{run}: the run directory cannot be made ({error.strerror}); name another --output."
         ) from error
+    draft = run / f".{CONFIG}.draft"
+    draft.write_text(config, encoding="utf-8")
+    draft.replace(run / CONFIG)  # first: with it the folder is a run, which --resume goes on with
     (run / "environment.json").write_text(json.dumps(environment(command), indent=2) + "\n")
-    (run / CONFIG).write_text(config, encoding="utf-8")
 
 
 def note_resumption(run: Path, command: Sequence[str], step: int) -> None:

@@ -24,7 +24,7 @@ class TrainingStep:
     Assignment comes before the forward pass, so that every divisor is known early: micro-batches,
     ranks and one process with the whole batch have the same gradient (up to rounding).
 
-    After a step whose loss (on any rank) or gradient is not finite no parameter moves again, so
+    From a step whose loss (on any rank) or gradient is not finite no parameter moves again, so
     that the step can be repeated when somebody looks; `first_bad` is its number. Under a loss scale
     a gradient may overflow: then the scaler leaves the step out, as it should.
     """
@@ -81,17 +81,18 @@ class TrainingStep:
         targets = [self.assign(batch) for batch in batches]
         pending, divisors = self.criterion.divisors(targets), None
         loss = torch.zeros_like(self.first_bad, dtype=torch.float32)
-        alive = torch.where(self.first_bad < 0, 1.0, torch.nan)  # NaN makes the scaler stand still
         for number, batch in enumerate(batches):
             with self._reduce_if(last=number == len(batches) - 1):
                 with self.autocast():
                     outputs = self.model(batch.images)
                 divisors = divisors or pending()  # the ranks added up while the network ran
                 losses = self.criterion(outputs, targets[number], divisors[number])
+                loss += losses.total.detach()
+                # NaN makes the scaler stand still, where it would see no overflow by itself.
+                alive = torch.where((self.first_bad < 0) & loss.isfinite(), 1.0, torch.nan)
                 # DDP takes the mean over ranks; the divisors already count all ranks.
                 self.scaler.scale(losses.total * world_size() * alive).backward()
             meter.add(losses, targets[number])
-            loss += losses.total.detach()
         return loss
 
     def assign(self, batch: Batch) -> Targets:

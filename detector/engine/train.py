@@ -120,7 +120,7 @@ class Trainer:
         return None
 
     def _log(self) -> bool:
-        """Read the meter if it is time to; whether it was. No state is saved unread."""
+        """Read the meter if it is time to; whether it was."""
         epoch_ends = self.done % self.pace.steps_per_epoch == 0
         last = self.done == self.schedule.total_steps
         by_pace = self.done == 1 or self.done % self.pace.log_every == 0
@@ -189,6 +189,10 @@ class Trainer:
         return plain(self.step.model) if ema is None else ema.module
 
     def _save(self, name: str) -> None:
+        """Keep the state, unless a step since the last log line was a bad one."""
+        bad = int(self.step.first_bad)
+        if bad >= 0:
+            self._fail({}, bad)
         state = self.state()
         if is_main():
             checkpoint.save(state, self.run_directory / "checkpoints" / f"{name}.pt")
@@ -235,20 +239,32 @@ class Trainer:
         if mine["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(mine["cuda"])
 
+    def _keep_batches(self, folder: Path, number: int) -> list[int | str]:
+        """Write this rank's micro-batches of step `number`; their image ids, or what went wrong."""
+        try:
+            batches = next(iter(self.load_epoch(*divmod(number, self.pace.steps_per_epoch))))
+            tensors = [asdict(batch) for batch in batches]
+            checkpoint.save({"batches": tensors}, folder / f"batches.rank{rank()}.pt")
+        except (InputError, OSError) as error:  # other ranks wait, and the divergence comes first
+            return [str(error)]
+        return [i for batch in batches for i in batch.image_ids.tolist()]
+
     def _fail(self, record: dict[str, Any], number: int) -> None:
         """Leave failure/ with what is needed to repeat step `number` (from 0), and stop.
 
-        The parameters are those before that step. Every rank writes its own micro-batches.
+        Parameters and optimizer are as before that step; running statistics (of batch norm, of the
+        moving average) may have moved since. Every rank writes its own micro-batches.
         """
         folder = self.run_directory / "failure"
-        batches = next(iter(self.load_epoch(*divmod(number, self.pace.steps_per_epoch))))
-        tensors = [asdict(batch) for batch in batches]
-        checkpoint.save({"batches": tensors}, folder / f"batches.rank{rank()}.pt")
         state = {**self.state(), "step": number}
-        ids: list[Any] = gather_objects([i for b in batches for i in b.image_ids.tolist()])
+        ids: list[Any] = gather_objects(self._keep_batches(folder, number))
         if is_main():
             checkpoint.save(state, folder / "weights.pt")
-            images = [{"id": i, "file_name": self.file_name(i)} for part in ids for i in part]
+            images = [
+                {"id": i, "file_name": self.file_name(i)} if isinstance(i, int) else {"error": i}
+                for part in ids
+                for i in part
+            ]
             readings = {name: repr(value) for name, value in record.items()}
             report = {"step": number + 1, "images": images, "readings": readings}
             (folder / "report.json").write_text(json.dumps(report, indent=1))
@@ -279,4 +295,5 @@ def _training_record(means: dict[str, float]) -> dict[str, float]:
         "anchors/ignored": means["anchors_ignored"],
         "gradient/norm": means["gradient_norm"],
         "gradient/clipped_steps": means["clipped"],
+        "gradient/overflowed_steps": means["overflowed"],
     }

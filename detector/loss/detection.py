@@ -61,8 +61,11 @@ class DetectionLoss(nn.Module):
         return torch.cat([torch.stack([losses.classification, losses.box]).double(), counts])
 
     def means(self, tally: Tensor) -> Tensor:
-        """float64 (2,): classification and box loss of all that was tallied; nothing moves."""
-        return tally[:2] / self.normalizer.totals(tally[2:])
+        """float64 (2,): classification and box loss of all that was tallied, each over its count.
+
+        A running mean of counts is replaced by the count itself, for a tally may be of any length.
+        """
+        return tally[:2] / tally[2:].clamp(min=1)
 
     def forward(self, outputs: Outputs, targets: Targets, divisors: Divisors) -> Losses:
         """The losses of one micro-batch; over micro-batches and ranks they add up to the step's."""

@@ -39,7 +39,8 @@ class Normalizer(nn.Module, ABC):
         def wait() -> list[Divisors]:
             counts = total()
             self.observe(counts[0].clamp(min=1).float())
-            classification, box = self.totals(counts).unbind()
+            own, box = counts.clamp(min=1).float().unbind()
+            classification = self.divisor(own)
             return [Divisors(classification * self.share(each), box) for each in micro]
 
         return wait
@@ -49,11 +50,6 @@ class Normalizer(nn.Module, ABC):
         own = torch.stack([self.count(targets, selected).sum() for targets in micro]).sum()
         positives = torch.stack([targets.foreground.sum() for targets in micro]).sum()
         return torch.stack([own, positives])
-
-    def totals(self, counts: Tensor) -> Tensor:
-        """float32 (2,): the divisors of classification (but for `share`) and box from `counts`."""
-        own, positives = counts.clamp(min=1).float().unbind()
-        return torch.stack([self.divisor(own), positives])
 
     def observe(self, total: Tensor) -> None:
         """Take note of a training step's count."""

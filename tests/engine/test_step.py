@@ -188,6 +188,22 @@ def test_an_overflow_under_a_loss_scale_is_no_failure(tiny: list[str]) -> None:
     assert all(map(torch.equal, before, assembly.net.parameters()))
 
 
+def test_momentum_after_an_overflow_at_the_first_step(tiny: list[str]) -> None:
+    """A first step that is left out changes nothing of the second."""
+    change = ["optimizer.name=sgd", "optimizer.clip_norm=null"]
+    plain, scaled = assemble(tiny, *change), assemble(tiny, *change)
+    batches = first_batches(plain)
+    plain.step(batches, Meter(CPU), rate=1e-3, number=0)
+    scaled.step.scaler = torch.amp.GradScaler("cpu", init_scale=torch.inf)
+    scaled.net.eval()  # its running statistics should not move twice
+    scaled.step(batches, Meter(CPU), rate=1e-3, number=0)
+    scaled.net.train()
+    scaled.step.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    scaled.step(batches, Meter(CPU), rate=1e-3, number=1)
+    for one, other in zip(plain.net.parameters(), scaled.net.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
 def test_meter_means_and_state() -> None:
     """6 in three steps is 2 a step; reading empties it."""
     meter, other = Meter(CPU), Meter(CPU)

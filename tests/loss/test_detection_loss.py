@@ -114,11 +114,13 @@ def test_accumulated_images_equal_one_batch(
     torch.testing.assert_close(halves.box_deltas.grad, whole.box_deltas.grad)
 
 
-@pytest.mark.parametrize("normalizer", [Positives, PositivesPerImage, Sampled, Images])
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
 def test_tallies_of_parts_give_the_loss_of_the_whole(normalizer: type[Normalizer]) -> None:
     targets, outputs = example(), make_outputs(3)
     loss = make_loss(normalizer=normalizer)
     tally = sum(loss.tally(*part(outputs, targets, slice(n, n + 1))) for n in (0, 1))
+    if normalizer is EmaPositives:  # whose running mean is no divisor for a whole data set
+        loss = make_loss(normalizer=Positives)
     losses = loss(outputs, targets, *loss.divisors([targets])())
     expected = torch.stack([losses.classification, losses.box]).double()
     torch.testing.assert_close(loss.means(tally), expected, atol=1e-6, rtol=1e-6)
@@ -126,8 +128,8 @@ def test_tallies_of_parts_give_the_loss_of_the_whole(normalizer: type[Normalizer
 
 def test_a_tally_moves_no_running_mean() -> None:
     loss = make_loss(normalizer=EmaPositives)
-    tally = loss.tally(make_outputs(3), example())
-    assert loss.means(tally)[0] == tally[0] / 100 and loss.normalizer.average == 100
+    loss.means(loss.tally(make_outputs(3), example()))
+    assert loss.normalizer.average == 100
 
 
 @pytest.mark.parametrize("row", ROWS)
