@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -25,6 +25,8 @@ from detector.settings.network import Anchors, Matching, Model, Postprocess
 from detector.settings.section import Section
 from detector.settings.training import Evaluation, Optimizer, Schedule, Train
 from detector.yaml_text import Document, KeyPath
+
+S = TypeVar("S", bound=Section)
 
 
 class Config(Section):
@@ -91,7 +93,25 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     if overrides:
         # among themselves first: the order of two of them must not matter to the rule of _form
         merged = _merged([merged, _merged(map(_override, overrides))])
-    return _validated(merged)
+    return _validated(merged, Config)
+
+
+def load_as(path: Path, kind: type[S]) -> S:
+    """A file of another kind than a Config, such as an ablation; InputError as `load` raises."""
+    return _validated(_read(path), kind)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Its keys as `a.b.c`; alternatives with other keys count as one value."""
+    return _flat(config.model_dump(mode="json"))
+
+
+def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict) and key not in {"resize", "sampling"}
+        found.update(_flat(value, f"{above}{key}.") if nested else {f"{above}{key}": value})
+    return found
 
 
 def parse(text: str, source: str) -> Config:
@@ -99,7 +119,7 @@ def parse(text: str, source: str) -> Config:
 
     Raises InputError as `load` does.
     """
-    return _validated(_document(text, source))
+    return _validated(_document(text, source), Config)
 
 
 def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[Document]:
@@ -198,17 +218,17 @@ def _form(mapping: dict[str, Any], path: KeyPath) -> Any:
     return None
 
 
-def _validated(document: Document) -> Config:
+def _validated(document: Document, kind: type[S]) -> S:
     try:
         # as JSON, because in strict mode only that lets a list be a tuple and a text be a path
-        return Config.model_validate_json(json.dumps(document.values))
+        return kind.model_validate_json(json.dumps(document.values))
     except ValidationError as error:
-        lines = [_line(details, document) for details in error.errors(include_url=False)]
+        lines = [_line(details, document, kind) for details in error.errors(include_url=False)]
         raise InputError("\n".join(lines)) from None
 
 
-def _line(error: ErrorDetails, document: Document) -> str:
-    path, section = _located(error["loc"])
+def _line(error: ErrorDetails, document: Document, kind: type[Section]) -> str:
+    path, section = _located(error["loc"], kind)
     while path and isinstance(path[-1], int) and path not in document.origins:
         path = path[:-1]  # a single value that stands for a list of one
     if error["type"].startswith("union_tag"):
@@ -217,19 +237,24 @@ def _line(error: ErrorDetails, document: Document) -> str:
     return f"{document.origin(path)}: {key + ': ' if key else ''}{_problem(error, section)}"
 
 
-def _located(loc: KeyPath) -> tuple[KeyPath, type[Section] | None]:
-    """The config's key path of an error's location, and the section that holds its last key."""
+def _located(loc: KeyPath, root: type[Section]) -> tuple[KeyPath, type[Section] | None]:
+    """The key path of an error's location, and the section that holds its last key."""
     path: list[str | int] = []
-    section: type[Section] | None = Config
-    holder = section
+    section: type[Section] | None = root
+    holder, named = section, None  # `named`: what a mapping from names holds
     for part in loc:
         if section is None and part in ALTERNATIVES:
             section = ALTERNATIVES[str(part)]
             continue
         path.append(part)
+        if named is not None:
+            section, named = named, None
+            continue
         holder = section
         field = None if section is None else section.model_fields.get(str(part))
         kind = None if field is None else field.annotation
+        values = get_args(kind)[1] if get_origin(kind) is dict else None
+        named = values if isinstance(values, type) and issubclass(values, Section) else None
         section = kind if isinstance(kind, type) and issubclass(kind, Section) else None
     return tuple(path), holder
 

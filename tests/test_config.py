@@ -16,7 +16,7 @@ from detector.settings.data import Fixed, Sides
 from detector.settings.loss import All, HardNegatives, Ohem
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-FILES = sorted(CONFIGS.rglob("*.yaml"))
+FILES = sorted({*CONFIGS.rglob("*.yaml")} - {*CONFIGS.glob("ablations/*.yaml")})
 FRAGMENTS = sorted((CONFIGS / "losses").glob("*.yaml"))
 
 

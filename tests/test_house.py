@@ -15,7 +15,7 @@ FLOORS = [
     {"__init__", "structures", "boxes", "config", "settings", "yaml_text", "distributed", "errors"},
     {"anchors"},
     {"data", "model", "loss", "postprocess"},
-    {"engine", "evaluation"},
+    {"engine", "evaluation", "lab"},
     {"build"},
     {"commands", "report"},
 ]

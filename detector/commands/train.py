@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detector import build
 from detector.commands.evaluate import evaluator
-from detector.config import Config, parse
+from detector.config import Config, flat, parse
 from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, StepLoader, train_loader
 from detector.distributed import barrier, is_main, process_group, rank, world_size
@@ -221,7 +221,7 @@ def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
     """The last state of the run, refused if its config is another one."""
     file = run.config_file(output)
     before = parse(file.read_text(encoding="utf-8"), str(file))
-    theirs, ours = (_flat(c.model_dump(mode="json")) for c in (before, config))
+    theirs, ours = (flat(c) for c in (before, config))
     changed = [key for key in theirs if theirs[key] != ours[key] and key not in MOVABLE]
     if changed:
         key = changed[0]
@@ -231,12 +231,3 @@ def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
             "another run with another --output."
         )
     return run.last_state(output)
-
-
-def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested keys as `a.b.c`; alternatives with other keys count as one value."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = isinstance(value, dict) and key not in {"resize", "sampling"}
-        flat.update(_flat(value, f"{above}{key}.") if nested else {f"{above}{key}": value})
-    return flat

@@ -1,0 +1,1 @@
+"""Ablations: which runs, what they differ by, and what their figures say."""

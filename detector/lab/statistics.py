@@ -1,0 +1,138 @@
+"""What a few seeds can say: means, paired differences, and how many seeds it would take.
+
+Everything here takes the seeds as independent and their values (or differences) as normal.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.05  # of all intervals: they hold 95 %
+ROUNDING = 1e-12  # of the largest value: a spread below it is that of the arithmetic, not of seeds
+LARGEST = 1e4  # effect in deviations: 2 pairs find it; far beyond, scipy's noncentral t is NaN
+
+
+class Interval(NamedTuple):
+    """Both ends belong to it."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Values of n seeds; one seed has neither deviation nor interval."""
+
+    n: int
+    mean: float
+    standard_deviation: float | None  # of one seed, not of the mean; divided by n - 1
+    interval: Interval | None  # 95 % t-interval of the mean
+
+
+@dataclass(frozen=True)
+class Paired(Summary):
+    """The summary of the differences by seed, and p of the two-sided paired t-test."""
+
+    differences: tuple[float, ...]
+    p: float | None
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Mean, deviation and interval of one value a seed; at least one, all finite."""
+    numbers = _numbers(values)
+    mean, n = float(numbers.mean()), len(numbers)
+    if n < 2:
+        return Summary(n, mean, None, None)
+    deviation = float(numbers.std(ddof=1)) if np.ptp(numbers) > 0 else 0.0
+    half = float(stats.t.isf(LEVEL / 2, n - 1)) * deviation / math.sqrt(n)
+    return Summary(n, mean, deviation, Interval(mean - half, mean + half))
+
+
+def paired(values: Sequence[float], baseline: Sequence[float]) -> Paired:
+    """The differences values - baseline; both hold one value a seed, in one order of seeds.
+
+    Differences that are equal to within rounding leave the t-test 0/0 or d/0. It then says what
+    its interval, a point, says: p is 1 if all are 0 (nothing differs) and otherwise 0, the limit
+    as the spread shrinks. Such a 0 is only as good as its assumption, that seeds spread at all.
+    """
+    first, second = _numbers(values), _numbers(baseline)
+    assert len(first) == len(second), f"{len(first)} values, {len(second)} of the baseline"
+    tolerance = ROUNDING * float(np.abs([first, second]).max())
+    differences = _without_rounding(first - second, tolerance)
+    summary = summarize(differences)
+    return Paired(**vars(summary), differences=tuple(differences), p=_p(differences, summary))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """p adjusted for their number (Holm 1979), in the given order; each is at most 1.
+
+    The k-th smallest of m, from k = 0, is multiplied by m - k and is at least its predecessor.
+    None stays None and does not count in m.
+    """
+    adjusted = list(p_values)
+    tests = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    highest = 0.0
+    for rank, (p, place) in enumerate(tests):
+        highest = max(highest, min(1.0, (len(tests) - rank) * p))
+        adjusted[place] = highest
+    return adjusted
+
+
+def seeds_needed(
+    standard_deviation: float, *, effect: float = 0.005, power: float = 0.8, level: float = LEVEL
+) -> int:
+    """The fewest pairs, at least 2, whose two-sided paired t-test finds `effect` with `power`.
+
+    The deviation is that of the differences by seed, in the unit of the effect (0.005: half a
+    point of AP). One that comes from a few seeds is itself a guess, and so is the answer.
+    """
+    assert standard_deviation >= 0 and effect > 0, "give a deviation of at least 0, an effect > 0"
+    assert 0 < level < 1 and 0 < power < 1, f"power {power}, level {level}; both lie in 0..1"
+    size = min(effect / standard_deviation, LARGEST) if standard_deviation > 0 else LARGEST
+    enough = 2
+    while _power(enough, size, level) < power:
+        enough *= 2
+    pairs = range(2, enough + 1)
+    return pairs[bisect_left(pairs, power, hi=enough - 2, key=lambda n: _power(n, size, level))]
+
+
+def _numbers(values: Sequence[float]) -> np.ndarray:
+    """Float64 (n,); a failed run has no value and must not come here as NaN."""
+    numbers = np.asarray(values, dtype=np.float64)
+    assert numbers.ndim == 1 and len(numbers) > 0, "give one value a seed, at least one"
+    assert np.isfinite(numbers).all(), f"{numbers} are not all finite"
+    return numbers
+
+
+def _without_rounding(differences: np.ndarray, tolerance: float) -> list[float]:
+    """The differences; if they are equal to within the tolerance, exactly equal, and 0 if near."""
+    if np.ptp(differences) > tolerance:
+        return differences.tolist()
+    level = float(differences[0])
+    return [level if abs(level) > tolerance else 0.0] * len(differences)
+
+
+def _p(differences: list[float], summary: Summary) -> float | None:
+    if summary.n < 2:
+        return None
+    if summary.standard_deviation == 0:
+        return 1.0 if summary.mean == 0 else 0.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def _power(n: int, size: float, level: float) -> float:
+    """P(|t| of n pairs > critical) where differences have mean `size` and deviation 1.
+
+    The lower tail is the upper one of -t: scipy's own lower tail is NaN at some sizes.
+    """
+    critical, shift = stats.t.isf(level / 2, n - 1), size * math.sqrt(n)
+    with np.errstate(divide="ignore"):  # scipy 1.11 to 1.13 warn at good values
+        tails = stats.nct.sf(critical, n - 1, [shift, -shift])
+    return float(tails.sum())

@@ -1,0 +1,62 @@
+"""Train every variant of an ablation from every seed, and compare them.
+
+python tools/ablate.py --config configs/ablations/background.yaml --output runs/background
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from detector import build
+from detector.commands.ablate import ablate, describe
+from detector.errors import InputError, run_command
+from detector.lab.plan import Plan
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="ablation YAML")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR",
+        help="gets runs/, state.json and results.json; goes on with what is there "
+        "(runs/NAME OF THE CONFIG)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at the same time (%(default)s); on CPUs they share the cores, and another "
+        "number of threads rounds otherwise",
+    )
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="change keys of every variant",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
+    return parser.parse_args()
+
+
+def say(text: str) -> None:
+    """A line that appears at once, also in a file."""
+    print(text, flush=True)
+
+
+def main() -> int:
+    """Run the ablation; the exit code."""
+    options = arguments()
+    if options.workers < 1:
+        raise InputError(f"--workers is {options.workers}; at least one run goes on at a time.")
+    plan = Plan.read(options.config, options.set, load=build.load_config)
+    output = options.output or Path("runs") / options.config.stem
+    if options.dry_run:
+        say(describe(plan, output))
+        return 0
+    return ablate(plan, output, workers=options.workers, say=say)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
