@@ -1,0 +1,170 @@
+"""Two runs, or two COCO result files, on the same images: how sure is the difference in AP?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector import build
+from detector.engine import run
+from detector.errors import InputError
+from detector.evaluation.coco_files import load_detections, load_ground_truth
+from detector.evaluation.files import new_directory, write_json
+from detector.lab.bootstrap import Comparison, paired_bootstrap
+from detector.lab.matches import Matches, match
+
+FEWEST_RESAMPLES = 100  # the ends of a 95 % interval are two or three of them on each side
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """Detections with the boxes and images that they are measured against."""
+
+    name: str  # as on the command line
+    detections_file: Path
+    truth_file: Path
+    detections: NDArray[np.float64]  # (D, 7) as of load_detections
+    truth: dict[str, Any]  # as of load_ground_truth
+    image_ids: list[int]
+
+    def matches(self) -> Matches:
+        """What each of the detections found."""
+        return match(self.detections, self.truth, self.image_ids)
+
+
+def evaluated_run(directory: Path, checkpoint: str) -> Evaluated:
+    """What tools/evaluate.py left of a run; `checkpoint` names a folder of RUN/evaluation."""
+    if directory.is_file():
+        raise InputError(
+            f"{directory}: it is a file, not a run directory; two COCO result files are compared "
+            "with --ground-truth FILE."
+        )
+    run.config_file(directory)
+    folder = directory / "evaluation" / checkpoint
+    found = folder / "detections.json"
+    if not found.is_file():
+        raise InputError(
+            f"{found}: there is no such file, so this checkpoint was not evaluated yet; do it by "
+            f"python tools/evaluate.py --run {directory} --checkpoint {checkpoint}"
+        )
+    index = build.data_index(build.load_config(folder / run.CONFIG), "val")
+    truth = load_ground_truth(index.annotations_file, only=index.annotation_ids)
+    return Evaluated(
+        name=str(directory),
+        detections_file=found,
+        truth_file=index.annotations_file,
+        detections=load_detections(found, truth),
+        truth=truth,
+        image_ids=index.image_ids.tolist(),
+    )
+
+
+def evaluated_file(detections: Path, ground_truth: Path) -> Evaluated:
+    """A COCO result file, on all images of the ground truth."""
+    if detections.is_dir():
+        raise InputError(
+            f"{detections}: it is a folder; --ground-truth goes with two COCO result files, and "
+            "two runs are compared without it."
+        )
+    truth = load_ground_truth(ground_truth)
+    return Evaluated(
+        name=str(detections),
+        detections_file=detections,
+        truth_file=ground_truth,
+        detections=load_detections(detections, truth),
+        truth=truth,
+        image_ids=[image["id"] for image in truth["images"]],
+    )
+
+
+def compare(
+    first: Callable[[], Evaluated],
+    second: Callable[[], Evaluated],
+    output: Path | None,
+    *,
+    resamples: int,
+    seed: int,
+) -> str:
+    """The comparison as lines of text; `output` gets comparison.json where it is named.
+
+    The two are read by calls, so that an `output` that cannot be used is refused before them.
+    """
+    if output is None:
+        runs = (first(), second())
+        return table(*runs, comparison(*runs, resamples=resamples, seed=seed))
+    with new_directory(output) as draft:
+        runs = (first(), second())
+        found = comparison(*runs, resamples=resamples, seed=seed)
+        write_json(draft / "comparison.json", content(*runs, found, seed=seed))
+    return table(*runs, found)
+
+
+def comparison(first: Evaluated, second: Evaluated, *, resamples: int, seed: int) -> Comparison:
+    """The paired bootstrap of two that are about the same images, classes and boxes."""
+    if resamples < FEWEST_RESAMPLES or seed < 0:
+        raise InputError(
+            f"--resamples is {resamples} and --seed is {seed}; expected at least "
+            f"{FEWEST_RESAMPLES} resamples and a seed from 0 on."
+        )
+    check_same(first, second)
+    if len(first.image_ids) < 2:
+        raise InputError(
+            f"{first.truth_file}: it has 1 image; an interval over images needs at least 2."
+        )
+    matches = first.matches()
+    if not len(matches.truth_images):
+        raise InputError(
+            f"{first.truth_file}: it holds no boxes that count (crowds do not), so there is no AP "
+            "to compare; expected at least one."
+        )
+    return paired_bootstrap(matches, second.matches(), resamples=resamples, seed=seed)
+
+
+def check_same(first: Evaluated, second: Evaluated) -> None:
+    """InputError where the two were not measured against the same images, classes and boxes."""
+    images = set(first.image_ids) ^ set(second.image_ids)
+    classes = [[(c["id"], c["name"]) for c in each.truth["categories"]] for each in (first, second)]
+    boxes = [each.truth["annotations"] for each in (first, second)]
+    if images:
+        other = f"images ({len(images)} ids are in one of them alone, such as {min(images)})"
+    elif classes[0] != classes[1]:
+        strange = sorted(set(classes[0]) ^ set(classes[1]))
+        other = f"classes ({len(strange)} are in one of them alone, such as {strange[0]})"
+    elif boxes[0] != boxes[1]:
+        other = "boxes, on the same images and classes"
+    else:
+        return
+    raise InputError(
+        f"{second.name}: it was evaluated against {second.truth_file}, and {first.name} against "
+        f"{first.truth_file}, which have other {other}; a paired comparison needs the same: "
+        "evaluate both with one data.val."
+    )
+
+
+def content(first: Evaluated, second: Evaluated, found: Comparison, *, seed: int) -> dict[str, Any]:
+    """The content of comparison.json: the figures, and where they come from."""
+    origin = {
+        key: {"name": each.name, "detections": str(each.detections_file), "AP": ap}
+        for key, each, ap in (("first", first, found.first), ("second", second, found.second))
+    }
+    truth = str(first.truth_file)
+    return {**asdict(found), **origin, "confidence": 0.95, "seed": seed, "ground_truth": truth}
+
+
+def table(first: Evaluated, second: Evaluated, found: Comparison) -> str:
+    """The comparison as lines of text."""
+    rows = [
+        ("first", f"{found.first:8.4f}  {first.name}"),
+        ("second", f"{found.second:8.4f}  {second.name}"),
+        ("difference", f"{found.difference:+8.4f}  second less first"),
+        ("95 % interval", f"{found.interval.low:+8.4f} to {found.interval.high:+.4f}"),
+        ("p", f"{found.p:8.4f}  two-sided, of no difference"),
+    ]
+    lines = [f"{'AP':<13}", *(f"{key:<13}  {text}" for key, text in rows)]
+    lines += ["", f"{found.images} images, {found.resamples} paired resamples of them"]
+    return "\n".join(line.rstrip() for line in lines)

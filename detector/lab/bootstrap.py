@@ -1,0 +1,150 @@
+"""How much of a difference in AP is the choice of images: a paired bootstrap over them.
+
+Letters as in matches.py; H hits that count, over all thresholds; R = 101 recall thresholds 0 .. 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.lab.matches import Matches
+from detector.lab.statistics import Interval
+
+RECALLS = np.linspace(0, 1, 101)
+ENDS = (2.5, 97.5)  # percentiles of the 95 % interval
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the same images; a difference is the second's AP less the first's."""
+
+    first: float  # AP, a fraction
+    second: float
+    difference: float
+    interval: Interval  # 95 % percentile interval of the difference
+    p: float  # two-sided, of no difference; never below 2 / (resamples + 1)
+    below_zero: float  # share of the resamples with a negative difference
+    images: int
+    resamples: int  # those in which AP is defined
+
+
+def average_precision(matches: Matches, weights: Ints) -> float:
+    """COCO's AP (IoU .5:.95, all areas, 100 detections) of a multiset of images; -1 if undefined.
+
+    `weights` int (I,) says how often each image is in it. Equal scores stay in pycocotools' order,
+    by image and in an image as in the file; copies of an image stand together, each of its
+    detections as often as the image before the next detection.
+    """
+    return Ranking(matches).average_precision(weights)
+
+
+def paired_bootstrap(a: Matches, b: Matches, *, resamples: int = 1000, seed: int = 0) -> Comparison:
+    """The first run `a` against the second `b` on the same resampled images.
+
+    Each resample draws I of the I images with replacement. A resample without a box has no AP and
+    is left out. The p-value is twice the smaller of the shares (n + 1) / (resamples + 1) of
+    differences up to and from zero, at most 1 (Davison and Hinkley 1997, section 4.2).
+    """
+    assert np.array_equal(a.image_ids, b.image_ids), "the two runs are of different images"
+    assert np.array_equal(a.category_ids, b.category_ids), "the two runs are of different classes"
+    assert len(a.truth_images), "without a box there is no AP"
+    runs = (Ranking(a), Ranking(b))
+    first, second = (run.average_precision(np.ones(len(a.image_ids), np.int64)) for run in runs)
+    draws = _draws(runs, len(a.image_ids), resamples, seed)
+    differences = draws[:, 1] - draws[:, 0]
+    low, high = np.percentile(differences, ENDS).tolist()
+    return Comparison(
+        first=first,
+        second=second,
+        difference=second - first,
+        interval=Interval(low, high),
+        p=_p_value(differences),
+        below_zero=float((differences < 0).mean()),
+        images=len(a.image_ids),
+        resamples=len(differences),
+    )
+
+
+def _draws(
+    runs: tuple[Ranking, Ranking], images: int, resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """AP of both runs (resamples, 2) where it is defined."""
+    generator = np.random.default_rng(seed)
+    draws = np.empty((resamples, 2))
+    for draw in draws:
+        weights = np.bincount(generator.integers(images, size=images), minlength=images)
+        draw[:] = [run.average_precision(weights) for run in runs]
+    return draws[draws[:, 0] > -1]  # the two have the same boxes
+
+
+def _p_value(differences: NDArray[np.float64]) -> float:
+    tail = min((differences <= 0).sum(), (differences >= 0).sum())
+    return min(1.0, 2 * (int(tail) + 1) / (len(differences) + 1))
+
+
+class Ranking:
+    """The detections by class and falling score, prepared for AP under many weights.
+
+    Precision and recall are needed at the hits alone: between two of them recall stands still and
+    precision falls. A segment is one threshold and class.
+    """
+
+    def __init__(self, matches: Matches) -> None:
+        order = np.lexsort((matches.images, -matches.scores, matches.classes))
+        classes = matches.classes[order]
+        self.images = matches.images[order]
+        self.truth_images, self.truth_classes = matches.truth_images, matches.truth_classes
+        self.num_classes = len(matches.category_ids)
+        ignored = matches.ignored[:, order]
+        self.thresholds = len(ignored)
+        threshold, self.hits = np.nonzero(matches.hit[:, order] & ~ignored)  # both (H,)
+        self.classes = classes[self.hits]
+        self.segments = threshold * self.num_classes + self.classes
+        self.segment_starts = np.searchsorted(self.segments, self.segments)
+        self.class_starts = np.searchsorted(classes, self.classes)
+        ignored_threshold, self.ignored = np.nonzero(ignored)
+        # The ignored before a hit in its segment are those of two places in one running sum.
+        places = ignored_threshold * len(order) + self.ignored
+        self.ignored_until = np.searchsorted(places, threshold * len(order) + self.hits)
+        self.ignored_from = np.searchsorted(places, threshold * len(order) + self.class_starts)
+
+    def average_precision(self, weights: Ints) -> float:
+        """AP of the images, each taken `weights` (I,) times; -1 without a box."""
+        boxes = np.bincount(self.truth_classes, weights[self.truth_images], self.num_classes)
+        present = boxes > 0
+        if not present.any():
+            return -1.0
+        right, shown = self._counts(weights[self.images])
+        recall = right / np.maximum(boxes, 1)[self.classes]
+        precision = right / (shown + np.spacing(1))  # pycocotools adds it, too
+        return float(self._interpolated(recall, precision)[:, present].mean())
+
+    def _counts(self, copies: Ints) -> tuple[Ints, Ints]:
+        """Right ones, and right and wrong ones, up to each hit (H,) in its segment."""
+        seen, right, passed = map(_running, (copies, copies[self.hits], copies[self.ignored]))
+        shown = seen[self.hits + 1] - seen[self.class_starts]
+        shown -= passed[self.ignored_until] - passed[self.ignored_from]
+        return right[1:] - right[self.segment_starts], shown
+
+    def _interpolated(
+        self, recall: NDArray[np.float64], precision: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The best precision at each recall threshold or beyond it, (T, K, R)."""
+        best = np.zeros(self.thresholds * self.num_classes * len(RECALLS))
+        # The last threshold that each hit attains; it rises in a segment, and with the segments.
+        attained = np.searchsorted(RECALLS, recall, side="right") - 1
+        places = self.segments * len(RECALLS) + attained
+        first = np.flatnonzero(np.diff(places, prepend=-1))
+        best[places[first]] = np.maximum.reduceat(precision, first)
+        curves = best.reshape(self.thresholds, self.num_classes, len(RECALLS))
+        return np.maximum.accumulate(curves[..., ::-1], axis=-1)
+
+
+def _running(counts: Ints) -> Ints:
+    """(n,) -> (n + 1,): the sum of all before."""
+    return np.concatenate([[0], np.cumsum(counts)])

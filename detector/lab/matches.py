@@ -1,0 +1,90 @@
+"""What every detection found, kept so that AP of any choice of images is a matter of sums.
+
+I images and K classes by ascending id, D detections (at most 100 of a class in an image), G boxes
+that count, T = 10 overlap thresholds 0.5 .. 0.95; all areas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALL_AREAS = (0.0, 1e10)
+THRESHOLDS = 10
+PER_IMAGE = 100  # detections of a class in an image
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """COCO's matching of one run; image by image, and in an image by falling score."""
+
+    image_ids: NDArray[np.int64]  # (I,) ascending
+    category_ids: NDArray[np.int64]  # (K,) ascending
+    scores: NDArray[np.float64]  # (D,)
+    images: NDArray[np.int64]  # (D,) 0 .. I-1
+    classes: NDArray[np.int64]  # (D,) 0 .. K-1
+    hit: NDArray[np.bool_]  # (T, D) found a box, be it a crowd
+    ignored: NDArray[np.bool_]  # (T, D) neither right nor wrong, such as a hit of a crowd
+    truth_images: NDArray[np.int64]  # (G,) 0 .. I-1
+    truth_classes: NDArray[np.int64]  # (G,) 0 .. K-1
+
+
+def match(
+    detections: NDArray[np.float64], ground_truth: dict[str, Any], image_ids: Sequence[int]
+) -> Matches:
+    """The matches of detections and boxes of the images `image_ids`, which are hotcoco's.
+
+    `detections` is float64 (D, 7): image id, x, y, width, height, score, category id, all known to
+    `ground_truth`, as `load_detections` and `load_ground_truth` give them. Others than those of
+    `image_ids` do not count.
+    """
+    images = np.unique(np.asarray(image_ids, np.int64))
+    assert len(images), "hotcoco would take no image for every image"
+    categories = np.unique([category["id"] for category in ground_truth["categories"]])
+    entries = _matched(detections, ground_truth, images.tolist(), categories.tolist())
+    row = np.searchsorted(images, [entry["image_id"] for entry in entries])
+    label = np.searchsorted(categories, [entry["category_id"] for entry in entries])
+    found = [len(entry["dtScores"]) for entry in entries]
+    counted = [entry["gtIgnore"].count(False) for entry in entries]
+    return Matches(
+        image_ids=images,
+        category_ids=categories,
+        scores=np.array([score for entry in entries for score in entry["dtScores"]], np.float64),
+        images=np.repeat(row, found),
+        classes=np.repeat(label, found),
+        hit=_joined(entries, "dtMatched"),
+        ignored=_joined(entries, "dtIgnore"),
+        truth_images=np.repeat(row, counted),
+        truth_classes=np.repeat(label, counted),
+    )
+
+
+def _matched(
+    detections: NDArray[np.float64],
+    ground_truth: dict[str, Any],
+    image_ids: list[int],
+    category_ids: list[int],
+) -> list[dict[str, Any]]:
+    """One entry for each image and class with a detection or a box, as pycocotools has them."""
+    import hotcoco
+
+    truth = hotcoco.COCO(ground_truth)
+    evaluation = hotcoco.COCOeval(truth, truth.loadRes(detections), "bbox")
+    evaluation.params.imgIds = image_ids
+    evaluation.params.catIds = category_ids
+    evaluation.params.areaRng = [list(ALL_AREAS)]
+    evaluation.params.areaRngLbl = ["all"]
+    evaluation.params.maxDets = [PER_IMAGE]
+    evaluation.evaluate()
+    return [entry for entry in evaluation.eval_imgs if entry is not None]
+
+
+def _joined(entries: list[dict[str, Any]], key: str) -> NDArray[np.bool_]:
+    """(T, D) of all entries, one beside the other."""
+    none = np.zeros((THRESHOLDS, 0), np.bool_)
+    parts = [np.array(entry[key], np.bool_) for entry in entries if entry["dtScores"]]
+    return np.concatenate([none, *parts], axis=1)
