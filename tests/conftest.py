@@ -10,7 +10,6 @@ from types import ModuleType
 
 import hypothesis
 import pytest
-from torch.profiler import ProfilerActivity, profile
 
 hypothesis.settings.register_profile("busy machine", deadline=None)
 hypothesis.settings.load_profile("busy machine")
@@ -82,18 +81,6 @@ def run(
     return subprocess.run(
         words, cwd=cwd, env=environment, capture_output=True, text=True, **options
     )
-
-
-def extra_peak(work: Callable[[], object]) -> int:
-    """The most bytes that `work` held at once beyond what was there before, on the CPU."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
-        work()
-    moves = [e for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = most = 0
-    for event in sorted(moves, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 def load_script(path: Path) -> ModuleType:

@@ -12,7 +12,17 @@ ROOT = HOME / "detector"
 SOURCES = sorted(ROOT.rglob("*.py"))
 TOOLS = sorted((HOME / "tools").glob("*.py"))
 FLOORS = [
-    {"__init__", "structures", "boxes", "config", "settings", "yaml_text", "distributed", "errors"},
+    {
+        "__init__",
+        "structures",
+        "boxes",
+        "config",
+        "settings",
+        "yaml_text",
+        "distributed",
+        "errors",
+        "files",
+    },
     {"anchors"},
     {"data", "model", "loss", "postprocess"},
     {"engine", "evaluation", "lab"},

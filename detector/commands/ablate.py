@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from detector.errors import InputError
-from detector.evaluation.files import write_json
+from detector.files import write_json
 from detector.lab.plan import Plan, Variant
 from detector.lab.statistics import holm, paired, seeds_needed, summarize
 from detector.lab.sweep import Outcome, Run, Sweep
@@ -32,7 +32,7 @@ def ablate(plan: Plan, output: Path, *, workers: int, say: Callable[[str], None]
     say(table(found))
     failed = [run for run in runs if outcomes[run].code != 0]
     for run in failed:
-        say(f"failed: {run.variant}, seed {run.seed}; see {run.directory.with_suffix('.log')}")
+        say(f"failed: {run.name}; see {run.directory.with_suffix('.log')}")
     return 1 if failed else 0
 
 
@@ -93,7 +93,7 @@ def results(plan: Plan, outcomes: Mapping[Run, Outcome]) -> dict[str, Any]:
         "baseline": plan.baseline,
         "seeds": list(plan.seeds),
         "variants": variants,
-        "seconds": {f"{run.variant}, seed {run.seed}": o.seconds for run, o in outcomes.items()},
+        "seconds": {run.name: outcome.seconds for run, outcome in outcomes.items()},
     }
 
 

@@ -41,13 +41,13 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 from detector import build
 from detector.anchors.matching import Matcher
 from detector.commands.stopwatch import PARTS, Laps, Ratio, Work, extra_peak, in_turn
+from detector.commands.train import training_step
 from detector.config import Config
 from detector.data.batch import Sample, collate
-from detector.engine.average import MovingAverage
 from detector.engine.meter import Meter
 from detector.engine.run import environment
 from detector.engine.step import TrainingStep
-from detector.evaluation.files import new_directory, write_json
+from detector.files import new_directory, write_json
 from detector.structures import BACKGROUND, Batch, Targets
 
 PRESETS = ("cross_entropy", "background_cross_entropy", "focal")  # files of configs/losses
@@ -190,24 +190,9 @@ def _costs(plan: Plan, batches: Sequence[Batch]) -> list[dict[str, float]]:
 
 
 def _step(plan: Plan, config: Config) -> TrainingStep:
-    """A step of a new network with its initial weights, as commands/train.py puts it together."""
-    code, dtype = build.class_code(config, plan.classes), build.precision(config, plan.on)
-    net = build.model(config, code).to(plan.on)
-    criterion = build.criterion(config, code).to(plan.on)
-    if config.train.compile:
-        net.compile()
-        criterion.compile()
-    return TrainingStep(
-        model=net,
-        criterion=criterion,
-        matcher=build.matcher(config),
-        grid=build.grid(config),
-        optimizer=build.optimizer(config, net),
-        scaler=torch.amp.GradScaler(plan.on.type, enabled=dtype is torch.float16),
-        autocast=build.autocast(dtype, plan.on),
-        clip_norm=config.optimizer.clip_norm,
-        ema=MovingAverage(net, config.train.ema) if config.train.ema else None,
-    )
+    """A step of a new network with its initial weights."""
+    code = build.class_code(config, plan.classes)
+    return training_step(config, code, build.model(config, code), plan.on)
 
 
 def _speed(ours: Work, partner: Work, plan: Plan) -> Figures:

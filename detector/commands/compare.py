@@ -14,7 +14,7 @@ from detector import build
 from detector.engine import run
 from detector.errors import InputError
 from detector.evaluation.coco_files import load_detections, load_ground_truth
-from detector.evaluation.files import new_directory, write_json
+from detector.files import new_directory, write_json
 from detector.lab.bootstrap import Comparison, paired_bootstrap
 from detector.lab.matches import Matches, match
 

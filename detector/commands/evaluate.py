@@ -19,8 +19,8 @@ from detector.errors import InputError
 from detector.evaluation.coco import CocoResult, Engine, evaluate, metrics
 from detector.evaluation.coco_files import load_detections, load_ground_truth
 from detector.evaluation.figures import precision_recall
-from detector.evaluation.files import finite, new_directory, write_json
 from detector.evaluation.predict import Evaluator, coco_json
+from detector.files import finite, new_directory, write_json
 from detector.loss.detection import DetectionLoss
 
 

@@ -17,8 +17,8 @@ from detector.data.batch import Sample, collate
 from detector.data.images import read_image
 from detector.errors import InputError
 from detector.evaluation.draw import draw
-from detector.evaluation.files import new_directory, write_json
 from detector.evaluation.predict import coco_json, coco_rows
+from detector.files import new_directory, write_json
 from detector.structures import Batch, Detections
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}

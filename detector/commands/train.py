@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detector import build
+from detector.anchors.class_code import ClassCode
 from detector.commands.evaluate import evaluator
 from detector.config import Config, flat, parse
 from detector.data.coco import CocoIndex
@@ -24,6 +25,7 @@ from detector.engine.restore import Classes, check_same
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
 from detector.errors import InputError
+from detector.model.retinanet import RetinaNet
 from detector.structures import Batch
 
 # what may change on --resume
@@ -59,7 +61,7 @@ class Assembly:
         self.schedule = build.schedule(config, self.steps_per_epoch)
         self.net = build.model(config, self.code)
         build.load_pretrained(self.net, config, self.classes)
-        self.step = self._step()
+        self.step = training_step(config, self.code, self.net, on)
         self.validate = (
             None
             if self.validation is None
@@ -110,26 +112,6 @@ class Assembly:
             workers=workers,
             pin_memory=self.pin,
             group_by_aspect=self.config.data.group_by_aspect,
-        )
-
-    def _step(self) -> TrainingStep:
-        config, dtype = self.config, build.precision(self.config, self.device)
-        net, criterion = self.net.to(self.device), build.criterion(config, self.code)
-        ema = config.train.ema
-        average = MovingAverage(net, ema) if ema else None
-        if config.train.compile:
-            net.compile()
-            criterion.compile()
-        return TrainingStep(
-            model=_spread(net, self.device),
-            criterion=criterion.to(self.device),
-            matcher=build.matcher(config),
-            grid=build.grid(config),
-            optimizer=build.optimizer(config, net),
-            scaler=torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16),
-            autocast=build.autocast(dtype, self.device),
-            clip_norm=config.optimizer.clip_norm,
-            ema=average,
         )
 
     def _trainer(self, journal: Journal) -> Trainer:
@@ -207,6 +189,29 @@ class Assembly:
             f"initial classification loss: {measured:.4f} measured, {expected:.4f} expected from "
             f"{'zero biases' if self.code.prior is None else 'the prior'}"
         )
+
+
+def training_step(
+    config: Config, code: ClassCode, net: RetinaNet, on: torch.device
+) -> TrainingStep:
+    """What trains `net`, which moves to the device `on` and is spread over the ranks."""
+    net, criterion = net.to(on), build.criterion(config, code).to(on)
+    dtype, ema = build.precision(config, on), config.train.ema
+    average = MovingAverage(net, ema) if ema else None
+    if config.train.compile:
+        net.compile()
+        criterion.compile()
+    return TrainingStep(
+        model=_spread(net, on),
+        criterion=criterion,
+        matcher=build.matcher(config),
+        grid=build.grid(config),
+        optimizer=build.optimizer(config, net),
+        scaler=torch.amp.GradScaler(on.type, enabled=dtype is torch.float16),
+        autocast=build.autocast(dtype, on),
+        clip_norm=config.optimizer.clip_norm,
+        ema=average,
+    )
 
 
 def _spread(net: nn.Module, on: torch.device) -> nn.Module:

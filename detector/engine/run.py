@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -19,6 +18,7 @@ from detector import __version__
 from detector.distributed import world_size
 from detector.engine import checkpoint
 from detector.errors import InputError
+from detector.files import write_json
 
 CONFIG = "config.yaml"
 
@@ -43,13 +43,12 @@ def create(run: Path, config: str, command: Sequence[str]) -> None:
     draft = run / f".{CONFIG}.draft"
     draft.write_text(config, encoding="utf-8")
     draft.replace(run / CONFIG)  # first: with it the folder is a run, which --resume goes on with
-    (run / "environment.json").write_text(json.dumps(environment(command), indent=2) + "\n")
+    write_json(run / "environment.json", environment(command))
 
 
 def note_resumption(run: Path, command: Sequence[str], step: int) -> None:
     """Keep the environment that goes on at `step` beside the one that began."""
-    text = json.dumps(environment(command), indent=2) + "\n"
-    (run / f"environment.resumed_at_{step}.json").write_text(text)
+    write_json(run / f"environment.resumed_at_{step}.json", environment(command))
 
 
 def config_file(run: Path) -> Path:

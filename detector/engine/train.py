@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +20,7 @@ from detector.engine.meter import Meter
 from detector.engine.optim import Schedule
 from detector.engine.step import TrainingStep, plain
 from detector.errors import Diverged, InputError
+from detector.files import write_json
 from detector.structures import Batch, Validation
 
 LoadEpoch = Callable[[int, int], Iterable[Sequence[Batch]]]  # epoch, steps to skip -> micro-batches
@@ -267,7 +267,7 @@ class Trainer:
             ]
             readings = {name: repr(value) for name, value in record.items()}
             report = {"step": number + 1, "images": images, "readings": readings}
-            (folder / "report.json").write_text(json.dumps(report, indent=1))
+            write_json(folder / "report.json", report)
         barrier()
         raise Diverged(
             f"the loss or its gradient at step {number + 1} is not finite; {folder} holds the "

@@ -7,14 +7,14 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
-from detector.settings.ablation import Ablation, Published
+from detector.settings.ablation import Ablation, Published, VariantSettings
 
 NAME = r"[\w.=,+-]+"
 Load = Callable[[Path, Sequence[str]], Config]
@@ -51,13 +51,13 @@ class Plan:
         ablation = load_as(path, Ablation)
         base = Path(os.path.normpath(path.parent / ablation.config))
         variants = []
-        for name, question, changes, published in _variants(ablation):
-            shared = (*ablation.set, *changes, *overrides)
+        for name, variant in [*ablation.variants.items(), *_grid(ablation.grid)]:
+            changes = (*ablation.set, *variant.set, *overrides)
             try:
-                config = load(base, shared)
+                config = load(base, changes)
             except InputError as error:
                 raise InputError(f"{path}: variant {name!r}: {error}") from None
-            variants.append(Variant(name, question, shared, published, config))
+            variants.append(Variant(name, variant.question, changes, variant.published, config))
         plan = cls(base, ablation.seeds, ablation.metric, ablation.baseline, tuple(variants))
         plan._check(path)
         return plan
@@ -95,16 +95,9 @@ class Plan:
                 )
 
 
-def _variants(
-    ablation: Ablation,
-) -> list[tuple[str, str, tuple[str, ...], Published | None]]:
-    """Name, question, changes and published figure: the named ones, then those of the grid."""
-    named = [(n, v.question, v.set, v.published) for n, v in ablation.variants.items()]
-    if not ablation.grid:
-        return named
-    keys = list(ablation.grid)
-    for values in itertools.product(*ablation.grid.values()):
-        pairs = [(key, json.dumps(value)) for key, value in zip(keys, values, strict=True)]
+def _grid(grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, VariantSettings]]:
+    """Every combination of the values, under a name of them; none where there are no keys."""
+    for values in itertools.product(*grid.values()) if grid else ():
+        pairs = [(key, json.dumps(value)) for key, value in zip(grid, values, strict=True)]
         name = ",".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in pairs)
-        named.append((name, "", tuple(f"{key}={value}" for key, value in pairs), None))
-    return named
+        yield name, VariantSettings(set=tuple(f"{key}={value}" for key, value in pairs))

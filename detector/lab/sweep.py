@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from detector.files import write_json
+
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
@@ -27,6 +29,11 @@ class Run:
     seed: int
     directory: Path
     command: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What a person calls it; unique in an ablation."""
+        return f"{self.variant}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Sweep:
 
     def seconds(self, run: Run) -> float | None:
         """How long a finished run took; None for another."""
-        return self._finished.get(_key(run))
+        return self._finished.get(run.name)
 
     def _train(self, run: Run) -> Outcome:
         before = self.seconds(run)
@@ -94,23 +101,17 @@ class Sweep:
         return Outcome(code, seconds)
 
     def _finish(self, run: Run, seconds: float) -> None:
-        draft = self.state_file.with_suffix(".draft")
         with self._saving:
-            self._finished[_key(run)] = seconds
-            draft.write_text(json.dumps(self._finished, indent=1), encoding="utf-8")
-            os.replace(draft, self.state_file)
+            self._finished[run.name] = seconds
+            write_json(self.state_file, self._finished)
 
     def _report(self, run: Run, outcome: Outcome, done: int, total: int, spent: float) -> None:
         words = "finished" if outcome.code == 0 else f"failed with exit code {outcome.code}"
         left = int(spent / done * (total - done))
         self.say(
-            f"{done}/{total}  {run.variant}, seed {run.seed}: {words} after {outcome.seconds:.0f} s"
+            f"{done}/{total}  {run.name}: {words} after {outcome.seconds:.0f} s"
             f"  about {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
         )
-
-
-def _key(run: Run) -> str:
-    return f"{run.variant}, seed {run.seed}"
 
 
 def _environment(number: int, workers: int, devices: Sequence[int]) -> dict[str, str]:

@@ -38,8 +38,8 @@ class Normalizer(nn.Module, ABC):
 
         def wait() -> list[Divisors]:
             counts = total()
-            self.observe(counts[0].clamp(min=1).float())
             own, box = counts.clamp(min=1).float().unbind()
+            self.observe(own)
             classification = self.divisor(own)
             return [Divisors(classification * self.share(each), box) for each in micro]
 

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation import coco, figures
-from detector.evaluation.files import write_json
+from detector.files import write_json
 
 ENGINES = ["hotcoco", "pycocotools"]
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import extra_peak
 from hypothesis import given
 from hypothesis import strategies as st
 from loss_cases import LEAVES, ROWS, SAMPLERS, code_of, example, label_rows
@@ -11,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from detector.anchors.class_code import ClassCode
+from detector.commands.stopwatch import extra_peak
 from detector.loss import classification
 from detector.loss.classification import ClassificationLoss, Leaf, per_anchor_loss, trainable
 from detector.loss.focal import Focal
@@ -220,7 +220,7 @@ def test_extra_memory(dtype: torch.dtype, most: float) -> None:
         per_anchor_loss(logits, matches, labels, code=code, leaf=leaf).sum().backward()
 
     size = logits.numel() * logits.element_size()
-    assert 1 < extra_peak(step) / size < most
+    assert 1 < extra_peak(step, torch.device("cpu")) / size < most
 
 
 def test_weights_multiply() -> None:

@@ -1,4 +1,4 @@
-"""Files that an evaluation leaves: they appear whole, and overwrite nothing."""
+"""Files that a command leaves: they appear whole, and new folders overwrite nothing."""
 
 from __future__ import annotations
 
