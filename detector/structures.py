@@ -74,12 +74,11 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars of one micro-batch, already divided by the divisors of the whole step."""
+    """Of one micro-batch, already divided by the divisors of the whole step."""
 
     classification: Tensor
     box: Tensor
-    from_foreground: Tensor  # the part of `classification` that foreground anchors give, detached
-    from_background: Tensor  # the part that background anchors give, detached
+    by_anchor: Tensor  # (N, A) detached: what each anchor adds to `classification`
 
     @property
     def total(self) -> Tensor:

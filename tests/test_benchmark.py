@@ -52,9 +52,9 @@ def test_the_file_says_what_was_measured(output: Path, report: dict[str, Any]) -
 
 
 def test_every_ratio_has_its_range(report: dict[str, Any]) -> None:
-    """Three losses, matching, five parts and three presets; nothing is a time by itself."""
+    """Three losses, matching, five parts, three presets and a diagnosis; nothing is a time alone."""
     found = ratios(report)
-    assert len(found) == 3 + 1 + 5 + 3
+    assert len(found) == 3 + 1 + 5 + 3 + 1
     assert all(0 < one["lowest"] <= one["median"] <= one["highest"] for one in found)
 
 
@@ -88,6 +88,7 @@ def test_the_step_is_divided(report: dict[str, Any]) -> None:
     for end in ("lowest", "median", "highest"):
         assert all(0 < step["share"][part][end] < 1 for part in PARTS)
     assert sum(one["median"] for one in step["share"].values()) == pytest.approx(1)
+    assert step["diagnosis"]["lowest"] > 0 and step["diagnosis_every"] == 20
     assert step["cost"]["focal"] == {"median": 1, "lowest": 1, "highest": 1}
 
 

@@ -93,7 +93,17 @@ def step_table(figures: Figures) -> list[str]:
         *(f"  {part:28}{ratio(one):>26}" for part, one in share),
         f"{'step under each loss':30}{'time, focal = 1':>26}",
         *(f"  {name:28}{ratio(one):>26}" for name, one in cost),
+        f"{'step that is looked at':30}{'time, another = 1':>26}",
+        f"  {diagnoses(figures):28}{ratio(figures['diagnosis']):>26}",
     ]
+
+
+def diagnoses(figures: Figures) -> str:
+    """What train.diagnose_every costs of the training."""
+    every = figures["diagnosis_every"]
+    if every is None:
+        return "never"
+    return f"every {every}th: {(figures['diagnosis']['median'] - 1) / every:.1%} of all"
 
 
 def ratio(value: Figures) -> str:

@@ -21,6 +21,8 @@ and torch's binary_cross_entropy_with_logits and cross_entropy (of K + 1 classes
                     forward, loss, backward, optimizer (and clipping, averages, meter). A GPU is
                     waited for after every part, which the step by itself never does
   cost.PRESET       time of the step under a preset of configs/losses / under focal
+  diagnosis         time of a step that train.diagnose_every (here diagnosis_every) looks at / of
+                    another: all diagnoses cost (diagnosis - 1) / diagnosis_every of the training
 Extra peak memory: the most bytes held at once beyond what was there before, gradients included.
 """
 
@@ -36,10 +38,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.detection._utils import Matcher as TorchvisionMatcher
-from torchvision.ops import box_iou, sigmoid_focal_loss
+from torchvision.ops import box_iou
 
 from detector import build
 from detector.anchors.matching import Matcher
+from detector.commands.partners import PARTNERS, LossOf
 from detector.commands.stopwatch import PARTS, Laps, Ratio, Work, extra_peak, in_turn
 from detector.commands.train import training_step
 from detector.config import Config
@@ -56,7 +59,6 @@ FOREGROUND_EVERY = 500  # one anchor in so many is foreground
 BOXES = 8  # an image, of the sections loss and step; COCO has 7
 PHOTOGRAPH = (480, 640)  # height and width of made-up images before the config's resize
 Figures = dict[str, Any]  # as they are written
-LossOf = Callable[[Tensor, Targets], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,8 @@ def measure_step(plan: Plan) -> Figures:
         "precision": str(build.precision(config, plan.on)).removeprefix("torch."),
         "share": {part: asdict(Ratio.of([one[part] for one in shares])) for part in PARTS},
         "cost": {name: asdict(Ratio.of([one[name] for one in costs])) for name in PRESETS},
+        "diagnosis": asdict(Ratio.of(_diagnosis(plan, batches))),
+        "diagnosis_every": config.train.diagnose_every,
     }
 
 
@@ -172,21 +176,37 @@ def _shares(plan: Plan, batches: Sequence[Batch]) -> list[dict[str, float]]:
     """The share of each part in a step of the config, round by round."""
     laps, step = Laps(plan.on), _step(plan, plan.config)
     laps.watch(step)
-    once = partial(step, batches, laps.meter, rate=0.0, number=0)
+    once = partial(step, batches, laps.meter, rate=0.0, number=1)
     once()  # libraries, anchors and the optimizer's state are set up here
     return [laps.shares(once) for _ in range(plan.rounds)]
 
 
 def _costs(plan: Plan, batches: Sequence[Batch]) -> list[dict[str, float]]:
     """The time of a step under each preset by that under focal, round by round."""
-    steps: dict[str, Work] = {
-        name: partial(_step(plan, config), batches, Meter(plan.on), rate=0.0, number=0)
-        for name, config in plan.presets.items()
-    }
-    for once in steps.values():
-        once()
-    times = in_turn(steps, rounds=plan.rounds, on=plan.on)
+    steps = {name: (_step(plan, config), 1) for name, config in plan.presets.items()}
+    times = _times(plan, steps, batches)
     return [{name: one[name] / one["focal"] for name in steps} for one in times]
+
+
+def _diagnosis(plan: Plan, batches: Sequence[Batch]) -> list[float]:
+    """The time of a step that is looked at by that of the same step without it, round by round."""
+    step = _step(plan, plan.config)
+    step.diagnose_every = 2
+    times = _times(plan, {"with": (step, 0), "without": (step, 1)}, batches)
+    return [one["with"] / one["without"] for one in times]
+
+
+def _times(
+    plan: Plan, steps: Mapping[str, tuple[TrainingStep, int]], batches: Sequence[Batch]
+) -> list[dict[str, float]]:
+    """Seconds of each step, given with its number, round by round."""
+    works: dict[str, Work] = {
+        name: partial(step, batches, Meter(plan.on), rate=0.0, number=number)
+        for name, (step, number) in steps.items()
+    }
+    for once in works.values():
+        once()
+    return in_turn(works, rounds=plan.rounds, on=plan.on)
 
 
 def _step(plan: Plan, config: Config) -> TrainingStep:
@@ -204,35 +224,6 @@ def _difference(ours: Tensor, partner: Tensor) -> float:
     return ((ours - partner).abs().max() / partner.abs().max()).item()
 
 
-def _focal(logits: Tensor, targets: Targets) -> Tensor:
-    hot = _one_hot(logits, targets)
-    return sigmoid_focal_loss(logits, hot, alpha=0.25, gamma=2, reduction="sum")
-
-
-def _binary(logits: Tensor, targets: Targets) -> Tensor:
-    hot = _one_hot(logits, targets)
-    return F.binary_cross_entropy_with_logits(logits, hot, reduction="sum")
-
-
-def _with_background(logits: Tensor, targets: Targets) -> Tensor:
-    classes = targets.labels.int().argmax(-1).gather(1, targets.matches.clamp(min=0))
-    truth = torch.where(targets.foreground, classes, targets.labels.shape[-1])
-    return F.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="sum")
-
-
-def _one_hot(logits: Tensor, targets: Targets) -> Tensor:
-    """Float targets like the logits, made as in torchvision's RetinaNetClassificationHead."""
-    hot = torch.zeros_like(logits)
-    image, anchor = targets.foreground.nonzero(as_tuple=True)
-    hot[image, anchor] = targets.labels[image, targets.matches[image, anchor]].to(logits.dtype)
-    return hot
-
-
-PARTNERS: dict[str, LossOf] = {
-    "cross_entropy": _binary,
-    "background_cross_entropy": _with_background,
-    "focal": _focal,
-}
 SECTIONS: dict[str, Callable[[Plan], Figures]] = {
     "loss": measure_losses,
     "matching": measure_matching,

@@ -15,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from detector.engine.meter import Meter
 from detector.engine.step import TrainingStep
+from detector.loss.normalizer import Divisors
 from detector.structures import Losses, Targets
 
 PARTS = ("assign", "forward", "loss", "backward", "optimizer")
@@ -130,6 +131,6 @@ class _WatchedMeter(Meter):
         super().__init__(laps.on)
         self.laps = laps
 
-    def add(self, losses: Losses, targets: Targets) -> None:
+    def add(self, losses: Losses, targets: Targets, divisors: Divisors) -> None:
         self.laps.end("backward")
-        super().add(losses, targets)
+        super().add(losses, targets, divisors)

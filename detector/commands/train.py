@@ -211,6 +211,7 @@ def training_step(
         autocast=build.autocast(dtype, on),
         clip_norm=config.optimizer.clip_norm,
         ema=average,
+        diagnose_every=config.train.diagnose_every,
     )
 
 

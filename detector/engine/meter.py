@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from detector.distributed import sum_over_ranks
+from detector.loss.normalizer import Divisors
+from detector.loss.origin import GROUPS
 from detector.structures import IGNORED, Losses, Targets
 
+LOSS_ORIGINS = tuple(f"loss_of_{group}" for group in GROUPS)
+GRADIENT_ORIGINS = tuple(f"gradient_of_{group}" for group in GROUPS)
 NAMES = (
     "classification",
     "box",
@@ -17,6 +23,9 @@ NAMES = (
     "anchors_background",
     "anchors_ignored",
     "images",
+    "divisors",
+    *LOSS_ORIGINS,
+    *GRADIENT_ORIGINS,
     "gradient_norm",
     "clipped",
     "overflowed",
@@ -30,19 +39,25 @@ class Meter:
         self.sums = torch.zeros(len(NAMES), dtype=torch.float64, device=device)
         self.steps = 0
 
-    def add(self, losses: Losses, targets: Targets) -> None:
+    def add(self, losses: Losses, targets: Targets, divisors: Divisors) -> None:
         """Count one micro-batch of the step in progress."""
         matches = targets.matches
         self._add(
             losses.classification.detach(),
             losses.box.detach(),
-            losses.from_foreground,
-            losses.from_background,
+            _part(losses.by_anchor, targets.foreground),
+            _part(losses.by_anchor, targets.background),
             targets.foreground.sum(),
             targets.background.sum(),
             (matches == IGNORED).sum(),
             torch.full((), len(matches), device=matches.device),
+            divisors.classification.sum(),
         )
+
+    def add_origin(self, given: Tensor) -> None:
+        """Count what `origin` (2, 3) found in one micro-batch of a step that is looked at."""
+        first = NAMES.index(LOSS_ORIGINS[0])
+        self.sums[first : first + given.numel()] += given.flatten()
 
     def end_step(self, gradient_norm: Tensor, clip_norm: float | None) -> None:
         """Close the step; the norm is that of the gradient before clipping, equal on all ranks.
@@ -80,3 +95,37 @@ class Meter:
 
     def _add(self, *values: Tensor) -> None:
         self.sums[: len(values)] += torch.stack([value.double() for value in values])
+
+
+def _part(losses: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where, losses, 0.0).sum()
+
+
+def training_record(means: dict[str, float]) -> dict[str, float]:
+    """The meter's means under the names of metrics.jsonl."""
+    classification = means["classification"]
+    return {
+        "loss/total": classification + means["box"],
+        "loss/classification": classification,
+        "loss/box": means["box"],
+        "loss_share/foreground": means["from_foreground"] / max(classification, 1e-12),
+        "loss_share/background": means["from_background"] / max(classification, 1e-12),
+        **_origin_shares("loss_share", "loss_of", means),
+        **_origin_shares("gradient_share", "gradient_of", means),
+        "divisor/classification": means["divisors"] / max(means["images"], 1e-12),
+        "anchors/foreground": means["anchors_foreground"],
+        "anchors/background": means["anchors_background"],
+        "anchors/ignored": means["anchors_ignored"],
+        "gradient/norm": means["gradient_norm"],
+        "gradient/clipped_steps": means["clipped"],
+        "gradient/overflowed_steps": means["overflowed"],
+    }
+
+
+def _origin_shares(name: str, prefix: str, means: dict[str, float]) -> dict[str, float]:
+    """Of each group in the steps that were looked at; nothing where there was none, or no loss."""
+    given = {group: means[f"{prefix}_{group}"] for group in GROUPS}
+    total = sum(given.values())
+    if not (math.isfinite(total) and total > 0):
+        return {}
+    return {f"{name}/{group}": value / total for group, value in given.items()}

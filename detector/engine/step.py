@@ -15,7 +15,8 @@ from detector.distributed import sum_over_ranks, world_size
 from detector.engine.average import MovingAverage
 from detector.engine.meter import Meter
 from detector.loss.detection import DetectionLoss
-from detector.structures import Batch, Targets
+from detector.loss.origin import origin
+from detector.structures import Batch, Losses, Outputs, Targets
 
 
 class TrainingStep:
@@ -23,6 +24,9 @@ class TrainingStep:
 
     Assignment comes before the forward pass, so that every divisor is known early: micro-batches,
     ranks and one process with the whole batch have the same gradient (up to rounding).
+
+    diagnose_every: in so many steps the meter learns once who gives the classification loss and its
+        gradient; None: never.
 
     From a step whose loss (on any rank) or gradient is not finite no parameter moves again, so
     that the step can be repeated when somebody looks; `first_bad` is its number. Under a loss scale
@@ -43,6 +47,7 @@ class TrainingStep:
         autocast: Callable[[], AbstractContextManager[None]],
         clip_norm: float | None,
         ema: MovingAverage | None,
+        diagnose_every: int | None,
     ) -> None:
         self.model = model
         self.criterion = criterion
@@ -53,6 +58,7 @@ class TrainingStep:
         self.autocast = autocast
         self.clip_norm = clip_norm
         self.ema = ema
+        self.diagnose_every = diagnose_every
         device = next(model.parameters()).device
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
 
@@ -61,7 +67,7 @@ class TrainingStep:
 
         The batches are on the device already.
         """
-        loss = self.gradients(batches, meter)
+        loss = self.gradients(batches, meter, number=number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.scaler.unscale_(self.optimizer)
@@ -72,7 +78,7 @@ class TrainingStep:
             self.ema.update(plain(self.model), number)
         meter.end_step(norm, self.clip_norm)
 
-    def gradients(self, batches: Sequence[Batch], meter: Meter) -> Tensor:
+    def gradients(self, batches: Sequence[Batch], meter: Meter, *, number: int) -> Tensor:
         """Leave in the parameters the gradient of the whole step, over micro-batches and ranks.
 
         Returns this rank's part of the loss, a detached scalar.
@@ -81,19 +87,32 @@ class TrainingStep:
         targets = [self.assign(batch) for batch in batches]
         pending, divisors = self.criterion.divisors(targets), None
         loss = torch.zeros_like(self.first_bad, dtype=torch.float32)
-        for number, batch in enumerate(batches):
-            with self._reduce_if(last=number == len(batches) - 1):
+        for place, batch in enumerate(batches):
+            with self._reduce_if(last=place == len(batches) - 1):
                 with self.autocast():
                     outputs = self.model(batch.images)
                 divisors = divisors or pending()  # the ranks added up while the network ran
-                losses = self.criterion(outputs, targets[number], divisors[number])
+                losses = self.criterion(outputs, targets[place], divisors[place])
+                if self.diagnose_every is not None and number % self.diagnose_every == 0:
+                    self._diagnose(outputs, losses, targets[place], meter)
                 loss += losses.total.detach()
                 # NaN makes the scaler stand still, where it would see no overflow by itself.
                 alive = torch.where((self.first_bad < 0) & loss.isfinite(), 1.0, torch.nan)
                 # DDP takes the mean over ranks; the divisors already count all ranks.
                 self.scaler.scale(losses.total * world_size() * alive).backward()
-            meter.add(losses, targets[number])
+            meter.add(losses, targets[place], divisors[place])
         return loss
+
+    def _diagnose(self, outputs: Outputs, losses: Losses, targets: Targets, meter: Meter) -> None:
+        """When the logits' gradient is there, count who gave it, and the loss."""
+        logits, code = outputs.class_logits, self.criterion.classification.code
+
+        def count(gradient: Tensor) -> None:
+            given = origin(losses.by_anchor, logits.detach(), gradient, targets, code=code)
+            given[1] /= world_size()  # by which the loss was multiplied
+            meter.add_origin(given)
+
+        logits.register_hook(count)
 
     def assign(self, batch: Batch) -> Targets:
         """Which anchor answers for which box; no network needed."""

@@ -16,7 +16,7 @@ from detector.distributed import barrier, gather_objects, is_main, rank, share, 
 from detector.engine import checkpoint
 from detector.engine.interrupt import Interrupt
 from detector.engine.journal import Journal
-from detector.engine.meter import Meter
+from detector.engine.meter import Meter, training_record
 from detector.engine.optim import Schedule
 from detector.engine.step import TrainingStep, plain
 from detector.errors import Diverged, InputError
@@ -133,7 +133,7 @@ class Trainer:
         record = {
             "step": self.done,
             "epoch": self.done / self.pace.steps_per_epoch,
-            **_training_record(means),
+            **training_record(means),
             "learning_rate": self.schedule(self.done - 1),
             "images_per_second": means["images"] / per_step,
         }
@@ -279,21 +279,3 @@ class Trainer:
 def _random_state() -> dict[str, Tensor | None]:
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def _training_record(means: dict[str, float]) -> dict[str, float]:
-    """The meter's means under the names of metrics.jsonl."""
-    classification = means["classification"]
-    return {
-        "loss/total": classification + means["box"],
-        "loss/classification": classification,
-        "loss/box": means["box"],
-        "loss_share/foreground": means["from_foreground"] / max(classification, 1e-12),
-        "loss_share/background": means["from_background"] / max(classification, 1e-12),
-        "anchors/foreground": means["anchors_foreground"],
-        "anchors/background": means["anchors_background"],
-        "anchors/ignored": means["anchors_ignored"],
-        "gradient/norm": means["gradient_norm"],
-        "gradient/clipped_steps": means["clipped"],
-        "gradient/overflowed_steps": means["overflowed"],
-    }

@@ -15,6 +15,7 @@ from typing import Any
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
 from detector.settings.ablation import Ablation, Published, VariantSettings
+from detector.settings.section import Section
 
 NAME = r"[\w.=,+-]+"
 Load = Callable[[Path, Sequence[str]], Config]
@@ -69,8 +70,12 @@ class Plan:
         return {key: (theirs[key], own[key]) for key in own if theirs[key] != own[key]}
 
     def digest(self) -> str:
-        """Changes whenever a run of the plan would; the seeds may grow."""
-        content = {v.name: v.config.model_dump(mode="json") for v in self.variants}
+        """Changes whenever a run of the plan would, but not by more seeds or new default keys."""
+        defaults = flat(Config())
+        content = {
+            v.name: {k: value for k, value in flat(v.config).items() if defaults.get(k) != value}
+            for v in self.variants
+        }
         text = json.dumps([self.metric, self.baseline, content], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -93,6 +98,16 @@ class Plan:
                     f"{path}: variants {one.name!r} and {other.name!r} have the same config in "
                     "every key; change one of them, or leave it out."
                 )
+
+
+def _stated(section: Section) -> dict[str, Any]:
+    """What differs from the defaults; `kind` is kept, for it says whose defaults those are."""
+    values = {name: getattr(section, name) for name in type(section).model_fields}
+    return {
+        name: _stated(value) if isinstance(value, Section) else value
+        for name, value in values.items()
+        if name == "kind" or value != type(section).model_fields[name].default
+    }
 
 
 def _grid(grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, VariantSettings]]:

@@ -75,10 +75,5 @@ class DetectionLoss(nn.Module):
         return Losses(
             classification=classes.sum(),
             box=self.box_weight * boxes,
-            from_foreground=_part(classes, targets.foreground),
-            from_background=_part(classes, targets.background),
+            by_anchor=classes.detach(),
         )
-
-
-def _part(losses: Tensor, where: Tensor) -> Tensor:
-    return torch.where(where, losses.detach(), 0.0).sum()

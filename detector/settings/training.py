@@ -67,6 +67,9 @@ class Train(Section):
     seed: Whole = item(0, "of weights, order and augmentation")
     ema: Proper | None = item(None, "decay of a moving average of the weights; null: none")
     log_every: Count = item(20, "steps between lines of metrics.jsonl")
+    diagnose_every: Count | None = item(
+        20, "steps between looks at who gives the classification loss and its gradient; null: never"
+    )
     checkpoint_every: Count | None = item(None, "steps between checkpoints; null: at epoch ends")
     device: Annotated[str, AfterValidator(_device)] = item("auto", "auto | cpu | cuda | cuda:N")
 

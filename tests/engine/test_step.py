@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from detector import build
 from detector.commands.train import Assembly
-from detector.engine.meter import Meter
+from detector.engine.meter import Meter, training_record
 from detector.structures import Batch, Losses, Outputs
 
 HOME = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def first_batches(assembly: Assembly) -> list[Batch]:
 
 
 def gradients(assembly: Assembly, batches: list[Batch]) -> dict[str, Tensor]:
-    assembly.step.gradients(batches, Meter(CPU))
+    assembly.step.gradients(batches, Meter(CPU), number=0)
     return {n: p.grad.clone() for n, p in assembly.net.named_parameters() if p.grad is not None}
 
 
@@ -212,3 +212,25 @@ def test_meter_means_and_state() -> None:
     other.restore(meter.state())
     assert other.read()["classification"] == 2.0
     assert other.read()["classification"] == 0.0
+
+
+def test_every_second_step_says_who_gave_the_loss(tiny: list[str]) -> None:
+    """At the start of cross entropy, with p = 1/2 everywhere, every term pulls alike."""
+    assembly = assemble(
+        tiny,
+        "train.diagnose_every=2",
+        "loss.classification={gamma: 0, alpha: null, prior: null}",
+    )
+    batches, meter = first_batches(assembly), Meter(CPU)
+    torch.nn.init.zeros_(assembly.net.class_head.last.weight)
+    assembly.step(batches, meter, rate=0.0, number=0)
+    found = training_record(meter.read())
+    positives, negatives = found["anchors/foreground"], found["anchors/background"]
+    for kind in ("loss_share", "gradient_share"):
+        assert found[f"{kind}/hard_negatives"] == 0
+        share = negatives / (positives + negatives)
+        assert found[f"{kind}/easy_negatives"] == pytest.approx(share, rel=1e-5)
+        assert found[f"{kind}/positives"] == pytest.approx(1 - share, rel=1e-4)
+    assert found["divisor/classification"] == positives
+    assembly.step(batches, meter, rate=0.0, number=1)
+    assert not any("_share/hard" in name for name in training_record(meter.read()))
