@@ -18,16 +18,14 @@ from detector.anchors.matching import Matcher
 from detector.config import Config
 from detector.data.coco import CocoIndex
 from detector.data.transforms import FixedSize, ShorterSide, Transform
+from detector.data.tuning import tuning_part
 from detector.engine.optim import Schedule, parameter_groups, with_momentum_buffers
 from detector.engine.restore import Classes, load_detector
 from detector.errors import InputError
 from detector.evaluation.predict import Predictor
 from detector.loss import box as boxes
-from detector.loss import normalizer as normalizers
-from detector.loss import sampling as samplers
-from detector.loss.classification import ClassificationLoss
+from detector.loss.assemble import classification_loss, normalizer
 from detector.loss.detection import DetectionLoss
-from detector.loss.focal import Focal
 from detector.model.backbone import Backbone
 from detector.model.head import Head
 from detector.model.initialize import initialize
@@ -36,7 +34,6 @@ from detector.model.pyramid import Pyramid
 from detector.model.retinanet import RetinaNet
 from detector.postprocess import Postprocess
 from detector.settings.data import Fixed
-from detector.settings.loss import All, HardNegatives, Ohem, Random, Sampling
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
@@ -45,7 +42,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The config, refused here if its loss makes no sense whatever the data are."""
     config = configs.load(path, overrides)
     try:
-        criterion(config, class_code(config, num_classes=1))
+        weights = config.loss.classification.class_weights  # they alone say how many classes
+        criterion(config, class_code(config, num_classes=len(weights) if weights else 1))
         grid(config)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -73,14 +71,20 @@ def class_code(config: Config, num_classes: int) -> ClassCode:
 
 
 def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
-    """The index of data.train or data.val, refused if its labels do not fit the class code."""
-    source = config.data.train if part == "train" else config.data.val
+    """The index of data.train or data.val, refused if its labels do not fit the class code.
+
+    With data.tuning both are parts of data.train.
+    """
+    share = config.data.tuning
+    name = part if share is None else "train"
+    source = config.data.train if name == "train" else config.data.val
     if source.images is None or source.annotations is None:
         raise InputError(
-            f"data.{part}: images and annotations are not both set; give a folder and a COCO JSON "
-            f"file, e.g. --set data.{part}.images=DIR --set data.{part}.annotations=FILE."
+            f"data.{name}: images and annotations are not both set; give a folder and a COCO JSON "
+            f"file, e.g. --set data.{name}.images=DIR --set data.{name}.annotations=FILE."
         )
     index = CocoIndex.read(source.annotations, source.images, invalid=config.data.invalid)
+    index = index if share is None else tuning_part(index, share, part)
     if part == "train" and len(index.boxes) == 0:
         raise InputError(
             f"{source.annotations}: it holds no boxes, so there is nothing to learn; expected a "
@@ -166,46 +170,22 @@ def matcher(config: Config) -> Matcher:
     )
 
 
-def criterion(config: Config, code: ClassCode) -> DetectionLoss:
-    """The loss; InputError where the normalizer cannot be known in time."""
+def criterion(
+    config: Config, code: ClassCode, boxes_per_class: torch.Tensor | None = None
+) -> DetectionLoss:
+    """The loss; InputError where the normalizer cannot be known in time.
+
+    boxes_per_class: (K,) of the training data; without it, weights that come from it are NaN until
+        a checkpoint of the loss is loaded.
+    """
     loss, box = config.loss.classification, config.loss.box
-    classification = ClassificationLoss(
-        code=code, leaf=Focal(alpha=loss.alpha, gamma=loss.gamma), sampler=_sampler(loss.sampling)
-    )
     return DetectionLoss(
-        classification,
+        classification_loss(loss, code, boxes_per_class),
         boxes.BoxLoss(compare=_box_loss(config)),
-        _normalizer(loss.normalizer),
+        normalizer(loss.normalizer),
         classification_weight=loss.weight,
         box_weight=box.weight,
     )
-
-
-def _sampler(sampling: Sampling) -> samplers.Sampler:
-    match sampling:
-        case All():
-            return samplers.All()
-        case Ohem(per_image=per_image, nms=nms):
-            return samplers.OnlineHard(per_image=per_image, nms=nms)
-        case HardNegatives(ratio=ratio):
-            return samplers.HardNegatives(ratio=ratio)
-        case Random(per_image=per_image, positive_fraction=fraction):
-            return samplers.Random(per_image=per_image, positive_fraction=fraction)
-
-
-def _normalizer(name: str) -> normalizers.Normalizer:
-    match name:
-        case "positives":
-            return normalizers.Positives()
-        case "positives_per_image":
-            return normalizers.PositivesPerImage()
-        case "ema_positives":
-            return normalizers.EmaPositives()
-        case "sampled":
-            return normalizers.Sampled()
-        case "images":
-            return normalizers.Images()
-    raise AssertionError(name)
 
 
 def _box_loss(config: Config) -> boxes.Compare:

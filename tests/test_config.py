@@ -54,6 +54,7 @@ def test_a_loss_fragment_replaces_any_other(below: Path, tmp_path: Path) -> None
         keys = set(yaml.safe_load(above.read_text())["loss"]["classification"])
         assert keys == {
             "activation", "background", "alpha", "gamma", "sampling", "normalizer", "prior",
+            "leaf", "poly", "smoothing", "class_weights", "effective_number", "equalization",
         }  # fmt: skip
         both = write(tmp_path, "both.yaml", f"base: ['{below}', '{above}']\n")
         assert load(both) == load(above)

@@ -7,8 +7,9 @@ False for background; the background channel, where there is one, is the last.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +21,65 @@ Activation = Literal["sigmoid", "softmax"]
 Background = Literal["negatives", "class", "ignored"]
 
 
-class Terms(NamedTuple):
-    """The terms t of one loss (T = C independent ones under sigmoid, T = 1 under softmax)."""
+@dataclass(frozen=True)
+class Terms:
+    """The terms t of one loss: T = C decisions of their own, each with two outcomes (sigmoid)."""
 
     log_p: Tensor  # (..., T) log p_t, the log probability of the truth; at least float32
     log_q: Tensor  # (..., T) log(1 - p_t)
     positive: Tensor  # bool (..., T): weight alpha where True, 1 - alpha where False
+    quality: Tensor | None = None  # (..., 1) in 0..1: IoU of predicted and true box, if asked for
+
+    def mean_over_outcomes(self, cost: Callable[[Terms], Tensor]) -> Tensor:
+        """(..., T): what `cost` would be on average if each outcome in turn were the truth."""
+        return (cost(self) + cost(Terms(self.log_q, self.log_p, ~self.positive))) / 2
+
+    def by_class(self, values: Tensor, *, background: float) -> Tensor:
+        """Values (K,) of the classes and one of background -> that of each term (..., T).
+
+        Decisions of their own have a class each, so that the result is (T,); a choice of one has
+        the true class.
+        """
+        return _by_channel(values, background, channels=self.log_p.shape[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOf(Terms):
+    """The one term of a choice among C outcomes (softmax)."""
+
+    logits: Tensor  # (..., C), at least float32
+    truth: Tensor  # bool (..., C), one True a row
+    num_classes: int  # K
+
+    def mean_over_outcomes(self, cost: Callable[[Terms], Tensor]) -> Tensor:
+        log_p, log_q = _log_softmaxes(self.logits)
+        channels = torch.arange(log_p.shape[-1], device=log_p.device)
+        outcomes = Terms(log_p, log_q, channels < self.num_classes)
+        return cost(outcomes).mean(-1, keepdim=True)
+
+    def by_class(self, values: Tensor, *, background: float) -> Tensor:
+        each = _by_channel(values, background, channels=self.truth.shape[-1])
+        return torch.where(self.truth, each, 0.0).sum(-1, keepdim=True)
+
+
+def _by_channel(values: Tensor, background: float, *, channels: int) -> Tensor:
+    """Values (K,) -> (C,), with that of background where it has a channel."""
+    return F.pad(values, (0, channels - len(values)), value=background)
+
+
+def _log_softmaxes(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """log p and log(1 - p) of every outcome, each (..., C), finite.
+
+    Only for the likeliest is 1 - p summed over the others; elsewhere p is at most 1/2.
+    """
+    log_p = logits.log_softmax(-1)
+    channels = torch.arange(logits.shape[-1], device=logits.device)
+    first = channels == logits.argmax(-1, keepdim=True)
+    lowest = torch.finfo(logits.dtype).min
+    others = logits.masked_fill(first, lowest).logsumexp(-1, keepdim=True)
+    of_first = others - logits.logsumexp(-1, keepdim=True)
+    log_q = torch.where(first, of_first, torch.log1p(-log_p.exp().masked_fill(first, 0)))
+    return log_p, log_q
 
 
 class _LogSigmoids(torch.autograd.Function):
@@ -123,22 +177,27 @@ class ClassCode:
             return labels
         return torch.cat([labels, ~labels.any(dim=-1, keepdim=True)], dim=-1)
 
-    def terms(self, logits: Tensor, labels: Tensor) -> Terms:
+    def terms(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Terms:
         """Logits (..., C) and labels (..., K) -> log probabilities, in log space throughout.
 
         Rows that the code does not train (background under 'ignored') come out finite and
-        meaningless; the loss gives them weight 0.
+        meaningless; the loss gives them weight 0. `quality` (..., 1) is handed on.
         """
         truth = self.truth(labels)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.activation == "sigmoid":
             margin = logits * torch.where(truth, 1.0, -1.0)  # one op less each way than where(-z)
-            return Terms(*_log_sigmoids(margin), truth)
+            return Terms(*_log_sigmoids(margin), truth, quality)
         # A softmax is the sigmoid of how far the true logit lies above the logsumexp of the others.
         lowest = torch.finfo(logits.dtype).min  # not -inf: its logsumexp has no gradient
         others = logits.masked_fill(truth, lowest).logsumexp(-1, keepdim=True)
         margin = logits.masked_fill(~truth, 0).sum(-1, keepdim=True) - others
-        return Terms(*_log_sigmoids(margin), labels.any(dim=-1, keepdim=True))
+        positive = labels.any(dim=-1, keepdim=True)
+        log_p, log_q = _log_sigmoids(margin)
+        return OneOf(
+            log_p, log_q, positive, quality,
+            logits=logits, truth=truth, num_classes=self.num_classes,
+        )  # fmt: skip
 
     def scores(self, logits: Tensor) -> Tensor:
         """(..., C) -> (..., K) probabilities; the background channel is dropped here only."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from detector import build
 from detector.anchors.class_code import ClassCode
@@ -73,9 +74,18 @@ class Trained:
         path = run.checkpoint_file(directory, checkpoint_name)
         state = checkpoint.load(path)
         trained = cls(config, path, classes_of(state, path))
-        if "criterion" in state:  # a running normalizer
-            trained.criterion.load_state_dict(state["criterion"], strict=False)
+        if "criterion" in state:  # a running normalizer, weights of classes
+            trained._restore(state["criterion"], path)
         return trained
+
+    def _restore(self, state: dict[str, Tensor], path: Path) -> None:
+        try:
+            self.criterion.load_state_dict(state, strict=False)
+        except RuntimeError as error:  # torch names a tensor of another shape so
+            raise InputError(
+                f"{path}: the run's loss has other numbers than loss.classification wants "
+                f"({str(error).splitlines()[-1].strip()}); evaluate it with the run's own loss."
+            ) from error
 
     @classmethod
     def from_config(cls, path: Path, overrides: Sequence[str]) -> Trained:

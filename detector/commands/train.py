@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -61,7 +62,7 @@ class Assembly:
         self.schedule = build.schedule(config, self.steps_per_epoch)
         self.net = build.model(config, self.code)
         build.load_pretrained(self.net, config, self.classes)
-        self.step = training_step(config, self.code, self.net, on)
+        self.step = training_step(config, self.code, self.net, on, boxes_per_class(self.index))
         self.validate = (
             None
             if self.validation is None
@@ -191,11 +192,21 @@ class Assembly:
         )
 
 
+def boxes_per_class(index: CocoIndex) -> torch.Tensor:
+    """int64 (K,): how many boxes that are no crowds bear each label."""
+    crowd = np.repeat(index.crowd, np.diff(index.label_offsets))
+    return torch.from_numpy(np.bincount(index.label_values[~crowd], minlength=index.num_classes))
+
+
 def training_step(
-    config: Config, code: ClassCode, net: RetinaNet, on: torch.device
+    config: Config,
+    code: ClassCode,
+    net: RetinaNet,
+    on: torch.device,
+    boxes_per_class: torch.Tensor | None = None,
 ) -> TrainingStep:
     """What trains `net`, which moves to the device `on` and is spread over the ranks."""
-    net, criterion = net.to(on), build.criterion(config, code).to(on)
+    net, criterion = net.to(on), build.criterion(config, code, boxes_per_class).to(on)
     dtype, ema = build.precision(config, on), config.train.ema
     average = MovingAverage(net, ema) if ema else None
     if config.train.compile:

@@ -7,7 +7,7 @@ and nowhere else; class k is the k-th category by ascending id.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -126,6 +126,23 @@ class CocoIndex:
             torch.from_numpy(self.boxes[first:last].copy()),
             torch.from_numpy(labels),
             torch.from_numpy(self.crowd[first:last].copy()),
+        )
+
+    def only(self, chosen: NDArray[np.bool_]) -> CocoIndex:
+        """The index of some of its images (I,), with their boxes; order and classes stay."""
+        per_image, per_box = np.diff(self.box_offsets), np.diff(self.label_offsets)
+        boxes = np.repeat(chosen, per_image)
+        return replace(
+            self,
+            image_ids=self.image_ids[chosen],
+            file_names=self.file_names[chosen],
+            sizes=self.sizes[chosen],
+            box_offsets=np.cumsum([0, *per_image[chosen]], dtype=np.int64),
+            boxes=self.boxes[boxes],
+            annotation_ids=self.annotation_ids[boxes],
+            crowd=self.crowd[boxes],
+            label_offsets=np.cumsum([0, *per_box[boxes]], dtype=np.int64),
+            label_values=self.label_values[np.repeat(boxes, per_box)],
         )
 
     def multi_label_annotation(self) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.anchors.box_code import BoxCode
-from detector.boxes import area, intersection
+from detector.boxes import area, intersection, iou
 from detector.structures import Targets
 
 # predicted deltas (N, A, 4), anchors (A, 4), true boxes (N, A, 4) -> (N, A)
@@ -28,6 +28,7 @@ class BoxLoss:
     """One of the four below, on foreground anchors."""
 
     compare: Compare
+    box_code: BoxCode = BoxCode()
 
     def __call__(self, deltas: Tensor, targets: Targets) -> Tensor:
         """Deltas (N, A, 4), any float dtype -> (N, A) at least float32, 0 off the foreground."""
@@ -35,6 +36,15 @@ class BoxLoss:
         deltas = torch.where(targets.foreground[..., None], deltas, 0.0)
         losses = self.compare(deltas, targets.anchors, matched_boxes(targets))
         return torch.where(targets.foreground, losses, 0.0)
+
+    @torch.no_grad()
+    def quality(self, deltas: Tensor, targets: Targets) -> Tensor:
+        """Deltas (N, A, 4) -> (N, A) float32: IoU of predicted and true box, 1 off the foreground.
+
+        There is no gradient through it.
+        """
+        predicted = self.box_code.decode(deltas, targets.anchors)
+        return torch.where(targets.foreground, iou(predicted, matched_boxes(targets)), 1.0)
 
 
 def matched_boxes(targets: Targets) -> Tensor:

@@ -5,19 +5,18 @@ N images, A anchors of one image, G boxes (padded), K classes, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from detector.anchors.class_code import ClassCode, Terms
+from detector.loss.leaf import Leaf
 from detector.loss.sampling import Sampler
 from detector.structures import IGNORED, Targets
-
-Leaf = Callable[[Terms], Tensor]  # terms (..., T) -> their costs (..., T)
 
 # Logits handled at a time. On a CPU the dozen temporaries of one chunk should stay in the cache
 # (2**16 and 2**19 measure a fifth slower than 2**17); a GPU wants larger kernels.
@@ -32,22 +31,31 @@ class _Rows:
     table: Tensor  # bool (N * G + 1, K); the last row is "no label"
     numbers: Tensor  # int64 (M,) into table
     trained: Tensor  # bool (M,)
+    quality: Tensor | None  # (M, 1), where the leaf reads it
 
     @staticmethod
-    def of(matches: Tensor, labels: Tensor, *, code: ClassCode) -> _Rows:
+    def of(
+        matches: Tensor, labels: Tensor, quality: Tensor | None = None, *, code: ClassCode
+    ) -> _Rows:
         images, boxes, classes = labels.shape
         table = F.pad(labels.reshape(images * boxes, classes), (0, 0, 0, 1))
         first = torch.arange(images, device=matches.device)[:, None] * boxes
         numbers = torch.where(matches >= 0, first + matches, images * boxes)
-        return _Rows(table, numbers.flatten(), trainable(matches, code=code).flatten())
+        fits = None if quality is None else quality.reshape(-1, 1)
+        return _Rows(table, numbers.flatten(), trainable(matches, code=code).flatten(), fits)
 
     def part(self, rows: slice) -> _Rows:
-        return _Rows(self.table, self.numbers[rows], self.trained[rows])
+        fits = None if self.quality is None else self.quality[rows]
+        return _Rows(self.table, self.numbers[rows], self.trained[rows], fits)
+
+    def terms(self, logits: Tensor, *, code: ClassCode) -> Terms:
+        """Of logits (M, C)."""
+        return code.terms(logits, self.table.index_select(0, self.numbers), self.quality)
 
     def loss(self, logits: Tensor, *, code: ClassCode, leaf: Leaf) -> Tensor:
         """The plain formula: logits (M, C) -> (M,), 0 and without gradient where not trained."""
-        terms = code.terms(logits, self.table.index_select(0, self.numbers))
-        return torch.where(self.trained, leaf(terms).sum(-1), 0.0)
+        costs = leaf(self.terms(logits, code=code))
+        return torch.where(self.trained, costs.sum(-1), 0.0)
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -94,8 +102,28 @@ def trainable(matches: Tensor, *, code: ClassCode) -> Tensor:
     return matches != IGNORED if code.trains_background else matches >= 0
 
 
+def terms_in_parts(
+    logits: Tensor, matches: Tensor, labels: Tensor, *, code: ClassCode
+) -> Iterator[tuple[Terms, Tensor]]:
+    """The terms of M rows at a time, and which of these rows are `trainable`: bool (M,).
+
+    Without gradient; arguments as of `per_anchor_loss`. A term's quality is not there.
+    """
+    rows = _Rows.of(matches, labels, code=code)
+    flat = logits.detach().reshape(-1, logits.shape[-1])
+    for part in _parts(flat):
+        few = rows.part(part)
+        yield few.terms(flat[part], code=code), few.trained
+
+
 def per_anchor_loss(
-    logits: Tensor, matches: Tensor, labels: Tensor, *, code: ClassCode, leaf: Leaf
+    logits: Tensor,
+    matches: Tensor,
+    labels: Tensor,
+    quality: Tensor | None = None,
+    *,
+    code: ClassCode,
+    leaf: Leaf,
 ) -> Tensor:
     """The loss of every anchor, summed over its terms; differentiable once, in the logits.
 
@@ -107,11 +135,12 @@ def per_anchor_loss(
         logits: (N, A, C), any float dtype; the arithmetic is at least float32.
         matches: int64 (N, A), index of a box, BACKGROUND or IGNORED.
         labels: bool (N, G, K), multi-hot.
+        quality: (N, A) in 0..1, 1 off the foreground, detached; only for a leaf that reads it.
 
     Returns:
         (N, A), at least float32, exactly 0 where the anchor is not `trainable`.
     """
-    rows = _Rows.of(matches, labels, code=code)
+    rows = _Rows.of(matches, labels, quality, code=code)
     flat = logits.reshape(-1, logits.shape[-1])
     if torch.compiler.is_compiling():
         return rows.loss(flat, code=code, leaf=leaf).view_as(matches)
@@ -121,20 +150,25 @@ def per_anchor_loss(
     return torch.cat(losses).view_as(matches)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassificationLoss:
+class ClassificationLoss(nn.Module):
     """What an anchor's logits mean, what each term costs, and which anchors count."""
 
-    code: ClassCode
-    leaf: Leaf
-    sampler: Sampler
+    def __init__(self, *, code: ClassCode, leaf: Leaf, sampler: Sampler) -> None:
+        super().__init__()
+        self.code = code
+        self.leaf = leaf
+        self.sampler = sampler
 
-    def __call__(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Logits (N, A, C) -> losses (N, A), 0 for anchors that do not count; not yet divided."""
-        losses = per_anchor_loss(
-            logits, targets.matches, targets.labels, code=self.code, leaf=self.leaf
-        )
-        allowed = trainable(targets.matches, code=self.code)
+    def forward(self, logits: Tensor, targets: Targets, quality: Tensor | None = None) -> Tensor:
+        """Logits (N, A, C) -> losses (N, A), 0 for anchors that do not count; not yet divided.
+
+        quality: as of `per_anchor_loss`.
+        """
+        matches, labels, code = targets.matches, targets.labels, self.code
+        if torch.is_grad_enabled():  # a validation loss should move nothing
+            self.leaf.observe(lambda: terms_in_parts(logits, matches, labels, code=code))
+        losses = per_anchor_loss(logits, matches, labels, quality, code=code, leaf=self.leaf)
+        allowed = trainable(matches, code=code)
         return losses * self.sampler.weights(losses.detach(), targets, allowed)
 
     def counts(self, targets: Targets) -> Tensor:

@@ -17,7 +17,8 @@ from detector.structures import Losses, Outputs, Targets
 class DetectionLoss(nn.Module):
     """Classification and box loss, each divided by its divisor of the whole step.
 
-    The box loss asks nothing of the classification loss or of its normalizer.
+    The box loss asks nothing of the classification loss or of its normalizer; some classification
+    losses ask how well the predicted boxes fit, without a gradient.
 
     Raises:
         InputError: the normalizer divides by a count that the sampler cannot tell in time.
@@ -53,6 +54,7 @@ class DetectionLoss(nn.Module):
         pending: Pending = self.normalizer(micro, self.classification.counts)
         return pending
 
+    @torch.no_grad()
     def tally(self, outputs: Outputs, targets: Targets) -> Tensor:
         """float64 (4,): both losses, undivided, and both counts: tallies of batches add up."""
         share = self.normalizer.share(targets)
@@ -70,10 +72,17 @@ class DetectionLoss(nn.Module):
     def forward(self, outputs: Outputs, targets: Targets, divisors: Divisors) -> Losses:
         """The losses of one micro-batch; over micro-batches and ranks they add up to the step's."""
         weights = self.classification_weight / divisors.classification[:, None]
-        classes = self.classification(outputs.class_logits, targets) * weights
+        quality = self.quality(outputs, targets)
+        classes = self.classification(outputs.class_logits, targets, quality) * weights
         boxes = self.box(outputs.box_deltas, targets).sum() / divisors.box
         return Losses(
             classification=classes.sum(),
             box=self.box_weight * boxes,
             by_anchor=classes.detach(),
         )
+
+    def quality(self, outputs: Outputs, targets: Targets) -> Tensor | None:
+        """How well the predicted boxes fit (N, A), if the classification loss asks for it."""
+        if not self.classification.leaf.reads_quality:
+            return None
+        return self.box.quality(outputs.box_deltas, targets)

@@ -1,7 +1,4 @@
-"""What each term of the classification loss costs, from log probabilities.
-
-A leaf is any `leaf(terms) -> (..., T)`: it never learns which activation the terms came from.
-"""
+"""Cross entropy and the focal loss of each term, from log probabilities."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import torch
 from torch import Tensor
 
 from detector.anchors.class_code import Terms
+from detector.loss.leaf import Leaf
 
 
 def focal(terms: Terms, *, alpha: float | None, gamma: float) -> Tensor:
@@ -21,20 +19,22 @@ def focal(terms: Terms, *, alpha: float | None, gamma: float) -> Tensor:
         alpha: weight of positive terms, 1 - alpha is that of the others; None: all weigh 1.
         gamma: focusing, >= 0; 0 is cross entropy.
     """
-    weight = -1.0 if alpha is None else _balance(terms, alpha)
+    weight = minus_alpha(terms, alpha)
     if gamma == 0:  # log(1 - p_t) may be -inf, and 0 * -inf is not 0
         return weight * terms.log_p
     return weight * (gamma * terms.log_q).exp() * terms.log_p
 
 
-def _balance(terms: Terms, alpha: float) -> Tensor:
+def minus_alpha(terms: Terms, alpha: float | None) -> Tensor | float:
     """-alpha_t (..., T), in the terms' dtype: where() of two numbers gives float32."""
+    if alpha is None:
+        return -1.0
     positive, other = (terms.log_p.new_full((), number) for number in (-alpha, alpha - 1))
     return torch.where(terms.positive, positive, other)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Focal:
+class Focal(Leaf):
     """`focal` with its two numbers; cross entropy is Focal(alpha=None, gamma=0)."""
 
     alpha: float | None = 0.25

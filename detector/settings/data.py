@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Tag, model_validator
 
-from detector.settings.section import Count, Fraction, NotEmpty, Pair, Section, Whole, item
+from detector.settings.section import Count, Fraction, NotEmpty, Pair, Proper, Section, Whole, item
 
 
 def _listed(value: Any) -> Any:
@@ -68,6 +68,9 @@ class Augment(Section):
 class Data(Section):
     train: Source = Source()
     val: Source = Source()
+    tuning: Proper | None = item(
+        None, "share of the training images to validate on instead of val, trained on the rest"
+    )
     resize: Resize = Sides()
     augment: Augment = Augment()
     invalid: Literal["refuse", "skip"] = item(

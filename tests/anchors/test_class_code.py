@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detector.anchors.class_code import ClassCode
+from detector.anchors.class_code import ClassCode, Terms
 from detector.errors import InputError
 
 NEGATIVES = ClassCode(num_classes=3)
@@ -146,7 +146,8 @@ def test_one_class_says_the_same_with_and_without_its_rival() -> None:
     alone = ClassCode(num_classes=1).terms(logit, label)
     code = ClassCode(num_classes=1, activation="softmax", background="class")
     pair = code.terms(torch.cat([logit, torch.zeros(20, 1)], dim=1), label)
-    torch.testing.assert_close(alone, pair)
+    for name in ("log_p", "log_q", "positive"):
+        torch.testing.assert_close(getattr(alone, name), getattr(pair, name))
 
 
 @pytest.mark.parametrize(
@@ -171,3 +172,52 @@ def test_compiled_terms_equal_eager() -> None:
 
     compiled = torch.compile(log_p, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(logits), log_p(logits))
+
+
+ONE_OF = make("softmax", "class")
+EIGHTHS = torch.tensor([[1.0, 2.0, 1.0, 4.0]], dtype=torch.float64).log()
+
+
+def log_q(terms: Terms) -> Tensor:
+    return terms.log_q
+
+
+def test_mean_over_two_outcomes_by_hand() -> None:
+    """p 3/4: the truth misses by a quarter, its opposite by three; alpha would weigh them apart."""
+    labels = torch.tensor([[True, False, True]])
+    terms = NEGATIVES.terms(torch.full((1, 3), 3.0).log(), labels)
+    found = terms.mean_over_outcomes(lambda t: t.log_q.exp() + 10 * t.positive)
+    torch.testing.assert_close(found, torch.full((1, 3), 0.5 + 5))
+
+
+def test_mean_over_the_outcomes_of_one_of_by_hand() -> None:
+    """1 - p is 7, 6, 7 and 4 eighths; three of the four outcomes are foreground."""
+    terms = ONE_OF.terms(EIGHTHS, torch.tensor([[False, True, False]]))
+    found = terms.mean_over_outcomes(lambda t: t.log_q.exp() + 10 * t.positive)
+    torch.testing.assert_close(found, torch.tensor([[24 / 32 + 7.5]]).double())
+    found = terms.mean_over_outcomes(lambda t: t.log_p)
+    torch.testing.assert_close(found, EIGHTHS.log_softmax(-1).mean(-1, keepdim=True))
+
+
+@given(st.lists(st.floats(-60, 60), min_size=4, max_size=4))
+def test_outcomes_of_one_of_miss_by_the_sum_of_the_others(logits: list[float]) -> None:
+    """In float32, also where p is all but 1; and the gradient is that of the exact formula."""
+    z = torch.tensor([logits], dtype=torch.float32, requires_grad=True)
+    exact = z.detach().double().requires_grad_()
+    terms = ONE_OF.terms(z, torch.tensor([[True, False, False]]))
+    found = terms.mean_over_outcomes(log_q)
+    others = exact.expand(4, 4).masked_fill(torch.eye(4, dtype=torch.bool), -torch.inf)
+    expected = (others.logsumexp(1) - exact.logsumexp(1)).mean()
+    torch.testing.assert_close(found.double().squeeze(), expected, rtol=1e-5, atol=1e-5)
+    slopes = torch.autograd.grad(found, z)[0].double(), torch.autograd.grad(expected, exact)[0]
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-5)
+
+
+def test_values_of_classes_by_hand() -> None:
+    values = torch.tensor([2.0, 3.0, 5.0])
+    labels = torch.tensor([[False, True, False], [False, False, False]])
+    own = make("sigmoid", "class").terms(torch.zeros(2, 4), labels)
+    assert own.by_class(values, background=7.0).tolist() == [2, 3, 5, 7]
+    assert NEGATIVES.terms(torch.zeros(2, 3), labels).by_class(values, background=7).equal(values)
+    one_of = ONE_OF.terms(torch.zeros(2, 4), labels)
+    assert one_of.by_class(values, background=7.0).tolist() == [[3], [7]]

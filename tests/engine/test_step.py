@@ -112,6 +112,13 @@ CASES = {
         "loss.classification.sampling={kind: random}",
         "loss.classification.normalizer=sampled",
     ],
+    "ghm": [
+        "loss.classification={leaf: ghm, gamma: 0, alpha: null, normalizer: sampled}",
+    ],
+    "quality focal": ["loss.classification.leaf=quality_focal"],
+    "smoothed, weighed by class": [
+        "loss.classification={smoothing: 0.1, effective_number: 0.9, poly: 1}",
+    ],
     "ciou": ["loss.box.kind=ciou", "loss.classification.normalizer=ema_positives"],
 }
 

@@ -1,11 +1,19 @@
-"""Codes, samplers, targets and a memory meter that the loss tests share."""
+"""Codes, leaves, samplers, targets and the plain formula that the loss tests share."""
 
 import torch
 from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
+from detector.loss.class_weights import ClassWeighted
+from detector.loss.classification import trainable
+from detector.loss.equalized import Equalized
 from detector.loss.focal import Focal
+from detector.loss.harmonized import Harmonized
+from detector.loss.iou_aware import QualityFocal, Varifocal
+from detector.loss.leaf import Leaf
+from detector.loss.poly import Poly1
 from detector.loss.sampling import All, HardNegatives, OnlineHard, Random, Sampler
+from detector.loss.smoothing import Smoothed
 from detector.structures import BACKGROUND, IGNORED, Targets
 
 LEAVES = {
@@ -15,6 +23,30 @@ LEAVES = {
     "focal": Focal(alpha=0.25, gamma=2),
     "five": Focal(alpha=0.25, gamma=5),
 }
+
+
+def family(num_classes: int = 3) -> dict[str, Leaf]:
+    """One of each member, some of them twice."""
+    weights = torch.linspace(0.5, 3, num_classes)
+    harmonized = Harmonized(bins=4)
+    harmonized.shares.copy_(torch.tensor([0.6, 0.0, 0.3, 0.1]))
+    return {
+        "poly_cross_entropy": Poly1(epsilon=2),
+        "poly_focal": Poly1(epsilon=-1, alpha=0.25, gamma=2),
+        "smoothed_cross_entropy": Smoothed(leaf=Focal(alpha=None, gamma=0), epsilon=0.1),
+        "smoothed_root": Smoothed(leaf=Focal(alpha=0.25, gamma=0.5), epsilon=0.1),
+        "weighted": ClassWeighted(Focal(), weights),
+        "harmonized": harmonized,
+        "quality_focal": QualityFocal(),
+        "quality_root": QualityFocal(alpha=0.25, gamma=0.5),
+        "soft_cross_entropy": QualityFocal(gamma=0),
+        "varifocal": Varifocal(),
+        "weighted_varifocal_root": ClassWeighted(Varifocal(alpha=None, gamma=0.5), weights),
+        "equalized": Equalized(Focal(), (weights < 1).float()),
+    }
+
+
+FAMILY = family()
 SAMPLERS: dict[str, Sampler] = {
     "all": All(),
     "ohem": OnlineHard(per_image=3),
@@ -23,6 +55,9 @@ SAMPLERS: dict[str, Sampler] = {
     "random": Random(per_image=4, positive_fraction=0.5),
 }
 ROWS = ["sigmoid-negatives", "sigmoid-class", "softmax-class", "sigmoid-ignored", "softmax-ignored"]
+SIGMOID_ONLY = {"quality_focal", "quality_root", "soft_cross_entropy", "varifocal"}
+SIGMOID_ONLY |= {"weighted_varifocal_root", "equalized"}
+PAIRS = [(r, n) for r in ROWS for n in FAMILY if r.startswith("sigmoid") or n not in SIGMOID_ONLY]
 
 
 def code_of(row: str, num_classes: int = 3) -> ClassCode:
@@ -64,3 +99,27 @@ def label_rows(targets: Targets) -> Tensor:
             if match >= 0:
                 rows[n, a] = targets.labels[n, match]
     return rows
+
+
+def logits_for(
+    targets: Targets, code: ClassCode, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """(N, A, C), three times standard normal."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (*targets.matches.shape, code.channels)
+    return 3 * torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def quality_of(targets: Targets) -> Tensor:
+    """float32 (N, A): some IoU on the foreground, 0 at one anchor, and 1 elsewhere."""
+    some = torch.linspace(0, 1, targets.matches.numel()).view(targets.matches.shape)
+    return torch.where(targets.foreground, some, 1.0)
+
+
+def plain(
+    logits: Tensor, targets: Targets, quality: Tensor | None = None, *, code: ClassCode, leaf: Leaf
+) -> Tensor:
+    """The reference: the formula over everything, under autograd."""
+    fits = None if quality is None else quality[..., None]
+    loss = leaf(code.terms(logits, label_rows(targets), fits)).sum(-1)
+    return torch.where(trainable(targets.matches, code=code), loss, 0.0)

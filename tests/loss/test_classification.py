@@ -5,32 +5,21 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import LEAVES, ROWS, SAMPLERS, code_of, example, label_rows
+from loss_cases import LEAVES, ROWS, SAMPLERS, code_of, example, label_rows, logits_for, plain
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from detector.anchors.class_code import ClassCode
 from detector.commands.stopwatch import extra_peak
 from detector.loss import classification
-from detector.loss.classification import ClassificationLoss, Leaf, per_anchor_loss, trainable
+from detector.loss.classification import ClassificationLoss, per_anchor_loss, trainable
 from detector.loss.focal import Focal
+from detector.loss.leaf import Leaf
 from detector.loss.sampling import All, OnlineHard
-from detector.structures import BACKGROUND, IGNORED, Targets
+from detector.structures import BACKGROUND, IGNORED
 
 every_row = pytest.mark.parametrize("row", ROWS)
 every_leaf = pytest.mark.parametrize("leaf", LEAVES.values(), ids=LEAVES.keys())
-
-
-def plain(logits: Tensor, targets: Targets, *, code: ClassCode, leaf: Leaf) -> Tensor:
-    """The reference: the formula over everything, under autograd."""
-    loss = leaf(code.terms(logits, label_rows(targets))).sum(-1)
-    return torch.where(trainable(targets.matches, code=code), loss, 0.0)
-
-
-def logits_for(targets: Targets, code: ClassCode, dtype: torch.dtype = torch.float32) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    shape = (*targets.matches.shape, code.channels)
-    return 3 * torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 @pytest.fixture
