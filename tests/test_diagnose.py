@@ -1,0 +1,195 @@
+"""tools/diagnose.py as a user runs it: one small run, its files, and sentences."""
+
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import HOME, Command, load_script
+
+from detector.commands import diagnose
+from detector.commands.evaluate import Trained
+from detector.errors import run_command
+
+Refusal = Callable[..., str]
+PARTS = {"foreground", "background"}
+
+
+@pytest.fixture(scope="module")
+def folder(tool: Command, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command leaves of the tiny run."""
+    output = tmp_path_factory.mktemp("diagnosed") / "new"
+    done = tool("diagnose", "--run", finished, "--output", output)
+    assert done.returncode == 0, done.stderr
+    for start in ("AP ", "share of the loss", "D-ECE", "localisation", "class", "zero"):
+        assert f"\n{start}" in done.stdout
+    return output
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> dict[str, Any]:
+    """The content of diagnostics.json."""
+    content: dict[str, Any] = json.loads((folder / "diagnostics.json").read_text())
+    return content
+
+
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
+    """The one sentence that the command ends with, in this process: another costs seconds."""
+    script = load_script(HOME / "tools" / "diagnose.py")
+
+    def call(*arguments: object) -> str:
+        monkeypatch.setattr("sys.argv", ["diagnose.py", *map(str, arguments)])
+        assert run_command(script.main) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and said.count("\n") == 1
+        return said
+
+    return call
+
+
+def numbers(content: Any) -> Iterator[float]:
+    """All of a JSON value."""
+    if isinstance(content, dict | list):
+        for each in content.values() if isinstance(content, dict) else content:
+            yield from numbers(each)
+    elif isinstance(content, int | float):
+        yield content
+
+
+def test_the_keys_are_the_documented_ones(folder: Path, found: dict[str, Any]) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == ["detections.json", "diagnostics.json"]
+    assert set(found) == {
+        "checkpoint", "images", "AP", "AP50", "anchors", "loss_distribution", "score_histogram",
+        "calibration", "errors", "classes",
+    }  # fmt: skip
+    curves = found["loss_distribution"]
+    assert list(curves) == ["own", "gamma=0", "gamma=0.5", "gamma=1", "gamma=2"]
+    for parts in curves.values():
+        assert set(parts) == PARTS
+        for curve in parts.values():
+            assert set(curve) == {"anchors", "loss", "total", "hardest"}
+            assert list(curve["hardest"]) == ["0.001", "0.01", "0.1"]
+    assert set(found["errors"]) == {
+        "AP50", "classification", "localisation", "both", "duplicate", "background", "missed",
+    }  # fmt: skip
+    assert all(math.isfinite(number) for number in numbers(found))
+
+
+def test_the_detections_are_those_of_the_evaluation(
+    tool: Command, finished: Path, folder: Path, found: dict[str, Any], tmp_path: Path
+) -> None:
+    done = tool("evaluate", "--run", finished, "--output", tmp_path / "e")
+    assert done.returncode == 0, done.stderr
+    name = "detections.json"
+    assert (folder / name).read_bytes() == (tmp_path / "e" / name).read_bytes()
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert [found[key] for key in ("AP", "AP50", "images")] == [
+        metrics[key] for key in ("AP", "AP50", "images")
+    ]
+    assert found["checkpoint"] == metrics["weights"]
+    assert {entry["name"]: entry["AP"] for entry in found["classes"]} == metrics["per_class"]
+    assert found["errors"]["AP50"] == pytest.approx(found["AP50"], abs=1e-9)
+
+
+def test_every_anchor_is_counted_once(found: dict[str, Any]) -> None:
+    """64 x 64 pixels have 8^2 + 4^2 + 2^2 + 1 + 1 cells with 9 anchors each; some are ignored."""
+    anchors, histogram = found["anchors"], found["score_histogram"]
+    assert 0 < anchors["foreground"] < anchors["background"]
+    assert sum(anchors.values()) <= 6 * 9 * (64 + 16 + 4 + 1 + 1)
+    assert len(histogram["edges"]) == 51
+    assert {part: sum(histogram[part]) for part in PARTS} == anchors
+
+
+def test_the_curves(found: dict[str, Any]) -> None:
+    """The run's own loss is gamma 2 with alpha .25; the higher gamma is, the more the hard hold."""
+    curves = found["loss_distribution"]
+    for part, alpha in (("foreground", 0.25), ("background", 0.75)):
+        for parts in curves.values():
+            assert (np.diff(parts[part]["loss"]) >= 0).all()
+            assert parts[part]["loss"][0] == 0 and parts[part]["loss"][-1] == 1
+        own, plain = curves["own"][part], curves["gamma=2"][part]
+        assert own["total"] == pytest.approx(alpha * plain["total"], rel=1e-5)
+        assert own["loss"] == pytest.approx(plain["loss"], abs=1e-3)
+        held = [curves[f"gamma={g}"][part]["hardest"]["0.1"] for g in ("0", "0.5", "1", "2")]
+        assert held == sorted(held) and held[0] < held[-1]
+
+
+def test_the_calibration(folder: Path, found: dict[str, Any]) -> None:
+    figures = found["calibration"]
+    assert figures["iou"] == 0.5 and len(figures["bins_edges"]) == 21
+    before, temperature, platt = (figures[key] for key in ("before", "temperature", "platt"))
+    detections = json.loads((folder / "detections.json").read_text())
+    assert 0 < before["detections"] < len(detections)
+    for each in (before, temperature, platt):
+        assert each["detections"] == before["detections"] == sum(b["count"] for b in each["bins"])
+        assert len(each["bins"]) == 20
+        gaps = [b["count"] * abs(b["score"] - b["precision"]) for b in each["bins"] if b["count"]]
+        assert each["d_ece"] == pytest.approx(sum(gaps) / each["detections"])
+    assert temperature["temperature"] > 0 and platt["slope"] > 0 and "intercept" in platt
+
+
+def test_the_training_boxes(digits: Path, found: dict[str, Any]) -> None:
+    content = json.loads((digits / "annotations" / "train.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    boxes = Counter(names[annotation["category_id"]] for annotation in content["annotations"])
+    counted = {entry["name"]: entry["training_boxes"] for entry in found["classes"]}
+    assert counted == {name: boxes[name] for name in names.values()}
+
+
+def test_without_the_training_set(finished: Path) -> None:
+    trained = Trained.from_run(finished, "best", ["data.train.annotations=gone.json"])
+    assert diagnose.training_boxes(trained) is None
+
+
+def test_what_is_undefined_is_shown_as_a_dash(found: dict[str, Any]) -> None:
+    gone: dict[str, Any] = json.loads(json.dumps(found))
+    gone["calibration"] = None
+    gone["loss_distribution"]["own"]["background"] = None
+    gone["errors"]["missed"] = None
+    gone["classes"] = [{"name": "cat", "training_boxes": None, "AP": -1.0}]
+    lines = diagnose.table(gone).splitlines()
+    assert "D-ECE: too few detections" in lines
+    assert ["own", "background", "-", "-", "-"] in [line.split() for line in lines]
+    assert ["missed", "-"] in [line.split() for line in lines]
+    assert ["cat", "-", "-"] in [line.split() for line in lines]
+
+
+def test_half_a_diagnosis_leaves_nothing(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(diagnose, "classes", fail)
+    with pytest.raises(KeyboardInterrupt):
+        diagnose.diagnose(Trained.from_run(finished, "last", []), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_diagnosed(refusal: Refusal, finished: Path, tmp_path: Path) -> None:
+    assert "nowhere: there is no such folder" in refusal("--run", tmp_path / "nowhere")
+    assert "it is not a run of tools/train.py" in refusal("--run", tmp_path)
+    sentence = refusal("--run", finished, "--checkpoint", "third.pt")
+    assert "third.pt: there is no such checkpoint" in sentence and "best, last" in sentence
+    (tmp_path / "kept.txt").touch()
+    assert "holds something already" in refusal("--run", finished, "--output", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+    assert "add --output DIR" in refusal("--run", finished, "--set", "postprocess.nms=0.6")
+
+
+def test_the_default_output_is_in_the_run(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    script = load_script(HOME / "tools" / "diagnose.py")
+    monkeypatch.setattr(
+        "sys.argv", ["diagnose.py", "--run", str(tmp_path / "run"), "--checkpoint", "last"]
+    )
+    assert script.main() == 0
+    assert (tmp_path / "run" / "diagnosis" / "last" / "diagnostics.json").is_file()
