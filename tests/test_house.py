@@ -26,8 +26,8 @@ FLOORS = [
     {"anchors"},
     {"data", "model", "loss", "postprocess"},
     {"engine", "evaluation", "lab"},
-    {"build"},
-    {"commands", "report"},
+    {"build", "report"},
+    {"commands"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 CODE_WORDS = {"sigmoid", "softmax"}

@@ -1,0 +1,216 @@
+"""report.html as a file: whole, alone, escaped, the same twice, and with the folder's numbers."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from made_up import HOSTILE, Reader, folder, results, tuned_results, write
+
+from detector.errors import InputError
+from detector.report.page import write_report
+
+
+@pytest.fixture(scope="module")
+def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder(tmp_path_factory.mktemp("report") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def page(ablation: Path) -> str:
+    path = write_report(ablation, title="Which <loss>?")
+    assert path == ablation / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def read(page: str) -> Reader:
+    """Reading it asserts that every element that is opened is closed, and in order."""
+    return Reader(page)
+
+
+def test_needs_nothing_else(page: str, read: Reader) -> None:
+    assert not re.search(r"https?:|//[a-z]|@import|@font-face|url\((?!#)", page)
+    assert not {tag for tag, _ in read.elements} & {"script", "link", "img", "iframe", "object"}
+    for _, attributes in read.elements:
+        for name in ("src", "href", "srcset", "data", "action"):
+            assert (attributes.get(name) or "#").startswith("#")
+
+
+def test_links_lead_to_something(page: str, read: Reader) -> None:
+    ids = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
+    targets = {a["href"] for tag, a in read.elements if tag == "a"}
+    assert len(targets) == 13 and targets <= {f"#{name}" for name in ids}
+    used = {a["href"] for tag, a in read.elements if tag == "use"}
+    assert used <= {f"#{name}" for name in ids}
+    cuts = set(re.findall(r"url\((#[^)]+)\)", page))
+    assert cuts and cuts <= {f"#{name}" for name in ids}
+
+
+def test_what_came_from_the_folder_is_escaped(page: str, read: Reader) -> None:
+    assert "<script" not in page.lower() and "<nine>" not in page and "<loss>" not in page
+    assert HOSTILE in "".join(read.text) and "Which <loss>?" in read.text
+
+
+def test_is_the_same_twice(ablation: Path, page: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(ablation, tmp_path / "copy"))
+    assert write_report(copy, title="Which <loss>?").read_text(encoding="utf-8") == page
+    assert sorted(p.name for p in copy.glob("*")) == [
+        "ablation.json", "report.html", "results.json", "runs"
+    ]  # fmt: skip
+
+
+def test_main_table(read: Reader) -> None:
+    assert read.table("AP of each variant") == [
+        ["variant", "AP", "std", "by seed: 0, 1, 2", "difference", "p", "p (Holm)", "published"],
+        ["focal (baseline)|" + HOSTILE, "0.360|0.335 to 0.385", "0.010", "0.350   0.360   0.370",
+         "–", "–", "–", "–"],
+        ["plain_ce|no focus", "0.351|0.335 to 0.385", "0.010", "0.340   0.352   0.361",
+         "−0.009|−0.011 to −0.006", "0.004", "0.008", "0.302|Lin et al. 2017, table 1a"],
+        ["ignored", "0.002|0.335 to 0.385", "0.010", "0.001   failed   0.003",
+         "−0.358|−0.421 to −0.295", "0.123", "0.124", "–"],
+    ]  # fmt: skip
+
+
+def test_differences_stand_under_their_seeds(read: Reader) -> None:
+    """The failed run is seed 1 of `ignored`: its two differences are of seeds 0 and 2."""
+    assert read.table("seed by seed")[1:] == [
+        ["plain_ce", "−0.010", "−0.008", "−0.009", "0.001", "2"],
+        ["ignored", "−0.349", "–", "−0.367", "0.001", "34"],
+    ]
+
+
+def test_tables_of_diagnostics_hold_means_over_seeds(read: Reader) -> None:
+    hardest = read.table("hardest anchors")
+    assert hardest[1] == ["focal", "1.0 %", "2.0 %", "4.0 %", "10 %", "20 %", "40 %"]
+    assert hardest[3] == ["ignored", "1.0 %", "2.0 %", "4.0 %", "–", "–", "–"]
+    assert [row[0] for row in hardest[4:]] == ["focal, gamma=0", "focal, gamma=2"]
+    # plain_ce: seed 2 was not diagnosed, so T is the mean of 1.50 and 1.51.
+    assert read.table("D-ECE")[1:3] == [
+        ["focal", "0.100", "0.050", "0.025", "1.510", "0.750", "−0.250", "40"],
+        ["plain_ce", "0.100", "0.050", "0.025", "1.505", "0.750", "−0.250", "40"],
+    ]
+    assert read.table("each kind of error, mean")[1] == [
+        "focal", "0.030", "0.110", "0.000", "0.005", "0.040", "0.200"
+    ]  # fmt: skip
+    assert read.table("by class") == [
+        ["class", "training boxes", "focal", "plain_ce", "ignored"],
+        ["<nine>", "25", "0.200", "0.200", "0.200"],
+        ["zero", "400", "0.410", "0.405", "0.410"],
+    ]
+
+
+def test_configs_and_environment(read: Reader) -> None:
+    change = "loss.classification.gamma: 2 → 0\nloss.classification.alpha: 0.25 → null"
+    assert read.table("Keys in which")[1:] == [["plain_ce", change], ["ignored", change]]
+    assert ["threads", "1 (3 runs); 2 (6 runs)"] in read.table("What the runs had")
+    text = "".join(read.text)
+    assert "python tools/train.py --config c.yaml --set train.seed=2 'a=[ignored, 1]'" in text
+    assert "focal, seed 0 (600 s)" in text
+    assert "configs/digits.yaml" in text and "2026-11-20 to 2026-11-22" in text
+
+
+def test_failed_run_is_shown_with_its_log(read: Reader) -> None:
+    text = "".join(read.text)
+    assert "9: 8 finished, 1 failed; 1.5 hours together" in text
+    assert "runs/ignored/seed1.log" in text
+    assert "first\nstep 2\ndiverged: ignored" in text and "diverged: focal" not in text
+
+
+def test_every_figure_is_numbered_and_has_a_caption(read: Reader) -> None:
+    text = "".join(read.text)
+    figures = sum(tag == "figure" for tag, _ in read.elements)
+    assert figures == 9 == len(re.findall(r"Figure \d+\. ", text))
+    assert [attributes["role"] for tag, attributes in read.elements
+            if tag == "svg" and "aria-label" in attributes] == ["img"] * 9  # fmt: skip
+
+
+def test_colours_of_pictures_are_the_pages(page: str) -> None:
+    drawings = "".join(re.findall(r'<div class="drawing">.*?</div>', page, flags=re.DOTALL))
+    assert set(re.findall(r"(?:fill|stroke): ?([^;\"]+)", drawings)) <= {
+        "none", "currentColor", "var(--muted)", "var(--line)", "var(--paper)",
+        *(f"var(--c{n})" for n in range(1, 7)),
+    }  # fmt: skip
+    assert "prefers-color-scheme: dark" in page and "@media print" in page
+
+
+def test_results_alone_make_a_page(tmp_path: Path) -> None:
+    """No run has left anything: each part is named as missing, and the table is there."""
+    write(tmp_path / "results.json", results())
+    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    text = "".join(read.text)
+    assert read.table("AP of each variant")[2][1] == "0.351|0.335 to 0.385"
+    for part in ("Curves", "Shares", "Cumulative losses", "The hardest anchors", "D-ECE",
+                 "Reliability diagrams", "Error split", "Score histograms", "AP by class",
+                 "Environment"):  # fmt: skip
+        assert f"{part}: missing." in text
+    assert "(there is no log)" in text and tmp_path.name in read.text
+
+
+def test_one_seed_and_nothing_finished(tmp_path: Path) -> None:
+    found = results()
+    found["seeds"] = [0]
+    for entry in found["variants"]:
+        entry.update(values={"0": None}, mean=None, difference=None)
+        del entry["interval"], entry["standard_deviation"]
+    write(tmp_path / "results.json", found)
+    text = "".join(Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)
+    assert "Forest plot: missing. No run has finished." in text
+    assert "Not tested: plain_ce and ignored." in text
+
+
+def test_bootstrap_over_images_is_shown_where_it_was_made(tmp_path: Path) -> None:
+    one = {"variant": "plain_ce", "seed": 2, "difference": -0.0125, "interval": [-0.03, 0.004],
+           "p": 0.0004}  # fmt: skip
+    write(tmp_path / "results.json", results() | {"bootstrap": [one]})
+    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    row = ["plain_ce", "2", "−0.013", "−0.030 to +0.004", "< 0.001"]
+    assert read.table("bootstrap over images")[1:] == [row]
+
+
+def test_tuned_stands_beside_untuned(tmp_path: Path) -> None:
+    """The tuned variant is last in results.json, and behind its own in the table."""
+    write(tmp_path / "results.json", tuned_results())
+    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert [row[0].partition("|")[0] for row in read.table("AP of each variant")[1:]] == [
+        "focal (baseline)", "plain_ce", "plain_ce_tuned", "ignored"
+    ]  # fmt: skip
+    rates, weights = "optimizer.lr: 0.02 (of 0.01, 0.02, at an edge)", "loss.weight: 1 (of 1, 2)"
+    assert read.table("What was tuned")[1:] == [
+        ["focal", f"{rates}\n{weights}", "–", "0.360|0.335 to 0.385", "the same", "–", "–"],
+        ["plain_ce", f"{rates}\n{weights}", "0.750", "0.351|0.335 to 0.385",
+         "0.358|0.350 to 0.366", "−0.002|−0.008 to +0.004", "0.414"],
+    ]  # fmt: skip
+    assert read.table("each combination")[1:3] == [
+        ["focal", "lr=0.01", "0.250"], ["focal", "lr=0.02", "diverged"]
+    ]  # fmt: skip
+
+
+def test_confounders(tmp_path: Path) -> None:
+    write(tmp_path / "results.json", tuned_results())
+    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert read.table("beside what they are named after") == [
+        ["variant", "steps with a clipped gradient", "classification loss / box loss",
+         "divisor of the classification loss", "gradient norm", "score threshold"],
+        ["plain_ce", "45 %", "2.5", "358.7", "–", "0.05"],
+    ]  # fmt: skip
+    assert "Runner overhead" in read.text and "1.2 % of the runs' own time" in read.text
+
+
+def test_a_folder_that_is_no_ablation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no results\.json"):
+        write_report(tmp_path)
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(InputError, match=r"results\.json: is not JSON"):
+        write_report(tmp_path)
+
+
+def test_a_diagnosis_of_another_version_is_named(ablation: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(ablation, tmp_path / "copy"))
+    file = copy / "runs/focal/seed0/diagnosis/last/diagnostics.json"
+    found = json.loads(file.read_text())
+    del found["score_histogram"]["edges"]
+    write(file, found)
+    with pytest.raises(InputError, match=r"focal/seed0.*diagnostics\.json: is no diagnosis"):
+        write_report(copy)

@@ -1,0 +1,80 @@
+"""Numbers as they are written, and what the sentences say and do not say."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_up import folder
+
+from detector.report import words
+from detector.report.story import Story, read_story
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    return read_story(folder(tmp_path_factory.mktemp("words") / "tiny"))
+
+
+def test_numbers() -> None:
+    assert words.figure(0.35149) == "0.351" and words.figure(None) == "–"
+    assert words.figure(-0.0126, sign="+") == "−0.013" and words.figure(0.01, sign="+") == "+0.010"
+    assert words.figure(-0.0001, sign="+") == "0.000"
+    assert words.interval((-0.02, 0.031), sign="+") == "−0.020 to +0.031"
+    assert [words.probability(p) for p in (0.0, 0.00099, 0.001, None)] == [
+        "< 0.001", "< 0.001", "0.001", "–"
+    ]  # fmt: skip
+    assert [words.percent(p) for p in (0.012, 0.0994, 0.0996, 0.5, None)] == [
+        "1.2 %", "9.9 %", "10 %", "50 %", "–"
+    ]  # fmt: skip
+    assert [words.general(v) for v in (None, True, 2.0, -1e-5, "ohem", [1, 2])] == [
+        "null", "true", "2", "−1e−05", "ohem", "[1, 2]"
+    ]  # fmt: skip
+
+
+def test_told_apart_is_a_matter_of_holms_p(story: Story) -> None:
+    """plain_ce has p_holm .0082; ignored .124, for it has two seeds: a large difference, unseen."""
+    first, second = words.told_apart(story)
+    assert first == (
+        "plain_ce lies 0.009 of AP below focal (−0.011 to −0.006; p 0.008 after Holm's correction)."
+    )
+    assert second.startswith("Not told apart from focal: ignored. That is no proof")
+
+
+def test_power_names_the_seeds_at_hand_and_those_it_takes(story: Story) -> None:
+    assert words.power(story) == [
+        "With 2 seeds a difference of half a point (0.005) cannot be seen in ignored: given the "
+        "spread of these differences it would take 34 seeds for ignored to see it four times out "
+        "of five (a guess from 2).",
+        "With 3 seeds a difference of half a point (0.005) would be seen at least four times out "
+        "of five in plain_ce (2 would do), if their differences spread as these 3 do.",
+    ]
+
+
+def test_many_variants_are_counted_in_the_sentence_on_power(story: Story) -> None:
+    """Five copies of `ignored`, which need 34, 35 … 38 seeds."""
+    ignored = story.variants[2]
+    assert ignored.difference is not None
+    many = tuple(
+        replace(ignored, name=f"v{k}", difference=replace(ignored.difference,
+                                                          seeds_for_half_a_point=34 + k))
+        for k in range(5)
+    )  # fmt: skip
+    (said,) = words.power(replace(story, variants=many))
+    assert "cannot be seen in 5 variants" in said
+    assert "it would take between 34 seeds (for v0) and 38 (for v4) to see it" in said
+
+
+def test_without_a_spread_nothing_is_said_of_power(story: Story) -> None:
+    alone = replace(story, variants=story.variants[:1])
+    assert words.power(alone)[0].startswith("How many seeds")
+    assert words.told_apart(alone) == []
+
+
+def test_names_are_listed() -> None:
+    assert [words.names(list(n)) for n in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
+
+
+def test_a_half_written_line_is_left(tmp_path: Path) -> None:
+    """The made-up journals end in the middle of a record, as those of killed runs do."""
+    story = read_story(folder(tmp_path / "tiny"))
+    assert [record["step"] for record in story.runs[0].records] == [5, 10, 15, 20]
