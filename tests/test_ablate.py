@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,11 @@ from typing import Any
 import pytest
 from conftest import HOME, Command
 
+from detector import build
+from detector.commands.forecast import forecast
+from detector.config import parse
+from detector.lab.plan import Plan
+
 TEXT = """config: {config}
 set: {settings}
 seeds: [0, 1]
@@ -20,7 +27,7 @@ variants:
   focal: {{set: [loss.classification.gamma=2]}}
   plain: {{set: [loss.classification.gamma=0]}}
 """
-MORE = ["schedule.steps=6", "train.checkpoint_every=1", "train.batch_size=2"]
+MORE = ["schedule.steps=5", "train.checkpoint_every=1", "train.batch_size=2"]
 
 
 @pytest.fixture(scope="module")
@@ -51,33 +58,88 @@ def results(output: Path) -> dict[str, Any]:
     """results.json but for the times."""
     found: dict[str, Any] = json.loads((output / "results.json").read_text())
     assert all(seconds > 0 for seconds in found.pop("seconds").values())
+    assert found.pop("runner").keys() == {"workers", "wall", "busy", "idle", "overhead"}
     return found
 
 
-def test_killed_and_restarted_equals_undisturbed(ablation: Path, tmp_path: Path) -> None:
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    said = start(ablation, undisturbed).communicate(timeout=300)[0]
-    assert "4/4" in said and "| plain |" in said, said
-    sweep = start(ablation, killed)
-    saved = killed / "runs" / "plain" / "seed0" / "checkpoints" / "last.pt"
-    deadline = time.monotonic() + 120
-    while not saved.exists() and time.monotonic() < deadline:
+def stop(sweep: "subprocess.Popen[str]", output: Path, run: str, number: int) -> str:
+    """Send a signal once the run has saved a state; what the sweep said."""
+    saved = output / "runs" / run / "checkpoints" / "last.pt"
+    deadline = time.monotonic() + 240
+    while not saved.exists() and sweep.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(sweep.pid, signal.SIGKILL)
-    sweep.communicate(timeout=60)  # also waits for the training: it holds the pipe no longer
-    assert json.loads((killed / "state.json").read_text()).keys() == {"focal, seed 0"}
-    again = start(ablation, killed)
-    said = again.communicate(timeout=300)[0]
+    os.kill(sweep.pid, number)
+    return sweep.communicate(timeout=60)[0]  # a training in progress would hold the pipe
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ablation: Path) -> tuple[Path, str]:
+    """The folder of a sweep from beginning to end, and what it said; to be left as it is."""
+    output = ablation.parent / "undisturbed"
+    sweep = start(ablation, output)
+    said = sweep.communicate(timeout=500)[0]
+    assert sweep.returncode == 0, said
+    return output, said
+
+
+def test_a_sweep_says_how_it_goes(undisturbed: tuple[Path, str]) -> None:
+    output, said = undisturbed
+    assert "4/4" in said and "| plain |" in said, said
+    overhead = re.search(r"runner overhead (.*) % of", said)
+    assert overhead is not None and float(overhead[1]) < 2
+    found = json.loads((output / "results.json").read_text())
+    assert found["runner"]["busy"] == pytest.approx(sum(found["seconds"].values()), rel=1e-6)
+    assert (output / "runs/plain/seed1/diagnosis/last/diagnostics.json").exists()
+
+
+def test_stopped_in_every_way_and_restarted_equals_undisturbed(
+    ablation: Path, undisturbed: tuple[Path, str], tmp_path: Path
+) -> None:
+    output = tmp_path / "stopped"
+    ways = [("focal/seed0", signal.SIGINT), ("plain/seed0", signal.SIGTERM),
+            ("focal/seed1", signal.SIGKILL)]  # fmt: skip
+    for place, (run, number) in enumerate(ways):
+        sweep = start(ablation, output)
+        said = stop(sweep, output, run, number)
+        expected = -9 if number == signal.SIGKILL else 128 + number
+        assert sweep.returncode == expected, said
+        log = (output / "runs" / f"{run}.log").read_text()
+        assert ("Stopped by a signal" in log) == (expected > 0), log
+        state = output / "state.json"
+        assert len(json.loads(state.read_text()) if state.exists() else {}) == place
+    again = start(ablation, output)
+    said = again.communicate(timeout=500)[0]
     assert again.returncode == 0, said
-    assert "resumed at step" in saved.parents[1].with_suffix(".log").read_text()
-    assert results(killed) == results(undisturbed)
+    for run, _ in ways:
+        assert "resumed at step" in (output / "runs" / f"{run}.log").read_text()
+    assert results(output) == results(undisturbed[0])
 
 
-def test_pairs_start_from_the_same_weights_and_images(ablation: Path, tool: Command) -> None:
+def test_what_older_code_finished_is_only_diagnosed(
+    ablation: Path, undisturbed: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Its state.json says that the runs are finished, and there is no diagnosis."""
+    output = tmp_path / "old"
+    shutil.copytree(undisturbed[0], output)
+    state, before = output / "state.json", json.loads((output / "state.json").read_text())
+    logs = {path: path.read_text() for path in output.glob("runs/*/*.log")}
+    one = output / "runs" / "plain" / "seed0"
+    shutil.rmtree(one / "diagnosis")
+    assert start(ablation, output).wait(timeout=240) == 0
+    changed = [path for path, text in logs.items() if path.read_text() != text]
+    assert changed == [one.with_name("seed0.log")]
+    assert changed[0].read_text().removeprefix(logs[changed[0]]).startswith("diagnosing")
+    assert (one / "diagnosis" / "last" / "diagnostics.json").exists()
+    assert results(output) == results(undisturbed[0])
+    after = json.loads(state.read_text())
+    assert {name for name in before if after[name] != before[name]} == {"plain, seed 0"}
+
+
+def test_pairs_start_from_the_same_weights_and_images(
+    ablation: Path, undisturbed: tuple[Path, str], tool: Command
+) -> None:
     """Shared parameters, order and pixels of one seed: the first box loss is the same number."""
-    output = ablation.parent / "paired"
-    done = tool("ablate", "--config", ablation, "--output", output, "--workers", "2")
-    assert done.returncode == 0, done.stderr
+    output = undisturbed[0]
     first = {
         (v, seed): json.loads((output / f"runs/{v}/seed{seed}/metrics.jsonl").read_text()
                               .splitlines()[0])["loss/box"]
@@ -86,6 +148,60 @@ def test_pairs_start_from_the_same_weights_and_images(ablation: Path, tool: Comm
     assert first["focal", 0] == first["plain", 0] and first["focal", 1] == first["plain", 1]
     assert first["focal", 0] != first["focal", 1]
     other = tool("ablate", "--config", ablation, "--output", output, "--set", "optimizer.lr=0.5")
+    assert other.returncode == 2 and "holds another ablation" in other.stderr
+
+
+def test_the_time_is_told_before(ablation: Path, undisturbed: tuple[Path, str]) -> None:
+    def said(output: Path, *overrides: str) -> str:
+        return forecast(Plan.read(ablation, overrides, load=build.load_config), output, workers=1)
+
+    timed = said(ablation.parent / "new")
+    assert "4 runs of 5 steps, 4 of them to do: about 0:00:" in timed
+    assert "ms a step of focal, timed now" in timed
+    missing = said(ablation.parent / "new", "data.train.annotations=gone.json")
+    assert missing.startswith("no estimate of the time: gone.json")
+    assert "0 of them to do: about 0:00:00" in said(undisturbed[0])
+    epochs = said(undisturbed[0], "schedule.steps=null", "schedule.epochs=3")
+    assert "4 runs of 24 steps" in epochs  # 16 images make 8 steps an epoch
+
+
+TUNED = """config: {config}
+set: {settings}
+seeds: [3]
+metric: loss
+baseline: slow
+tuning_share: 0.4
+variants:
+  slow:
+    set: [optimizer.lr=1e-12]
+    tune: {{optimizer.lr: [1e-12, 1e-3, 1e30]}}
+"""
+
+
+def test_tuning(tiny: list[str], tool: Command, tmp_path: Path) -> None:
+    file, output = tmp_path / "tuned.yaml", tmp_path / "out"
+    config = HOME / "configs" / "digits.yaml"
+    file.write_text(TUNED.format(config=config, settings=json.dumps([*tiny, "train.batch_size=2"])))
+    done = tool("ablate", "--config", file, "--output", output)
+    assert done.returncode == 0, done.stdout + done.stderr
+    slow, tuned = json.loads((output / "results.json").read_text())["variants"]
+    tuning = slow["tuning"]
+    assert tuning["keys"] == {"optimizer.lr": [1e-12, 1e-3, 1e30]}
+    assert tuning["chosen"] == {"optimizer.lr": 1e-3} and tuning["tuned_variant"] == "slow_tuned"
+    assert tuning["values"]["lr=1e+30"] is None
+    assert tuning["values"]["lr=0.001"] < tuning["values"]["lr=1e-12"]
+    assert (tuned["name"], tuned["tuning"]) == ("slow_tuned", None)
+    assert tuned["changes"] == {"optimizer.lr": [1e-12, 1e-3]}
+    assert tuned["difference"]["mean"] == tuned["mean"] - slow["mean"] < 0
+    trial = output / "tuning" / "slow" / "lr=0.001"
+    said = trial.with_name("lr=0.001.log").read_text()
+    held, rest = (int(re.search(rf"{part}.*?: (\d+) images", said)[1])
+                  for part in ("validation", "train"))  # fmt: skip
+    assert held + rest == 16 and held > 0
+    assert parse((trial / "config.yaml").read_text(), "").data.tuning == 0.4
+    again = tool("ablate", "--config", file, "--output", output)
+    assert again.returncode == 0 and "2/2  slow_tuned" not in again.stdout
+    other = tool("ablate", "--config", file, "--output", output, "--set", "data.tuning=0.5")
     assert other.returncode == 2 and "holds another ablation" in other.stderr
 
 

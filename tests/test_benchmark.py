@@ -52,7 +52,7 @@ def test_the_file_says_what_was_measured(output: Path, report: dict[str, Any]) -
 
 
 def test_every_ratio_has_its_range(report: dict[str, Any]) -> None:
-    """Three losses, matching, five parts, three presets and a diagnosis; nothing is a time alone."""
+    """Three losses, matching, five parts, three presets, a diagnosis; nothing is a time alone."""
     found = ratios(report)
     assert len(found) == 3 + 1 + 5 + 3 + 1
     assert all(0 < one["lowest"] <= one["median"] <= one["highest"] for one in found)

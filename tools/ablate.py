@@ -11,6 +11,7 @@ from pathlib import Path
 
 from detector import build
 from detector.commands.ablate import ablate, describe
+from detector.commands.forecast import forecast
 from detector.errors import InputError, run_command
 from detector.lab.plan import Plan
 
@@ -21,7 +22,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="ablation YAML")
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
-        help="gets runs/, state.json and results.json; goes on with what is there "
+        help="gets runs/, tuning/, state.json and results.json; goes on with what is there "
         "(runs/NAME OF THE CONFIG)",
     )  # fmt: skip
     parser.add_argument(
@@ -29,14 +30,16 @@ def arguments() -> argparse.Namespace:
         type=int,
         default=1,
         metavar="N",
-        help="runs at the same time (%(default)s); on CPUs they share the cores, and another "
-        "number of threads rounds otherwise",
+        help="runs at the same time (%(default)s); on CPUs they share the cores, unless "
+        "OMP_NUM_THREADS is set; another number of threads rounds otherwise",
     )
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="change keys of every variant",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what would be run, and how long it takes"
+    )
     return parser.parse_args()
 
 
@@ -54,6 +57,7 @@ def main() -> int:
     output = options.output or Path("runs") / options.config.stem
     if options.dry_run:
         say(describe(plan, output))
+        say(forecast(plan, output, workers=options.workers))
         return 0
     return ablate(plan, output, workers=options.workers, say=say)
 

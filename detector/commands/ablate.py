@@ -1,57 +1,81 @@
-"""Run an ablation: variants x seeds, and what their figures say."""
+"""Run an ablation: tune, train variants x seeds, diagnose, and say what the figures say."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from detector.commands.ablation_results import last_figure, results, table
 from detector.errors import InputError
 from detector.files import write_json
-from detector.lab.plan import Plan, Variant
-from detector.lab.statistics import holm, paired, seeds_needed, summarize
-from detector.lab.sweep import Outcome, Run, Sweep
+from detector.lab.plan import Plan
+from detector.lab.sweep import Outcome, Run, Stage, Sweep
+from detector.lab.tuning import Choice, choose
+from detector.report.page import write_report
 
-TRAIN = Path(__file__).parents[2] / "tools" / "train.py"
+TOOLS = Path(__file__).parents[2] / "tools"
 
 
 def ablate(plan: Plan, output: Path, *, workers: int, say: Callable[[str], None]) -> int:
-    """Train what is not trained yet and write results.json; 1 if a run failed, else 0."""
+    """Do what is not done yet and write results.json; the exit code.
+
+    0; 1 if a run failed; 128 + signal if one ended the sweep, which the same call goes on with.
+    """
     _claim(plan, output)
-    runs = runs_of(plan, output)
-    devices = list(range(torch.cuda.device_count()))
-    outcomes = Sweep(output, workers=workers, devices=devices, say=say)(runs)
-    found = results(plan, outcomes)
+    sweep = Sweep(output, workers=workers, gpus=_gpus(), say=say)
+    trials = trials_of(plan, output)
+    # the runs fill the places that the last trials leave free
+    todo = [run for run in trials if not _diverged(run)]
+    outcomes = sweep([*todo, *runs_of(plan, output)])
+    choices = _choices(plan, trials, outcomes)
+    whole = _with_tuned(plan, choices)
+    if sweep.received is None:
+        outcomes |= sweep([run for run in runs_of(whole, output) if run not in outcomes])
+    if sweep.received is not None:
+        say("stopped by a signal, with the runs in progress saved; the same command goes on")
+        return 128 + sweep.received
+    found = results(whole, outcomes, choices, sweep.account())
     write_json(output / "results.json", found)
     say(table(found))
-    failed = [run for run in runs if outcomes[run].code != 0]
+    say(f"report: {write_report(output)}")
+    if (overhead := sweep.account().overhead) is not None:
+        say(f"runner overhead {100 * overhead:.1f} % of the runs' own time")
+    failed = [run for run, outcome in outcomes.items() if outcome.code != 0]
+    failed = [run for run in failed if run not in trials or not _diverged(run)]
     for run in failed:
-        say(f"failed: {run.name}; see {run.directory.with_suffix('.log')}")
+        say(f"failed: {run.name}; see {run.log}")
     return 1 if failed else 0
 
 
 def runs_of(plan: Plan, output: Path) -> list[Run]:
     """Seed by seed, so that a sweep that is stopped early has whole pairs."""
-    return [
-        Run(v.name, seed, directory, command(plan, v, seed, directory))
-        for seed in plan.seeds
-        for v in plan.variants
-        for directory in [output / "runs" / v.name / f"seed{seed}"]
-    ]
+    found = []
+    for seed in plan.seeds:
+        for v in plan.variants:
+            directory = output / "runs" / v.name / f"seed{seed}"
+            training = Stage(_training(plan, seed, directory, v.changes))
+            diagnosis = Stage(_diagnosis(directory), directory / "diagnosis" / "last")
+            found.append(Run(v.name, seed, directory, (training, diagnosis)))
+    return found
 
 
-def command(plan: Plan, variant: Variant, seed: int, directory: Path) -> tuple[str, ...]:
-    """What trains one run; a person can paste it."""
-    return (
-        sys.executable, str(TRAIN), "--config", str(plan.config), "--output", str(directory),
-        "--resume", "--set", f"train.seed={seed}", *variant.changes,
-    )  # fmt: skip
+def trials_of(plan: Plan, output: Path) -> list[Run]:
+    """Of the first seed, on the part of the training images that tuning leaves."""
+    found = []
+    for v in plan.variants:
+        for trial in v.trials:
+            name = _trial_name(v.name, trial.name)
+            changes = (*v.changes, *trial.changes, f"data.tuning={plan.tuning_share}")
+            training = Stage(_training(plan, plan.seeds[0], output / name, changes))
+            found.append(Run(name, plan.seeds[0], output / name, (training,)))
+    return found
 
 
 def describe(plan: Plan, output: Path) -> str:
@@ -64,98 +88,69 @@ def describe(plan: Plan, output: Path) -> str:
             f"    {key}: {theirs!r} -> {own!r}"
             for key, (theirs, own) in plan.differences(variant).items()
         ]
-    lines += [shlex.join(run.command) for run in runs_of(plan, output)]
+        if variant.trials:
+            keys, seeds = ", ".join(variant.trials[0].values), len(plan.seeds)
+            lines.append(
+                f"    tunes {keys}: {len(variant.trials)} runs on {1 - plan.tuning_share:.0%} of "
+                f"the training images, then up to {seeds} more of {variant.tuned_name}"
+            )
+    runs = [*trials_of(plan, output), *runs_of(plan, output)]
+    lines += [shlex.join(run.stages[0].command) for run in runs]
     return "\n".join(lines)
 
 
-def results(plan: Plan, outcomes: Mapping[Run, Outcome]) -> dict[str, Any]:
-    """The content of results.json: each variant's figures, and its differences from the baseline.
+def _training(plan: Plan, seed: int, directory: Path, changes: tuple[str, ...]) -> tuple[str, ...]:
+    """What trains one run; a person can paste it."""
+    return (
+        sys.executable, str(TOOLS / "train.py"), "--config", str(plan.config),
+        "--output", str(directory), "--resume", "--set", f"train.seed={seed}", *changes,
+    )  # fmt: skip
 
-    values: of the metric, by seed, null for a run that failed. A comparison pairs the seeds that
-    both have; p_holm is p corrected over the variants; seeds_for_half_a_point is how many pairs
-    would find a difference of 0.005 with a power of 80 %.
-    """
-    values = {
-        v.name: {
-            run.seed: last_figure(run.directory, plan.metric) if outcome.code == 0 else None
-            for run, outcome in outcomes.items()
-            if run.variant == v.name
-        }
+
+def _diagnosis(directory: Path) -> tuple[str, ...]:
+    diagnose = str(TOOLS / "diagnose.py")
+    return (sys.executable, diagnose, "--run", str(directory), "--checkpoint", "last")
+
+
+def _choices(plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]) -> dict[str, Choice]:
+    """Of the variants all of whose trials were finished or diverged."""
+    by_name, found = {run.variant: run for run in trials}, {}
+    for v in plan.variants:
+        own = {trial.name: by_name[_trial_name(v.name, trial.name)] for trial in v.trials}
+        if own and all(_diverged(run) or outcomes[run].code == 0 for run in own.values()):
+            values = {
+                name: None if _diverged(run) else last_figure(run.directory, plan.metric)
+                for name, run in own.items()
+            }
+            found[v.name] = choose(v, values, plan.metric)
+    return found
+
+
+def _trial_name(variant: str, trial: str) -> str:
+    """Also the folder's."""
+    return f"tuning/{variant}/{trial}"
+
+
+def _with_tuned(plan: Plan, choices: Mapping[str, Choice]) -> Plan:
+    """The plan with one more variant for each whose best values are not its own."""
+    tuned = [
+        v.tuned(trial)
         for v in plan.variants
-    }
-    variants = [_entry(plan, variant, values) for variant in plan.variants]
-    compared = [entry for entry in variants if entry["difference"]]
-    adjusted = holm([entry["difference"]["p"] for entry in compared])
-    for entry, p in zip(compared, adjusted, strict=True):
-        entry["difference"]["p_holm"] = p
-    return {
-        "metric": plan.metric,
-        "baseline": plan.baseline,
-        "seeds": list(plan.seeds),
-        "variants": variants,
-        "seconds": {run.name: outcome.seconds for run, outcome in outcomes.items()},
-    }
-
-
-def last_figure(directory: Path, metric: str) -> float:
-    """The metric at the last validation of a run."""
-    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    key = f"validation/{metric}"
-    for line in reversed(lines):
-        record = json.loads(line)
-        if key in record:
-            return float(record[key])
-    raise InputError(f"{directory}: metrics.jsonl has no {key}; name another metric.")
-
-
-def table(found: Mapping[str, Any]) -> str:
-    """Markdown: a row a variant."""
-    lines = [
-        f"| variant | {found['metric']} | 95 % interval | difference | 95 % interval | p (Holm) |",
-        "|---|---|---|---|---|---|",
+        if v.name in choices and (trial := choices[v.name].trial) and trial.config != v.config
     ]
-    for entry in found["variants"]:
-        difference = entry["difference"] or {}
-        cells = [
-            entry["name"],
-            _figure(entry["mean"]),
-            _interval(entry),
-            _figure(difference.get("mean"), sign="+"),
-            _interval(difference, sign="+"),
-            _figure(difference.get("p_holm")),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return replace(plan, variants=(*plan.variants, *tuned))
 
 
-def _entry(
-    plan: Plan, variant: Variant, values: Mapping[str, Mapping[int, float | None]]
-) -> dict[str, Any]:
-    own, theirs = values[variant.name], values[plan.baseline]
-    whole = [value for value in own.values() if value is not None]
-    differences = plan.differences(variant)
-    published = variant.published
-    return {
-        "name": variant.name,
-        "question": variant.question,
-        "published": published.model_dump() if published else None,
-        "changes": {key: list(pair) for key, pair in differences.items()},
-        "values": {str(seed): value for seed, value in own.items()},
-        **(asdict(summarize(whole)) if whole else {"mean": None}),
-        "difference": None if variant.name == plan.baseline else _difference(own, theirs),
-    }
+def _diverged(run: Run) -> bool:
+    """A training that left failure/ would only do so again."""
+    return (run.directory / "failure").is_dir()
 
 
-def _difference(
-    own: Mapping[int, float | None], theirs: Mapping[int, float | None]
-) -> dict[str, Any] | None:
-    pairs = [(own[s], theirs[s]) for s in own if own[s] is not None and theirs[s] is not None]
-    if not pairs:
-        return None
-    mine, base = zip(*pairs, strict=True)
-    found = paired(list(mine), list(base))
-    enough = seeds_needed(found.standard_deviation) if found.standard_deviation else None
-    return {**asdict(found), "seeds_for_half_a_point": enough}
+def _gpus() -> list[str]:
+    """As CUDA_VISIBLE_DEVICES names them."""
+    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else [str(number) for number in range(count)]
+    return names[:count]
 
 
 def _claim(plan: Plan, output: Path) -> None:
@@ -173,12 +168,3 @@ def _claim(plan: Plan, output: Path) -> None:
         raise InputError(f"{output}: it holds something else; name another --output.")
     output.mkdir(parents=True, exist_ok=True)
     write_json(mark, {"config": str(plan.config), "digest": plan.digest()})
-
-
-def _interval(entry: Mapping[str, Any], *, sign: str = "") -> str:
-    ends = entry.get("interval")
-    return "" if ends is None else f"{ends[0]:{sign}.3f} to {ends[1]:{sign}.3f}"
-
-
-def _figure(value: float | None, *, sign: str = "") -> str:
-    return "" if value is None else f"{value:{sign}.3f}"

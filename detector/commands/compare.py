@@ -52,7 +52,17 @@ def evaluated_run(directory: Path, checkpoint: str) -> Evaluated:
             f"{found}: there is no such file, so this checkpoint was not evaluated yet; do it by "
             f"python tools/evaluate.py --run {directory} --checkpoint {checkpoint}"
         )
-    index = build.data_index(build.load_config(folder / run.CONFIG), "val")
+    return _on_validation_set(directory, found, folder / run.CONFIG)
+
+
+def diagnosed_run(directory: Path) -> Evaluated:
+    """What tools/diagnose.py left of the last checkpoint of a run."""
+    found = directory / "diagnosis" / "last" / "detections.json"
+    return _on_validation_set(directory, found, run.config_file(directory))
+
+
+def _on_validation_set(directory: Path, found: Path, config: Path) -> Evaluated:
+    index = build.data_index(build.load_config(config), "val")
     truth = load_ground_truth(index.annotations_file, only=index.annotation_ids)
     return Evaluated(
         name=str(directory),

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,19 @@ from typing import Any
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
 from detector.settings.ablation import Ablation, Published, VariantSettings
-from detector.settings.section import Section
 
 NAME = r"[\w.=,+-]+"
 Load = Callable[[Path, Sequence[str]], Config]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of the values that a variant tunes."""
+
+    name: str
+    values: Mapping[str, Any]  # by key
+    changes: tuple[str, ...]  # key=value, beside those of the variant
+    config: Config  # the variant's with these values
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,23 @@ class Variant:
     changes: tuple[str, ...]  # key=value, those that all variants share included
     published: Published | None
     config: Config  # resolved, with the seed of the base config
+    trials: tuple[Trial, ...] = ()  # none where nothing is tuned
+
+    @property
+    def tuned_name(self) -> str:
+        """Of the variant with the values that its trials recommend."""
+        return tuned_name(self.name)
+
+    def tuned(self, trial: Trial) -> Variant:
+        """That variant."""
+        values = ", ".join(f"{key}={value!r}" for key, value in trial.values.items())
+        return Variant(
+            name=self.tuned_name,
+            question=f"{self.name} at the best of what it tunes: {values}",
+            changes=(*self.changes, *trial.changes),
+            published=None,
+            config=trial.config,
+        )
 
 
 @dataclass(frozen=True)
@@ -41,25 +68,32 @@ class Plan:
     metric: str
     baseline: str
     variants: tuple[Variant, ...]
+    tuning_share: float
 
     @classmethod
     def read(cls, path: Path, overrides: Sequence[str], *, load: Load) -> Plan:
-        """The plan of an ablation file; `overrides` (key=value) change all variants, and come last.
+        """The plan of an ablation file; `overrides` (key=value) change all variants.
 
-        Raises InputError for an unknown key, a baseline that is no variant, and two variants whose
-        resolved configs are equal.
+        They come after the changes of a variant, and only its tuned values come after them. Raises
+        InputError for an unknown key, a baseline that is no variant, and two variants whose names
+        or resolved configs are equal.
         """
         ablation = load_as(path, Ablation)
         base = Path(os.path.normpath(path.parent / ablation.config))
         variants = []
-        for name, variant in [*ablation.variants.items(), *_grid(ablation.grid)]:
-            changes = (*ablation.set, *variant.set, *overrides)
+        for name, settings in [*ablation.variants.items(), *_grid(ablation.grid)]:
+            changes = (*ablation.set, *settings.set, *overrides)
             try:
                 config = load(base, changes)
+                trials = tuple(_trials(settings.tune, base, changes, load))
             except InputError as error:
                 raise InputError(f"{path}: variant {name!r}: {error}") from None
-            variants.append(Variant(name, variant.question, changes, variant.published, config))
-        plan = cls(base, ablation.seeds, ablation.metric, ablation.baseline, tuple(variants))
+            about = (settings.question, changes, settings.published)
+            variants.append(Variant(name, *about, config, trials))
+        plan = cls(
+            base, ablation.seeds, ablation.metric, ablation.baseline, tuple(variants),
+            ablation.tuning_share,
+        )  # fmt: skip
         plan._check(path)
         return plan
 
@@ -76,17 +110,19 @@ class Plan:
             v.name: {k: value for k, value in flat(v.config).items() if defaults.get(k) != value}
             for v in self.variants
         }
-        text = json.dumps([self.metric, self.baseline, content], sort_keys=True)
+        tuned = {v.name: [trial.changes for trial in v.trials] for v in self.variants if v.trials}
+        parts = [
+            self.metric,
+            self.baseline,
+            content,
+            *([self.tuning_share, tuned] if tuned else []),
+        ]
+        text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _check(self, path: Path) -> None:
+        self._check_names(path)
         names = [variant.name for variant in self.variants]
-        for name in names:
-            if not re.fullmatch(NAME, name) or name.startswith("."):
-                raise InputError(
-                    f"{path}: variants: {name!r} cannot be the name of a folder; use letters, "
-                    "digits and _ - . = , + only, and no dot in front."
-                )
         if self.baseline not in names:
             raise InputError(
                 f"{path}: baseline: found {self.baseline!r}, it should be one of the variants: "
@@ -99,20 +135,51 @@ class Plan:
                     "every key; change one of them, or leave it out."
                 )
 
+    def _check_names(self, path: Path) -> None:
+        variants = [v.name for v in self.variants]
+        tuned = [v.tuned_name for v in self.variants if v.trials]
+        trials = [trial.name for v in self.variants for trial in v.trials]
+        for name in [*variants, *trials]:
+            if not re.fullmatch(NAME, name) or name.startswith("."):
+                raise InputError(
+                    f"{path}: variants: {name!r} cannot be the name of a folder; use letters, "
+                    "digits and _ - . = , + only, and no dot in front."
+                )
+        (name, count), *_ = Counter([*variants, *tuned]).most_common(1)
+        if count > 1:
+            raise InputError(
+                f"{path}: {count} variants have the name {name!r} (a grid names its own after "
+                "their values, and a tuned one is NAME_tuned); rename one, or leave it out."
+            )
 
-def _stated(section: Section) -> dict[str, Any]:
-    """What differs from the defaults; `kind` is kept, for it says whose defaults those are."""
-    values = {name: getattr(section, name) for name in type(section).model_fields}
-    return {
-        name: _stated(value) if isinstance(value, Section) else value
-        for name, value in values.items()
-        if name == "kind" or value != type(section).model_fields[name].default
-    }
+
+def tuned_name(variant: str) -> str:
+    """The name of a variant with tuned values."""
+    return f"{variant}_tuned"
 
 
 def _grid(grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, VariantSettings]]:
-    """Every combination of the values, under a name of them; none where there are no keys."""
-    for values in itertools.product(*grid.values()) if grid else ():
-        pairs = [(key, json.dumps(value)) for key, value in zip(grid, values, strict=True)]
-        name = ",".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in pairs)
-        yield name, VariantSettings(set=tuple(f"{key}={value}" for key, value in pairs))
+    """Every combination as a variant."""
+    for name, values in _combinations(grid):
+        yield name, VariantSettings(set=_changes(values))
+
+
+def _trials(
+    tune: Mapping[str, Sequence[Any]], base: Path, changes: Sequence[str], load: Load
+) -> Iterator[Trial]:
+    """Every combination, over the `changes` of its variant."""
+    for name, values in _combinations(tune):
+        own = _changes(values)
+        yield Trial(name, values, own, load(base, (*changes, *own)))
+
+
+def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One value of each key, under a name made of them; none where there are no keys."""
+    for chosen in itertools.product(*grid.values()) if grid else ():
+        values = dict(zip(grid, chosen, strict=True))
+        parts = [f"{key.rsplit('.', 1)[-1]}={json.dumps(value)}" for key, value in values.items()]
+        yield ",".join(parts), values
+
+
+def _changes(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{key}={json.dumps(value)}" for key, value in values.items())

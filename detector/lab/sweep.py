@@ -1,14 +1,10 @@
-"""Runs that train in processes of their own, several at a time, and survive a kill."""
+"""Runs in processes of their own, several at a time, that survive a kill."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,125 +13,175 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detector.files import write_json
+from detector.lab.processes import Processes
 
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
+
+@dataclass(frozen=True)
+class Stage:
+    """A command, and what it leaves when it is done, whole or not at all."""
+
+    command: tuple[str, ...]
+    product: Path | None = None  # None, of a first stage only: state.json says that it is done
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training."""
+    """One training, and what is done with it afterwards."""
 
     variant: str
     seed: int
     directory: Path
-    command: tuple[str, ...]
+    stages: tuple[Stage, ...]
 
     @property
     def name(self) -> str:
         """What a person calls it; unique in an ablation."""
         return f"{self.variant}, seed {self.seed}"
 
+    @property
+    def log(self) -> Path:
+        """Beside its directory."""
+        return self.directory.with_name(f"{self.directory.name}.log")
+
 
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended."""
 
-    code: int  # of the process; 0 is a finished training
-    seconds: float  # of all its processes together
+    code: int | None  # of the last process, 0 if all is done; None: a signal to the sweep ended it
+    seconds: float  # of all its processes together, but for those that were killed with a sweep
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where the time of the workers went, in seconds over all of them."""
+
+    workers: int
+    wall: float  # of the sweep
+    busy: float  # the runs' processes
+    idle: float  # after the last run of a worker, while others had theirs
+
+    @property
+    def overhead(self) -> float | None:
+        """What the sweep itself took, as a share of the runs' own time; None without any."""
+        return (self.workers * self.wall - self.busy - self.idle) / self.busy if self.busy else None
+
+
+class _Worker:
+    """One of the places in which a run can be."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.busy = 0.0  # seconds of processes
+        self.free_since = 0.0  # when the last one ended, by time.perf_counter
 
 
 class Sweep:
-    """Finished runs are not run again; half-done ones go on.
+    """What is finished is not run again, and a half-done training goes on.
 
-    folder: gets state.json, which says which runs are finished, and the runs' logs.
-    devices: the GPUs to share out, one run on each; without any, the cores are shared.
+    folder: gets state.json, seconds by name of all runs whose first stage is done.
+    gpus: names for CUDA_VISIBLE_DEVICES, one for each worker in turn; without any the cores are
+    shared, unless OMP_NUM_THREADS says how many threads a run has.
     """
 
     def __init__(
-        self, folder: Path, *, workers: int, devices: Sequence[int], say: Callable[[str], None]
+        self, folder: Path, *, workers: int, gpus: Sequence[str], say: Callable[[str], None]
     ) -> None:
         self.state_file = folder / "state.json"
-        self.workers = workers
         self.say = say
-        self._slots: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
-        for number in range(workers):
-            self._slots.put(_environment(number, workers, devices))
+        self._processes = Processes()
+        self._workers = [_Worker(_environment(n, workers, gpus)) for n in range(workers)]
+        self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._free.put(worker)
         self._saving = threading.Lock()
         self._finished: dict[str, float] = {}
         if self.state_file.exists():
             self._finished = json.loads(self.state_file.read_text(encoding="utf-8"))
+        self._wall = self._idle = 0.0
 
     def __call__(self, runs: Sequence[Run]) -> dict[Run, Outcome]:
-        """Train all runs; a run that fails does not stop the others."""
+        """Do all runs; one that fails does not stop the others, SIGINT or SIGTERM stops them all.
+
+        After such a signal `received` is its number.
+        """
         began, outcomes = time.perf_counter(), {}
-        with ThreadPoolExecutor(self.workers) as pool:
-            futures = {pool.submit(self._train, run): run for run in runs}
-            try:
-                for future in as_completed(futures):
-                    run, outcome = futures[future], future.result()
-                    outcomes[run] = outcome
-                    spent = time.perf_counter() - began
-                    self._report(run, outcome, len(outcomes), len(runs), spent)
-            except KeyboardInterrupt:  # the runs in progress got it too, and save their states
-                pool.shutdown(cancel_futures=True)
-                raise
-        return outcomes
+        for worker in self._workers:
+            worker.free_since = began
+        with self._processes, ThreadPoolExecutor(len(self._workers)) as pool:
+            futures = {pool.submit(self._perform, run): run for run in runs}
+            for future in as_completed(futures):
+                run, outcome = futures[future], future.result()
+                outcomes[run] = outcome
+                if outcome.code is not None:
+                    self._report(run, outcomes, len(runs))
+        ended = time.perf_counter()
+        self._wall += ended - began
+        self._idle += sum(ended - worker.free_since for worker in self._workers)
+        return {run: outcomes[run] for run in runs}  # in their order, not in that of their ends
+
+    @property
+    def received(self) -> int | None:
+        """The signal that stopped the sweep."""
+        return self._processes.received
+
+    def account(self) -> Account:
+        """Of all calls so far."""
+        busy = sum(worker.busy for worker in self._workers)
+        return Account(len(self._workers), self._wall, busy, self._idle)
 
     def seconds(self, run: Run) -> float | None:
-        """How long a finished run took; None for another."""
+        """How long a run took whose training is finished; None for another."""
         return self._finished.get(run.name)
 
-    def _train(self, run: Run) -> Outcome:
-        before = self.seconds(run)
-        if before is not None:
-            return Outcome(0, before)
-        slot = self._slots.get()
+    def _perform(self, run: Run) -> Outcome:
+        """All stages that are not done; the first failure is the run's."""
+        worker, seconds = self._free.get(), self.seconds(run) or 0.0
         try:
-            began = time.perf_counter()
-            code = _call(run, slot)
-            seconds = time.perf_counter() - began
+            for stage in [stage for stage in run.stages if not self._done(run, stage)]:
+                ended = self._processes.call(stage.command, run.log, worker.environment)
+                worker.busy += ended.seconds
+                worker.free_since = time.perf_counter()
+                seconds += ended.seconds
+                if ended.code != 0:
+                    return Outcome(None if self.received else ended.code, seconds)
+                self._finish(run, seconds)
         finally:
-            self._slots.put(slot)
-        if code == 0:
-            self._finish(run, seconds)
-        return Outcome(code, seconds)
+            self._free.put(worker)
+        return Outcome(0, seconds)
+
+    def _done(self, run: Run, stage: Stage) -> bool:
+        return run.name in self._finished if stage.product is None else stage.product.exists()
 
     def _finish(self, run: Run, seconds: float) -> None:
         with self._saving:
             self._finished[run.name] = seconds
             write_json(self.state_file, self._finished)
 
-    def _report(self, run: Run, outcome: Outcome, done: int, total: int, spent: float) -> None:
+    def _report(self, run: Run, outcomes: Mapping[Run, Outcome], total: int) -> None:
+        outcome, done = outcomes[run], len(outcomes)
         words = "finished" if outcome.code == 0 else f"failed with exit code {outcome.code}"
-        left = int(spent / done * (total - done))
+        mean = sum(one.seconds for one in outcomes.values()) / done
+        left = clock(mean * (total - done) / len(self._workers))
         self.say(
-            f"{done}/{total}  {run.name}: {words} after {outcome.seconds:.0f} s"
-            f"  about {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
+            f"{done}/{total}  {run.name}: {words} after {outcome.seconds:.0f} s  about {left} left"
         )
 
 
-def _environment(number: int, workers: int, devices: Sequence[int]) -> dict[str, str]:
+def clock(seconds: float) -> str:
+    """H:MM:SS"""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _environment(number: int, workers: int, gpus: Sequence[str]) -> dict[str, str]:
     """Of the processes of one worker: its GPU, or its share of the cores."""
-    if devices:
-        return {"CUDA_VISIBLE_DEVICES": str(devices[number % len(devices)])}
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
+    if gpus:
+        return {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
+    return {"OMP_NUM_THREADS": str(threads(workers))}
 
 
-def _call(run: Run, more: Mapping[str, str]) -> int:
-    """The exit code of a run's process, whose output goes to a log beside its directory."""
-    log = run.directory.with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        return subprocess.run(
-            run.command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **more},
-            check=False,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        ).returncode
-
-
-def _die_with_parent() -> None:
-    """A killed sweep must leave no training behind that a new sweep would meet in its folder."""
-    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+def threads(workers: int) -> int:
+    """Of a run on a CPU; OMP_NUM_THREADS may list more numbers, for nested parts."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(wanted) if wanted.isdigit() else max(1, (os.cpu_count() or 1) // workers)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
-from detector.settings.section import NotEmpty, Section, Whole, item
+from detector.settings.section import NotEmpty, Proper, Section, Whole, item
+from detector.settings.training import Evaluation
+
+SUMMARY: tuple[str, ...] = get_args(Evaluation.model_fields["best"].annotation)
+LOSSES = ("loss", "loss/classification", "loss/box")  # these alone are better the lower they are
+
+
+def _metric(name: str) -> str:
+    known = (*SUMMARY, *LOSSES)
+    if name in known or name.removeprefix("AP/") not in {"", name}:
+        return name
+    near = difflib.get_close_matches(name, known, n=1)
+    raise ValueError(
+        f"found {name!r}, it should be a figure that validation writes: {', '.join(known)}, or "
+        f"AP/CLASS{f'; did you mean {near[0]!r}?' if near else ''}"
+    )
+
+
+Values = Annotated[tuple[Any, ...], NotEmpty]
 
 
 class Published(Section):
@@ -23,6 +42,9 @@ class VariantSettings(Section):
     question: str = item("", "what this variant is to answer")
     set: tuple[str, ...] = item((), "changes of the config, each as key=value")
     published: Published | None = item(None, "what a paper found")
+    tune: dict[str, Values] = item(
+        {}, "keys and their values; the best combination makes one more variant, NAME_tuned"
+    )
 
 
 class Ablation(Section):
@@ -31,12 +53,15 @@ class Ablation(Section):
     config: Path = item(..., "the config that all variants change, relative to this file")
     set: tuple[str, ...] = item((), "changes that all variants share, each as key=value")
     seeds: Annotated[tuple[Whole, ...], NotEmpty] = item((0, 1, 2), "train.seed of the runs")
-    metric: str = item("AP", "the validation figure that is compared")
+    metric: Annotated[str, AfterValidator(_metric)] = item(
+        "AP", "the validation figure that is compared"
+    )
     baseline: str = item(..., "the variant that the others are compared with")
     variants: dict[str, VariantSettings] = item({}, "by name")
-    grid: dict[str, tuple[Any, ...]] = item(
+    grid: dict[str, Values] = item(
         {}, "keys and their values; every combination is a variant, named after its values"
     )
+    tuning_share: Proper = item(0.2, "of the training images, to choose among what is tuned")
 
     @model_validator(mode="after")
     def _check(self) -> Ablation:

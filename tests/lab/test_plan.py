@@ -1,13 +1,17 @@
 """From an ablation's file to its variants, and what is refused."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from conftest import HOME
 
 from detector import build
+from detector.commands.ablate import describe
+from detector.config import Config
 from detector.errors import InputError
 from detector.lab.plan import Plan
+from detector.settings.training import Train
 
 ABLATIONS = sorted((HOME / "configs" / "ablations").glob("*.yaml"))
 DIGITS = HOME / "configs" / "digits.yaml"
@@ -21,10 +25,18 @@ def read(folder: Path, text: str, *more: str) -> Plan:
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
-def test_every_ablation_of_ours_builds(path: Path) -> None:
+def test_every_ablation_of_ours_builds(path: Path, tmp_path: Path) -> None:
     plan = Plan.read(path, [], load=build.load_config)
     assert len(plan.seeds) >= 3 and len(plan.variants) >= 2
     assert all(plan.differences(v) for v in plan.variants if v.name != plan.baseline)
+    assert all(v.question for v in plan.variants)
+    lines = path.read_text().splitlines()
+    for line, word in zip(lines, ("For", "Expect", "Measured"), strict=False):
+        assert line.startswith(f"# {word}: ")
+    said = describe(plan, tmp_path)
+    assert all(v.question in said for v in plan.variants)
+    runs = len(plan.seeds) * len(plan.variants) + sum(len(v.trials) for v in plan.variants)
+    assert said.count("tools/train.py") == runs
 
 
 def test_variants_differ_from_the_baseline_in_what_they_set(tmp_path: Path) -> None:
@@ -44,6 +56,32 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("metric", ["AP75", "loss", "loss/box", "AP/red cell"])
+def test_metrics(tmp_path: Path, metric: str) -> None:
+    assert read(tmp_path, f"baseline: a\nmetric: {metric}\nvariants: {GAMMAS}").metric == metric
+
+
+def test_trials_are_every_combination_over_the_variant(tmp_path: Path) -> None:
+    text = (
+        "baseline: a\nvariants: {a: {set: [optimizer.lr=0.5, loss.classification.gamma=1], "
+        "tune: {optimizer.lr: [0.1, 0.5], optimizer.clip_norm: [null, 2]}}}"
+    )
+    (variant,) = read(tmp_path, text, "optimizer.lr=7").variants
+    assert variant.config.optimizer.lr == 7
+    assert [trial.name for trial in variant.trials] == [
+        "lr=0.1,clip_norm=null",
+        "lr=0.1,clip_norm=2",
+        "lr=0.5,clip_norm=null",
+        "lr=0.5,clip_norm=2",
+    ]
+    rates = [(t.config.optimizer.lr, t.config.optimizer.clip_norm) for t in variant.trials]
+    assert rates == [(0.1, None), (0.1, 2), (0.5, None), (0.5, 2)]
+    assert {t.config.loss.classification.gamma for t in variant.trials} == {1}
+    tuned = variant.tuned(variant.trials[1])
+    assert (tuned.name, tuned.config) == ("a_tuned", variant.trials[1].config)
+    assert tuned.changes[-3:] == ("optimizer.lr=7", "optimizer.lr=0.1", "optimizer.clip_norm=2")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -57,6 +95,21 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
         ("baseline: a\nvariants: {a: {}}\nseeds: [1, 1]", "each should occur once"),
         ("baseline: a", "there are no variants"),
         ("baseline: a/b\nvariants: {a/b: {}}", "cannot be the name of a folder"),
+        ("baseline: a\nvariants: {a: {}}\nmetric: AP_50",
+         r"ablation.yaml:4: metric: found 'AP_50', .*AP75.*or AP/CLASS; did you mean 'AP50'\?"),
+        ("baseline: a\nvariants: {a: {}}\nmetric: AP/", "metric: found 'AP/'"),
+        ("baseline: gamma=1\nvariants: {gamma=1: {}}\ngrid: {loss.classification.gamma: [1, 3]}",
+         "2 variants have the name 'gamma=1'"),
+        ("baseline: a\nvariants: {a: {tune: {train.ema: [0.9]}}, a_tuned: {set: [train.ema=0.8]}}",
+         "2 variants have the name 'a_tuned'"),
+        ("baseline: a\nvariants: {a: {tune: {optimizer.rate: [1, 2]}}}",
+         "variant 'a': .*unknown key 'rate'"),
+        ("baseline: a\nvariants: {a: {tune: {optimizer.lr: [1, 0]}}}",
+         "variant 'a': .*optimizer.lr"),
+        ("baseline: a\nvariants: {a: {tune: {optimizer.lr: []}}}", "variants.a.tune.optimizer.lr"),
+        ("baseline: a\nvariants: {a: {tune: {data.resize: [{width: 9, height: 9}]}}}",
+         "cannot be the name of a folder"),
+        ("baseline: a\nvariants: {a: {}}\ntuning_share: 1", "tuning_share"),
     ],
 )  # fmt: skip
 def test_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -64,8 +117,44 @@ def test_refused(tmp_path: Path, text: str, said: str) -> None:
         read(tmp_path, text)
 
 
+def test_a_new_key_with_a_default_changes_no_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class GrownTrain(Train):
+        new: int = 3
+
+    class GrownConfig(Config):
+        train: GrownTrain = GrownTrain()  # type: ignore[assignment]
+
+    plan = read(tmp_path, f"baseline: a\nvariants: {GAMMAS}")
+    digests = [plan.digest()]
+    monkeypatch.setattr("detector.lab.plan.Config", GrownConfig)
+    for new in (3, 4):
+        trains = [GrownTrain(**dict(v.config.train), new=new) for v in plan.variants]
+        grown = tuple(
+            dataclasses.replace(v, config=GrownConfig(**dict(v.config) | {"train": train}))
+            for v, train in zip(plan.variants, trains, strict=True)
+        )
+        digests.append(dataclasses.replace(plan, variants=grown).digest())
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_digest_tells_alternatives_with_their_defaults_apart(tmp_path: Path) -> None:
+    digests = {
+        read(
+            tmp_path, f"baseline: a\nvariants: {GAMMAS}", f"loss.classification.sampling={s}"
+        ).digest()
+        for s in ("{kind: all}", "{kind: ohem}", "{kind: random}", "{kind: ohem, per_image: 9}")
+    }
+    assert len(digests) == 4
+
+
 def test_the_digest_follows_what_is_run(tmp_path: Path) -> None:
     text = f"baseline: a\nvariants: {GAMMAS}"
     digest = read(tmp_path, text).digest()
     assert read(tmp_path, f"{text}\nseeds: [5]").digest() == digest
     assert read(tmp_path, text, "optimizer.lr=1").digest() != digest
+    tuned = text.replace("a: {", "a: {tune: {optimizer.lr: [1, 2]}, ")
+    assert len({digest, read(tmp_path, tuned).digest(),
+                read(tmp_path, tuned.replace("[1, 2]", "[1, 3]")).digest(),
+                read(tmp_path, f"{tuned}\ntuning_share: 0.3").digest()}) == 4  # fmt: skip

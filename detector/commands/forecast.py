@@ -1,0 +1,116 @@
+"""How long an ablation will take: the steps of its runs, and seconds a step."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from detector import build
+from detector.commands.ablate import runs_of, trials_of
+from detector.commands.stopwatch import now
+from detector.commands.train import Assembly
+from detector.config import Config
+from detector.data.sampling import steps_per_epoch
+from detector.engine.meter import Meter
+from detector.errors import InputError
+from detector.lab.plan import Plan
+from detector.lab.sweep import Run, clock, threads
+from detector.settings.data import Data
+
+TIMED = 8  # steps, after one that sets things up
+
+
+def forecast(plan: Plan, output: Path, *, workers: int) -> str:
+    """The steps of every run and the time of all that is left, or why there is no telling.
+
+    Seconds a step are those of the finished runs in `output`, all their stages included. Without
+    any a few steps of the first variant are run here, with as many threads as a run gets.
+    """
+    try:
+        return _forecast(plan, output, workers)
+    except InputError as error:
+        return f"no estimate of the time: {error}"
+
+
+def _forecast(plan: Plan, output: Path, workers: int) -> str:
+    steps = _steps(plan, output)
+    state = output / "state.json"
+    done = json.loads(state.read_text(encoding="utf-8")) if state.exists() else {}
+    finished = [run for run in steps if run.name in done]
+    left = sum(steps.values()) - sum(steps[run] for run in finished)
+    if finished:
+        pace = sum(done[run.name] for run in finished) / sum(steps[run] for run in finished)
+        source = f"by the {len(finished)} finished runs in {output}"
+    else:
+        pace = _seconds_a_step(plan.variants[0].config, workers)
+        source = (
+            f"by {1000 * pace:.0f} ms a step of {plan.variants[0].name}, timed now; starts, "
+            "validations and diagnoses come on top"
+        )
+    numbers = sorted(set(steps.values()))
+    each = " or ".join(f"{n:,}" for n in numbers)
+    return (
+        f"{len(steps)} runs of {each} steps, {len(steps) - len(finished)} of them to do: about "
+        f"{clock(left * pace / workers)} with --workers {workers}, {source}"
+    )
+
+
+def _steps(plan: Plan, output: Path) -> dict[Run, int]:
+    """Optimizer steps of every run; a tuned variant is not known yet and does not count."""
+    trials = [(v.config, plan.tuning_share) for v in plan.variants for _ in v.trials]
+    runs = [(v.config, None) for _ in plan.seeds for v in plan.variants]
+    images: dict[Data, int] = {}
+    return {
+        run: _total_steps(_with_tuning(config, share), images)
+        for run, (config, share) in zip(
+            [*trials_of(plan, output), *runs_of(plan, output)], [*trials, *runs], strict=True
+        )
+    }
+
+
+def _with_tuning(config: Config, share: float | None) -> Config:
+    data = config.data.model_copy(update={"tuning": share or config.data.tuning})
+    return config.model_copy(update={"data": data})
+
+
+def _total_steps(config: Config, images: dict[Data, int]) -> int:
+    """`images` keeps what was counted of each training set."""
+    if config.schedule.steps is not None:
+        return config.schedule.steps
+    if config.data not in images:
+        images[config.data] = len(build.data_index(config, "train"))
+    an_epoch = steps_per_epoch(images[config.data], config.train.batch_size)
+    return build.schedule(config, an_epoch).total_steps
+
+
+def _seconds_a_step(config: Config, workers: int) -> float:
+    """Of the first steps of a training, with its own images and loader."""
+    on = build.device(config)
+    training = Assembly(config, Path(os.devnull), on)
+    training.net.train()
+    meter, marks = Meter(on), []
+    with _threads(threads(workers)):
+        batches = training.load(0, 0, workers=config.data.workers)
+        for number, step in enumerate(islice(batches, TIMED + 1)):
+            moved = [batch.to(on) for batch in step]
+            training.step(moved, meter, rate=training.schedule(number), number=number)
+            marks.append(now(on))
+    if len(marks) < 2:
+        raise InputError("an epoch has but one step, and the first one cannot be timed.")
+    return (marks[-1] - marks[0]) / (len(marks) - 1)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,204 @@
+"""docs/losses.md: the lesson's text filled with figures, and its pictures drawn."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from detector import build
+from detector.config import Config
+from detector.data.loader import DetectionDataset, train_loader
+from detector.errors import InputError
+from detector.report import curves
+from detector.structures import IGNORED
+
+TEXT = Path(__file__).parents[1] / "report" / "losses.md.j2"
+PROBABILITIES = (0.9, 0.5, 0.1, 0.01, 1e-4, 4.5e-5)
+LARGE = (800, 1344)  # height and width of a COCO image at 800 pixels, padded to multiples of 32
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Anchors of one image; means over a training set where there is one."""
+
+    height: int
+    width: int
+    anchors: int
+    classes: int = 0
+    foreground: float = 0.0
+    background: float = 0.0
+    ignored: float = 0.0
+
+
+@dataclass(frozen=True)
+class Total:
+    """What the anchors of one image cost under an untrained head."""
+
+    name: str
+    foreground: float
+    background: float
+
+
+def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[Path]:
+    """Write OUTPUT/losses.md and OUTPUT/losses/*.svg; their paths.
+
+    config: whose training set is counted (build.load_config). large: whose anchors are counted on
+    an image of 800 x 1344. ablations: holds the results.json of ablations, as NAME.json.
+    """
+    small = training_counts(config)
+    wide = Counts(*LARGE, anchors=sum(build.grid(large).level_lengths(*LARGE)))
+    totals = untrained(small)
+    environment = Environment(
+        loader=FileSystemLoader(TEXT.parent),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701  Markdown of our own figures, no page
+        keep_trailing_newline=True,
+    )
+    text = environment.get_template(TEXT.name).render(
+        costs=[{"probability": f"{p:g}", "cost": f"{-math.log(p):.2f}"} for p in PROBABILITIES],
+        log2=math.log(2),
+        classes=small.classes,
+        log_classes=math.log(small.classes),
+        small=small,
+        large=wide,
+        totals=[
+            {"name": t.name, "foreground": _shown(t.foreground), "background": _shown(t.background)}
+            for t in totals
+        ],
+        quieter=1 / 0.1**2,
+        quietest=1 / 0.01**2,
+        answer=lambda name: answer(ablations / f"{name}.json"),
+    )
+    page = output / "losses.md"
+    pictures = draw(small, totals, output / "losses")
+    page.write_text(text, encoding="utf-8")
+    return [page, *pictures]
+
+
+def training_counts(config: Config) -> Counts:
+    """Anchors of the first epoch's images by what they are matched with; means over images."""
+    index = build.data_index(config, "train")
+    dataset = DetectionDataset(index, build.transform(config), config.train.seed)
+    grid, matcher = build.grid(config), build.matcher(config)
+    found = np.zeros(4)  # images, and their foreground, background and ignored anchors
+    height = width = 0
+    for batch in (b for step in _epoch(dataset, config) for b in step):
+        height, width = batch.images.shape[-2:]
+        matches = matcher(grid(height, width), batch)
+        sums = (matches.foreground.sum(), matches.background.sum())
+        found += [len(batch), *map(int, sums), int((matches.matches == IGNORED).sum())]
+    foreground, background, ignored = (found[1:] / found[0]).tolist()
+    return Counts(
+        height,
+        width,
+        sum(grid.level_lengths(height, width)),
+        index.num_classes,
+        foreground,
+        background,
+        ignored,
+    )
+
+
+def untrained(counts: Counts) -> list[Total]:
+    """Cross entropy and focal loss of one image where every class has the same probability."""
+    heads = [
+        ("cross-entropy, bias 0 (π = 0.5)", 0.5, 0.0, None),
+        ("cross-entropy, π = 0.01", 0.01, 0.0, None),
+        ("focal, γ = 2, α = 0.25, bias 0", 0.5, 2.0, 0.25),
+        ("focal, γ = 2, α = 0.25, π = 0.01", 0.01, 2.0, 0.25),
+    ]
+    found = []
+    for name, score, gamma, alpha in heads:
+        yes = _term(score, gamma) * (1 if alpha is None else alpha)
+        no = _term(1 - score, gamma) * (1 if alpha is None else 1 - alpha)
+        foreground = counts.foreground * (yes + (counts.classes - 1) * no)
+        found.append(Total(name, foreground, counts.background * counts.classes * no))
+    return found
+
+
+def answer(file: Path) -> str:
+    """A Markdown table of an ablation's results.json; a sentence where there is none."""
+    if not file.exists():
+        return (
+            f"\n(`configs/ablations/{file.stem}.yaml` asks this of the digits; not measured yet.)"
+        )
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        rows = [_row(entry, found["baseline"]) for entry in found["variants"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{file}: it is not the results.json of an ablation ({error!r}); copy it from the "
+            "output folder of tools/ablate.py."
+        ) from None
+    command = f"python tools/ablate.py --config configs/ablations/{file.stem}.yaml"
+    seeds = len(found["seeds"])
+    lines = [
+        f"\nMeasured by `{command}` ({seeds} seeds; interval of 95 % over seeds):\n",
+        f"| variant | {found['metric']} | difference from `{found['baseline']}` |",
+        "|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines)
+
+
+def draw(counts: Counts, totals: Sequence[Total], folder: Path) -> list[Path]:
+    """All pictures; their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("negative_log", "activations", "overwhelm", "focal", "prior")
+    files = {name: folder / f"{name}.svg" for name in names}
+    curves.save_pair(files["negative_log"], curves.negative_log, curves.negative_log_of_scale)
+    curves.save_pair(files["activations"], curves.sigmoid, curves.softmax)
+    bars = curves.overwhelm(
+        [t.name for t in totals], [t.foreground for t in totals], [t.background for t in totals]
+    )
+    curves.save(files["overwhelm"], bars, size=(8, 3.4))
+    curves.save(files["focal"], curves.focal)
+    start = curves.prior(counts.foreground, counts.background, counts.classes)
+    curves.save(files["prior"], start)
+    return list(files.values())
+
+
+def _epoch(dataset: DetectionDataset, config: Config) -> Any:
+    return train_loader(
+        dataset,
+        batch_size=config.train.batch_size,
+        epoch=0,
+        accumulate=1,
+        rank=0,
+        world_size=1,
+        skip_steps=0,
+        workers=0,
+        pin_memory=False,
+        group_by_aspect=config.data.group_by_aspect,
+    )
+
+
+def _term(p: float, gamma: float) -> float:
+    return float(curves.focal_loss(np.float64(p), gamma))
+
+
+def _shown(loss: float) -> str:
+    return f"{loss:,.0f}" if loss >= 10 else f"{loss:.2g}"
+
+
+def _row(entry: dict[str, Any], baseline: str) -> str:
+    if entry["mean"] is None:
+        return f"| `{entry['name']}` | failed | |"
+    interval = entry["interval"]
+    ends = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    difference = entry["difference"]
+    if entry["name"] == baseline:
+        shown = "baseline"
+    elif difference is None:
+        shown = ""
+    else:
+        low, high = difference["interval"] or (math.nan, math.nan)
+        shown = f"{difference['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"| `{entry['name']}` | {entry['mean']:.3f}{ends} | {shown} |"

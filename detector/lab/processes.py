@@ -1,0 +1,85 @@
+"""Processes that several threads wait for, and the signals that end them early."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import NamedTuple
+
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
+PASSED_ON = (signal.SIGINT, signal.SIGTERM)
+
+
+class Ended(NamedTuple):
+    """How a process ended."""
+
+    code: int | None  # None: a signal to us came first, so that it never began
+    seconds: float
+
+
+class Processes:
+    """A context in which SIGINT and SIGTERM go to all processes in progress, and no other begins.
+
+    Each process has a session of its own: Ctrl-C in a terminal reaches it once, through here, and
+    as often as a person presses it.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None  # the last signal
+        self._in_progress: set[subprocess.Popen[bytes]] = set()
+        self._starting = threading.RLock()  # a second signal may meet the first one's handler
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Processes:
+        for number in PASSED_ON:
+            self._before[number] = signal.signal(number, self._pass_on)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def call(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Ended:
+        """Run `command` to its end, its output added to `log`, `environment` over our own."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            with self._starting:
+                if self.received is not None:
+                    return Ended(None, 0.0)
+                process = subprocess.Popen(
+                    command,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **environment},
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                )
+                self._in_progress.add(process)
+            began = time.perf_counter()
+            code = process.wait()
+        self._in_progress.discard(process)
+        return Ended(code, time.perf_counter() - began)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        with self._starting:
+            self.received = number
+            for process in tuple(self._in_progress):
+                process.send_signal(number)
+
+
+def _die_with_parent() -> None:
+    """A killed sweep must leave no training behind that a new sweep would meet in its folder."""
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)

@@ -1,0 +1,86 @@
+"""docs/losses.md: counts and sums that a person can redo, tables that repeat their files."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from conftest import HOME, Command
+
+from detector.commands.lesson import Counts, answer, untrained
+from detector.errors import InputError
+
+RESULTS = {
+    "metric": "AP",
+    "baseline": "focal",
+    "seeds": [0, 1],
+    "variants": [
+        {"name": "focal", "mean": 0.5, "interval": [0.4, 0.6], "difference": None},
+        {
+            "name": "plain",
+            "mean": 0.25,
+            "interval": [0.2, 0.3],
+            "difference": {"mean": -0.25, "interval": [-0.3, -0.2]},
+        },
+        {"name": "gone", "mean": None, "difference": None},
+    ],
+}
+
+
+def test_totals_by_hand() -> None:
+    """Two foreground and ten background anchors, three classes; every score 1/2 or 1/100."""
+    counts = Counts(1, 1, anchors=12, classes=3, foreground=2, background=10)
+    found = {t.name: (t.foreground, t.background) for t in untrained(counts)}
+    even = math.log(2)
+    assert found["cross-entropy, bias 0 (π = 0.5)"] == pytest.approx((6 * even, 30 * even))
+    yes, no = -math.log(0.01), -math.log(0.99)
+    assert found["cross-entropy, π = 0.01"] == pytest.approx((2 * (yes + 2 * no), 30 * no))
+    one, other = 0.25 * even / 4, 0.75 * even / 4
+    assert found["focal, γ = 2, α = 0.25, bias 0"] == pytest.approx(
+        (2 * (one + 2 * other), 30 * other)
+    )
+
+
+def test_a_table_repeats_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "gamma.json"
+    file.write_text(json.dumps(RESULTS))
+    assert answer(file).splitlines()[1:] == [
+        "Measured by `python tools/ablate.py --config configs/ablations/gamma.yaml` (2 seeds; "
+        "interval of 95 % over seeds):",
+        "",
+        "| variant | AP | difference from `focal` |",
+        "|---|---|---|",
+        "| `focal` | 0.500 (0.400 to 0.600) | baseline |",
+        "| `plain` | 0.250 (0.200 to 0.300) | -0.250 (-0.300 to -0.200) |",
+        "| `gone` | failed | |",
+    ]
+    assert "not measured yet" in answer(tmp_path / "alpha.json")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"variants": [{}], "baseline": "x"}'])
+def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "gamma.json").write_text(text)
+    with pytest.raises(InputError, match=r"gamma\.json: it is not the results\.json"):
+        answer(tmp_path / "gamma.json")
+
+
+def test_the_command(tool: Command, tiny: list[str], tmp_path: Path) -> None:
+    """Anchors of 64 x 64 pixels: nine in each cell of maps of 8, 4, 2, 1 and 1."""
+    words = ["--output", tmp_path, "--ablations", tmp_path, "--set", *tiny]
+    done = tool("plot_losses", *words)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "losses.md").read_text()
+    assert "201,600 anchors cover an image of 1344 × 800" in text
+    assert f"{9 * (64 + 16 + 4 + 1 + 1)};" in text
+    pictures = {path.name: path.read_bytes() for path in (tmp_path / "losses").iterdir()}
+    assert len(pictures) == 5 and all(b"<svg" in content for content in pictures.values())
+    assert all(f"losses/{name}" in text for name in pictures)
+    assert tool("plot_losses", *words).returncode == 0
+    again = {path.name: path.read_bytes() for path in (tmp_path / "losses").iterdir()}
+    assert again == pictures and (tmp_path / "losses.md").read_text() == text
+
+
+def test_the_page_holds_the_tables_of_its_files() -> None:
+    page = (HOME / "docs" / "losses.md").read_text()
+    for file in (HOME / "docs" / "ablations").glob("*.json"):
+        assert answer(file) in page, f"{file}: run tools/plot_losses.py again"
