@@ -34,13 +34,15 @@ class Terms:
         """(..., T): what `cost` would be on average if each outcome in turn were the truth."""
         return (cost(self) + cost(Terms(self.log_q, self.log_p, ~self.positive))) / 2
 
-    def by_class(self, values: Tensor, *, background: float) -> Tensor:
-        """Values (K,) of the classes and one of background -> that of each term (..., T).
+    def by_label(self, values: Tensor, *, background: float) -> Tensor:
+        """Values (K,) of the classes and one of background -> that of each row's label (..., 1).
 
-        Decisions of their own have a class each, so that the result is (T,); a choice of one has
-        the true class.
+        A row with several labels has the mean of theirs.
         """
-        return _by_channel(values, background, channels=self.log_p.shape[-1])
+        labels = self.positive[..., : len(values)]
+        count = labels.sum(-1, keepdim=True)
+        mean = torch.where(labels, values, 0.0).sum(-1, keepdim=True) / count.clamp(min=1)
+        return torch.where(count > 0, mean, background)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +59,9 @@ class OneOf(Terms):
         outcomes = Terms(log_p, log_q, channels < self.num_classes)
         return cost(outcomes).mean(-1, keepdim=True)
 
-    def by_class(self, values: Tensor, *, background: float) -> Tensor:
-        each = _by_channel(values, background, channels=self.truth.shape[-1])
+    def by_label(self, values: Tensor, *, background: float) -> Tensor:
+        each = F.pad(values, (0, self.truth.shape[-1] - len(values)), value=background)
         return torch.where(self.truth, each, 0.0).sum(-1, keepdim=True)
-
-
-def _by_channel(values: Tensor, background: float, *, channels: int) -> Tensor:
-    """Values (K,) -> (C,), with that of background where it has a channel."""
-    return F.pad(values, (0, channels - len(values)), value=background)
 
 
 def _log_softmaxes(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -212,7 +212,8 @@ def _times(
 def _step(plan: Plan, config: Config) -> TrainingStep:
     """A step of a new network with its initial weights."""
     code = build.class_code(config, plan.classes)
-    return training_step(config, code, build.model(config, code), plan.on)
+    net, boxes_per_class = build.model(config, code), torch.ones(plan.classes)
+    return training_step(config, code, net, plan.on, boxes_per_class)
 
 
 def _speed(ours: Work, partner: Work, plan: Plan) -> Figures:

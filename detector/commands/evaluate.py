@@ -80,12 +80,17 @@ class Trained:
 
     def _restore(self, state: dict[str, Tensor], path: Path) -> None:
         try:
-            self.criterion.load_state_dict(state, strict=False)
+            unknown = self.criterion.load_state_dict(state, strict=False).missing_keys
         except RuntimeError as error:  # torch names a tensor of another shape so
             raise InputError(
                 f"{path}: the run's loss has other numbers than loss.classification wants "
                 f"({str(error).splitlines()[-1].strip()}); evaluate it with the run's own loss."
             ) from error
+        if any(".leaf." in key for key in unknown):
+            raise InputError(
+                f"{path}: loss.classification wants numbers that come from training with it, and "
+                "the run was trained with another loss; evaluate it with the run's own loss."
+            )
 
     @classmethod
     def from_config(cls, path: Path, overrides: Sequence[str]) -> Trained:
@@ -100,8 +105,11 @@ class Trained:
 
     def origin(self) -> dict[str, float | str]:
         """What metrics.json says of where its figures come from."""
-        annotations = self.config.data.val.annotations
-        return {"weights": str(self.weights), "ground_truth": str(annotations)}
+        data = self.config.data
+        annotations = (data.val if data.tuning is None else data.train).annotations
+        origin: dict[str, float | str]
+        origin = {"weights": str(self.weights), "ground_truth": str(annotations)}
+        return origin if data.tuning is None else {**origin, "tuning": data.tuning}
 
     def evaluator(self) -> Evaluator:
         """On the validation set of the config (or the one that `--set data.val…` names)."""

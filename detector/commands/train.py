@@ -30,7 +30,9 @@ from detector.model.retinanet import RetinaNet
 from detector.structures import Batch
 
 # what may change on --resume
-MOVABLE = {"data.workers", "train.device", "train.log_every", "evaluation.engine"}
+MOVABLE = {
+    "data.workers", "train.device", "train.log_every", "train.diagnose_every", "evaluation.engine",
+}  # fmt: skip
 
 
 def train(config: Config, output: Path, *, resume: bool, command: Sequence[str]) -> int:
@@ -94,7 +96,8 @@ class Assembly:
             journal.close()
 
     def _validation_index(self) -> CocoIndex | None:
-        if self.config.data.val.annotations is None and self.config.data.val.images is None:
+        data = self.config.data
+        if data.tuning is None and data.val.annotations is None and data.val.images is None:
             return None
         index = build.data_index(self.config, "val")
         check_same(self.classes, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,9 +56,13 @@ class Meter:
         )
 
     def add_origin(self, given: Tensor) -> None:
-        """Count what `origin` (2, 3) found in one micro-batch of a step that is looked at."""
+        """Count what `origin` (2, 3) found in one micro-batch of a step that is looked at.
+
+        A gradient that overflowed under a loss scale counts as 0.
+        """
         first = NAMES.index(LOSS_ORIGINS[0])
-        self.sums[first : first + given.numel()] += given.flatten()
+        whole = torch.where(given.isfinite().all(1, keepdim=True), given, 0.0)
+        self.sums[first : first + given.numel()] += whole.flatten()
 
     def end_step(self, gradient_norm: Tensor, clip_norm: float | None) -> None:
         """Close the step; the norm is that of the gradient before clipping, equal on all ranks.
@@ -83,15 +88,15 @@ class Meter:
         self.steps = 0
         return dict(zip(NAMES, means, strict=True))
 
-    def state(self) -> dict[str, Tensor | int]:
+    def state(self) -> dict[str, Any]:
         """For a checkpoint between two readings."""
-        return {"sums": self.sums.cpu(), "steps": self.steps}
+        return {"sums": dict(zip(NAMES, self.sums.tolist(), strict=True)), "steps": self.steps}
 
-    def restore(self, state: dict[str, Tensor | int]) -> None:
-        """Go on from `state`."""
-        assert isinstance(state["steps"], int)
-        self.steps = state["steps"]
-        self.sums.copy_(torch.as_tensor(state["sums"]))
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`, be it of another version, which may lack sums (or their names)."""
+        named = isinstance(state["sums"], dict)
+        saved, self.steps = (state["sums"], state["steps"]) if named else ({}, 0)
+        self.sums.copy_(torch.tensor([saved.get(name, 0.0) for name in NAMES]))
 
     def _add(self, *values: Tensor) -> None:
         self.sums[: len(values)] += torch.stack([value.double() for value in values])

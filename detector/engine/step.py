@@ -104,15 +104,20 @@ class TrainingStep:
         return loss
 
     def _diagnose(self, outputs: Outputs, losses: Losses, targets: Targets, meter: Meter) -> None:
-        """When the logits' gradient is there, count who gave it, and the loss."""
-        logits, code = outputs.class_logits, self.criterion.classification.code
+        """When the logits' gradient is there, count who gave it, and the loss.
+
+        The hook must not see the tensor that it hangs on, or neither is ever freed.
+        """
+        logits, by_anchor = outputs.class_logits.detach(), losses.by_anchor
+        code = self.criterion.classification.code
+        factor = self.scaler.scale(torch.ones_like(by_anchor[0, 0])) * world_size()
 
         def count(gradient: Tensor) -> None:
-            given = origin(losses.by_anchor, logits.detach(), gradient, targets, code=code)
-            given[1] /= world_size()  # by which the loss was multiplied
+            given = origin(by_anchor, logits, gradient, targets, code=code)
+            given[1] /= factor  # by which the loss was multiplied
             meter.add_origin(given)
 
-        logits.register_hook(count)
+        outputs.class_logits.register_hook(count)
 
     def assign(self, batch: Batch) -> Targets:
         """Which anchor answers for which box; no network needed."""

@@ -12,10 +12,11 @@ from detector.loss.leaf import Around, Leaf
 
 
 class ClassWeighted(Around):
-    """What `leaf` says, times the weight of the term's class; background weighs 1.
+    """What `leaf` says, times the weight of the anchor's class; background weighs 1.
 
-    Independent decisions each have their own class, and all its terms weigh alike, positive or
-    not; a choice of one weighs as the true class does.
+    As in Cui et al. 2019, section 4: a sample weighs as its label does, in all its terms (an anchor
+    with several labels as their mean). A factor for all terms of one channel, background's too,
+    would not move the probability at which that channel's loss is least.
 
     The weights belong to the training data, so they go into the checkpoint: a run is evaluated
     with those that it was trained with.
@@ -28,7 +29,7 @@ class ClassWeighted(Around):
         self.register_buffer("weights", weights.float())
 
     def forward(self, terms: Terms) -> Tensor:
-        return self.leaf(terms) * terms.by_class(self.weights, background=1.0)
+        return self.leaf(terms) * terms.by_label(self.weights, background=1.0)
 
 
 def effective_number_weights(counts: Tensor, *, beta: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from detector.anchors.class_code import Terms
@@ -28,7 +29,7 @@ class Equalized(Around):
 
     def forward(self, terms: Terms) -> Tensor:
         foreground = terms.positive[..., : len(self.rare)].any(-1, keepdim=True)
-        rare = terms.by_class(self.rare, background=0.0)
+        rare = F.pad(self.rare, (0, terms.log_p.shape[-1] - len(self.rare)))  # not background
         spared = rare * (foreground & ~terms.positive)
         return self.leaf(terms) * (1 - spared)
 

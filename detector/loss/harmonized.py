@@ -18,11 +18,11 @@ class Harmonized(nn.Module, Leaf):
     width; N counts all terms. Kept is each bin's share of the terms, so beta = 1 / (bins * share):
     a running mean, moved before a micro-batch (of all ranks) is costed, so that here alone a
     gradient depends on how a step is cut into micro-batches. As in the authors' code, a bin that
-    is empty this time keeps its share. A bin never seen weighs 1, so that an untrained detector has
-    the cross entropy.
+    is empty this time keeps its share. A bin never seen weighs 1: before the first
+    step the loss is the mean cross entropy of an anchor's terms.
 
     The cost of an anchor is the mean over its terms: under the normalizer 'sampled', which counts
-    anchors, the loss is the paper's mean over N.
+    anchors, the loss is the paper's mean over N; another normalizer scales it, far up.
     """
 
     shares: Tensor

@@ -73,7 +73,7 @@ class ClassificationLoss(Section):
     )
     smoothing: Below1 = item(0.0, "share of a target that is spread evenly over its outcomes")
     class_weights: Annotated[tuple[Positive, ...], NotEmpty] | None = item(
-        None, "a factor for each class, in the order of the category ids; null: all 1"
+        None, "a factor for anchors of each class, in the order of the category ids; null: all 1"
     )
     effective_number: Below1 | None = item(
         None, "beta of class weights from the number of training boxes, such as 0.999; null: none"
@@ -112,6 +112,9 @@ class ClassificationLoss(Section):
             "to 1: set activation to sigmoid": one_of and of_boxes,
             "equalization leaves out classes that compete with a box's own, and a softmax cannot: "
             "set activation to sigmoid": one_of and self.equalization is not None,
+            "leaf varifocal takes a background channel for a class that always fits and never "
+            "quietens it: set background to negatives or ignored": self.leaf == "varifocal"
+            and self.background == "class",
             "class_weights and effective_number both say what a class weighs: set one of them to "
             "null": both,
         }

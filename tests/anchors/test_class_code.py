@@ -217,7 +217,8 @@ def test_values_of_classes_by_hand() -> None:
     values = torch.tensor([2.0, 3.0, 5.0])
     labels = torch.tensor([[False, True, False], [False, False, False]])
     own = make("sigmoid", "class").terms(torch.zeros(2, 4), labels)
-    assert own.by_class(values, background=7.0).tolist() == [2, 3, 5, 7]
-    assert NEGATIVES.terms(torch.zeros(2, 3), labels).by_class(values, background=7).equal(values)
+    assert own.by_label(values, background=7.0).tolist() == [[3], [7]]
     one_of = ONE_OF.terms(torch.zeros(2, 4), labels)
-    assert one_of.by_class(values, background=7.0).tolist() == [[3], [7]]
+    assert one_of.by_label(values, background=7.0).tolist() == [[3], [7]]
+    several = NEGATIVES.terms(torch.zeros(1, 3), torch.tensor([[True, False, True]]))
+    assert several.by_label(values, background=7.0).tolist() == [[3.5]]

@@ -1,5 +1,7 @@
 """The step: equal gradients however it is divided, and no waiting for the device."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from detector import build
 from detector.commands.train import Assembly
-from detector.engine.meter import Meter, training_record
+from detector.engine.meter import GRADIENT_ORIGINS, NAMES, Meter, training_record
 from detector.structures import Batch, Losses, Outputs
 
 HOME = Path(__file__).parents[2]
@@ -209,6 +211,48 @@ def test_momentum_after_an_overflow_at_the_first_step(tiny: list[str]) -> None:
     scaled.step(batches, Meter(CPU), rate=1e-3, number=1)
     for one, other in zip(plain.net.parameters(), scaled.net.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_a_look_at_a_step_keeps_nothing_of_it(tiny: list[str]) -> None:
+    """A hook that sees its own tensor keeps both alive for ever, out of the collector's sight."""
+    assembly, kept = assemble(tiny, "train.diagnose_every=1"), []
+    inner = assembly.step.criterion.forward
+
+    def criterion(outputs: Outputs, *rest: Any) -> Losses:
+        kept.append(weakref.ref(outputs.class_logits))
+        return inner(outputs, *rest)
+
+    assembly.step.criterion.forward = criterion
+    for number in range(2):
+        assembly.step(first_batches(assembly), Meter(CPU), rate=1e-3, number=number)
+    gc.collect()
+    assert len(kept) == 2 and all(logits() is None for logits in kept)
+
+
+def test_a_loss_scale_changes_no_origin(tiny: list[str]) -> None:
+    plain, scaled = assemble(tiny), assemble(tiny)
+    scaled.step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    meters = []
+    for assembly in (plain, scaled):
+        meters.append(Meter(CPU))
+        assembly.step(first_batches(assembly), meters[-1], rate=0.0, number=0)
+    one, other = (meter.read() for meter in meters)
+    assert one["gradient_of_positives"] > 0
+    for group in GRADIENT_ORIGINS:
+        assert other[group] == pytest.approx(one[group], rel=1e-5)
+    meters[0].add_origin(torch.tensor([[1.0, 2, 3], [4, torch.inf, 6]]).double())
+    found = meters[0].sums.tolist()
+    assert found[NAMES.index("loss_of_positives")] == 1
+    assert found[NAMES.index("gradient_of_positives")] == 0
+
+
+def test_a_meter_of_an_older_version_lacks_sums() -> None:
+    meter = Meter(CPU)
+    meter.restore({"sums": {"box": 6.0, "gone": 1.0}, "steps": 3})
+    found = meter.read()
+    assert found["box"] == 2 and found["divisors"] == 0
+    meter.restore({"sums": torch.ones(11), "steps": 3})
+    assert meter.read()["box"] == 0
 
 
 def test_meter_means_and_state() -> None:

@@ -63,13 +63,13 @@ def test_weights_of_1_are_none(row: str) -> None:
 
 
 @pytest.mark.parametrize("background", ["negatives", "class"])
-def test_decisions_of_their_own_weigh_by_channel(background: str) -> None:
-    """Logits 0, log 2 a term: of a box of class 1, and of background, whose own channel has 1."""
+def test_all_terms_of_an_anchor_weigh_as_its_label(background: str) -> None:
+    """Logits 0, log 2 a term: three times of an anchor of class 1, once of background."""
     code = ClassCode(num_classes=3, background=background)
     labels = torch.tensor([[False, True, False], [False, False, False]])
     leaf = ClassWeighted(ENTROPY, torch.tensor([2.0, 3.0, 5.0]))
     found = leaf(code.terms(torch.zeros(2, code.channels), labels)) / math.log(2)
-    expected = torch.tensor([2.0, 3.0, 5.0, 1.0])[: code.channels].expand(2, -1)
+    expected = torch.tensor([[3.0], [1.0]]).expand(-1, code.channels)
     torch.testing.assert_close(found, expected)
 
 
