@@ -16,9 +16,11 @@ from conftest import HOME, run
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 from detector import build
+from detector.lab.plan import Plan
 
 DOCUMENTS = ["README.md", "docs/guide.md", "docs/results.md"]
 TRAIN, EVALUATE = "python tools/train.py", "python tools/evaluate.py"
+ABLATE = "python tools/ablate.py"
 PUBLISHED = "retinanet_resnet50_fpn_coco-eeacb38b.pth"
 
 
@@ -47,10 +49,10 @@ RUN = {
     f"{TRAIN} --config configs/mine_small.yaml": Case(
         OWN_DATA, SHORT, r"step 2/2 ", "runs/mine_small/checkpoints/best.pt"
     ),
-    f"{TRAIN} --config configs/digits.yaml --output runs/softmax"
+    f"{TRAIN} --config configs/digits.yaml --output runs/demo_softmax"
     " --set loss.classification.activation=softmax loss.classification.background=class"
     " loss.classification.gamma=0 loss.classification.alpha=null": Case(
-        ALL, SHORT, r"step 2/2 ", "runs/softmax/checkpoints/best.pt"
+        ALL, SHORT, r"step 2/2 ", "runs/demo_softmax/checkpoints/best.pt"
     ),
     f"{TRAIN} --config configs/digits.yaml --output runs/one_term"
     " --set loss.classification.activation=softmax loss.classification.background=ignored"
@@ -68,6 +70,18 @@ RUN = {
     ),
     f"{EVALUATE} --detections {FOUND} --ground-truth data/digits/annotations/val.json": Case(
         NONE, [], r"AP50", FOUND
+    ),
+    f"{EVALUATE} --run runs/demo_softmax": Case(
+        NONE, [], r"AP50", "runs/demo_softmax/evaluation/best/detections.json"
+    ),
+    "python tools/compare.py runs/demo runs/demo_softmax": Case(
+        NONE, ["--resamples", "100"], r"95 % interval", FOUND
+    ),
+    "python tools/diagnose.py --run runs/demo": Case(
+        NONE, [], r"D-ECE", "runs/demo/diagnosis/best/diagnostics.json"
+    ),
+    f"{ABLATE} --config configs/ablations/mine.yaml --output runs/mine_losses --dry-run": Case(
+        ALL, [], r"classification.gamma: 2.0 -> 0.0(.|\n)*about 0:", "configs/ablations/mine.yaml"
     ),
     "python tools/predict.py --run runs/demo data/digits/val --output runs/demo_found": Case(
         NONE, [], r"demo_found", "runs/demo_found/000001.jpg"
@@ -87,10 +101,14 @@ NOT_RUN = {
     "torchrun --nproc-per-node 8 tools/train.py --config configs/coco_r50_1x.yaml": "needs COCO",
     f"{EVALUATE} --run runs/coco_r50_1x": "needs COCO; runs/demo stands for it",
     "python tools/predict.py --run runs/coco_r50_1x photographs/ --output found": "likewise",
+    f"{ABLATE} --config configs/ablations/mine.yaml --output runs/mine_losses --workers 2":
+    "six runs; tests/test_ablate.py has four like them",
+    f"{ABLATE} --config configs/ablations/background.yaml --output runs/background --workers 2":
+    "fifteen runs",
     f"{TRAIN} --config configs/bccd.yaml": "needs BCCD and ImageNet weights",
     f"{TRAIN} --config configs/bccd_cross_entropy.yaml": "needs BCCD and ImageNet weights",
     f"{TRAIN} --config configs/bccd_background_cross_entropy.yaml": "needs BCCD",
-}
+}  # fmt: skip
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -134,6 +152,12 @@ def project(finished: Path, digits: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+def test_every_ablation_of_the_guide_builds(project: Path) -> None:
+    for name in ("mine", "mine_grid", "mine_tuned"):
+        file = project / "configs" / "ablations" / f"{name}.yaml"
+        assert len(Plan.read(file, [], load=build.load_config).variants) > 1
+
+
 @pytest.fixture(scope="module")
 def done(project: Path, tiny: list[str]) -> dict[str, "subprocess.CompletedProcess[str]"]:
     """The processes of all commands, in the documents' order; those of one run after each other."""
@@ -173,7 +197,8 @@ def test_what_is_not_run_names_what_there_is(command: str) -> None:
         text = (HOME / script).read_text()
         after = words[words.index(script) :]
         assert not [w for w in after if w.startswith("--") and f'"{w}"' not in text]
-    for config in (word for word in words if word.endswith(".yaml")):
+    configs = [word for word in words if word.endswith(".yaml")]
+    for config in (path for path in configs if "ablations" not in path):  # tests/lab/test_plan.py
         assert build.load_config(HOME / config).train.batch_size > 0
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (HOME / "Makefile").read_text(), re.MULTILINE)

@@ -72,6 +72,7 @@ def test_leaves_that_keep_numbers() -> None:
         ("leaf: ghm, gamma: 0, alpha: null, smoothing: 0.1", "the leaf is ghm: set poly to null"),
         ("leaf: varifocal, poly: 1", "the leaf is varifocal: set poly to null"),
         ("leaf: quality_focal, activation: softmax, background: class", "activation to sigmoid"),
+        ("leaf: varifocal, background: class", "set background to negatives or ignored"),
         ("equalization: 0.1, activation: softmax, background: class", "set activation to sigmoid"),
         ("class_weights: [1], effective_number: 0.9", "set one of them to null"),
         ("class_weights: []", "found []"),
