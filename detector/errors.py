@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -21,16 +22,21 @@ def run_command(main: Callable[[], int]) -> int:
     """The exit code of `main`.
 
     1 for a training that diverged, 2 for wrong input, 130 for Ctrl-C, each with one sentence on
-    stderr.
+    stderr; 141, silently, where whoever read the output has gone (`| head`).
     """
     try:
-        return main()
+        code = main()
+        sys.stdout.flush()
+        return code
     except Diverged as error:
         sys.stderr.write(f"diverged: {error}\n")
         return 1
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
+        return 141
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130

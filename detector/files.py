@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from detector.errors import InputError
 
@@ -34,6 +35,23 @@ def new_directory(directory: Path) -> Iterator[Path]:
         draft.replace(directory)  # an empty folder gives way
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object with these keys at least; InputError where the file is something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: it is not whole JSON ({error}); it was changed by hand or by a fault of the "
+            "disk. Take its folder away, or restore the file."
+        ) from None
+    if not isinstance(found, dict) or not set(keys) <= found.keys():
+        raise InputError(
+            f"{path}: it should hold a JSON object{' with ' if keys else ''}{' and '.join(keys)}; "
+            "restore it, or take its folder away."
+        )
+    return found
 
 
 def write_json(path: Path, content: object) -> None:

@@ -15,6 +15,7 @@ import pytest
 from conftest import HOME, Command
 
 from detector import build
+from detector.commands.compare import comparison, diagnosed_run
 from detector.commands.forecast import forecast
 from detector.config import parse
 from detector.lab.plan import Plan
@@ -85,11 +86,28 @@ def undisturbed(ablation: Path) -> tuple[Path, str]:
 def test_a_sweep_says_how_it_goes(undisturbed: tuple[Path, str]) -> None:
     output, said = undisturbed
     assert "4/4" in said and "| plain |" in said, said
-    overhead = re.search(r"runner overhead (.*) % of", said)
+    overhead = re.search(r"runner overhead while runs were in progress (.*) % of", said)
     assert overhead is not None and float(overhead[1]) < 2
     found = json.loads((output / "results.json").read_text())
     assert found["runner"]["busy"] == pytest.approx(sum(found["seconds"].values()), rel=1e-6)
     assert (output / "runs/plain/seed1/diagnosis/last/diagnostics.json").exists()
+
+
+def test_the_page_and_the_bootstrap(undisturbed: tuple[Path, str]) -> None:
+    """Every seed of the other variant against the baseline, as tools/compare.py would."""
+    output, said = undisturbed
+    assert f"report: {output / 'report.html'}" in said
+    assert "plain" in (output / "report.html").read_text()
+    found = json.loads((output / "results.json").read_text())["bootstrap"]
+    assert [(one["variant"], one["seed"]) for one in found] == [("plain", 0), ("plain", 1)]
+    for one in found:
+        base, own = (
+            diagnosed_run(output / "runs" / name / f"seed{one['seed']}")
+            for name in ("focal", "plain")
+        )
+        expected = comparison(base, own, resamples=1000, seed=0)
+        assert (one["difference"], one["p"]) == (expected.difference, expected.p)
+        assert one["interval"] == list(expected.interval)
 
 
 def test_stopped_in_every_way_and_restarted_equals_undisturbed(
@@ -193,8 +211,8 @@ def test_tuning(tiny: list[str], tool: Command, tmp_path: Path) -> None:
     assert (tuned["name"], tuned["tuning"]) == ("slow_tuned", None)
     assert tuned["changes"] == {"optimizer.lr": [1e-12, 1e-3]}
     assert tuned["difference"]["mean"] == tuned["mean"] - slow["mean"] < 0
-    trial = output / "tuning" / "slow" / "lr=0.001"
-    said = trial.with_name("lr=0.001.log").read_text()
+    trial = output / "tuning" / "slow" / "lr=0.001" / "seed3"
+    said = trial.with_name("seed3.log").read_text()
     held, rest = (int(re.search(rf"{part}.*?: (\d+) images", said)[1])
                   for part in ("validation", "train"))  # fmt: skip
     assert held + rest == 16 and held > 0
@@ -202,7 +220,8 @@ def test_tuning(tiny: list[str], tool: Command, tmp_path: Path) -> None:
     again = tool("ablate", "--config", file, "--output", output)
     assert again.returncode == 0 and "2/2  slow_tuned" not in again.stdout
     other = tool("ablate", "--config", file, "--output", output, "--set", "data.tuning=0.5")
-    assert other.returncode == 2 and "holds another ablation" in other.stderr
+    assert other.returncode == 2 and "data.tuning cannot be set or tuned" in other.stderr
+    assert "train.py" not in other.stdout
 
 
 def test_a_failed_run_stops_no_other(ablation: Path, tool: Command, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import HOME, Command
 
+from detector import build
+from detector.commands import lesson
 from detector.commands.lesson import Counts, answer, untrained
 from detector.errors import InputError
 
@@ -39,6 +41,33 @@ def test_totals_by_hand() -> None:
     assert found["focal, γ = 2, α = 0.25, bias 0"] == pytest.approx(
         (2 * (one + 2 * other), 30 * other)
     )
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    file = tmp_path / "one.json"
+    focal, plain, gone = RESULTS["variants"]
+    alone = plain | {"interval": None, "difference": {"mean": -0.25, "interval": None}}
+    file.write_text(json.dumps(RESULTS | {"variants": [focal, alone, gone]}))
+    assert answer(file).splitlines()[-2] == "| `plain` | 0.250 | -0.250 |"
+
+
+def test_the_page_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads it, or a kill before the end, meets the old page and no part of the new one."""
+    page = tmp_path / "losses.md"
+    page.write_text("old")
+    seen: list[str] = []
+
+    def replace(draft: Path, target: Path) -> None:
+        seen.append(page.read_text())
+        Path(draft).rename(target)
+
+    counts = lesson.Counts(64, 64, 100, classes=3, foreground=2, background=10)
+    monkeypatch.setattr(lesson, "training_counts", lambda config: counts)
+    monkeypatch.setattr(lesson, "draw", lambda *args: [])
+    monkeypatch.setattr(lesson.os, "replace", replace)
+    config = build.load_config(HOME / "configs" / "digits.yaml", [])
+    assert lesson.teach(config, config, tmp_path, tmp_path) == [page]
+    assert seen == ["old"] and page.read_text().startswith("# One loss")
 
 
 def test_a_table_repeats_its_file(tmp_path: Path) -> None:
@@ -84,3 +113,8 @@ def test_the_page_holds_the_tables_of_its_files() -> None:
     page = (HOME / "docs" / "losses.md").read_text()
     for file in (HOME / "docs" / "ablations").glob("*.json"):
         assert answer(file) in page, f"{file}: run tools/plot_losses.py again"
+
+
+def test_a_folder_of_results_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone: there is no such folder of results"):
+        answer(tmp_path / "gone" / "gamma.json")

@@ -6,11 +6,12 @@ python tools/ablate.py --config configs/ablations/background.yaml --output runs/
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from detector import build
-from detector.commands.ablate import ablate, describe
+from detector.commands.ablate import ablate, describe, refuse_other
 from detector.commands.forecast import forecast
 from detector.errors import InputError, run_command
 from detector.lab.plan import Plan
@@ -22,7 +23,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="ablation YAML")
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
-        help="gets runs/, tuning/, state.json and results.json; goes on with what is there "
+        help="gets runs/, tuning/, results.json and report.html; goes on with what is there "
         "(runs/NAME OF THE CONFIG)",
     )  # fmt: skip
     parser.add_argument(
@@ -45,7 +46,10 @@ def arguments() -> argparse.Namespace:
 
 def say(text: str) -> None:
     """A line that appears at once, also in a file."""
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # nobody listens any more, and the sweep goes on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> int:
@@ -56,6 +60,7 @@ def main() -> int:
     plan = Plan.read(options.config, options.set, load=build.load_config)
     output = options.output or Path("runs") / options.config.stem
     if options.dry_run:
+        refuse_other(plan, output)
         say(describe(plan, output))
         say(forecast(plan, output, workers=options.workers))
         return 0

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from detector.commands.ablation_results import last_figure, results, table
+from detector import build
+from detector.commands.ablation_bootstrap import bootstraps
+from detector.commands.ablation_results import diverged, last_figure, results, table
 from detector.errors import InputError
-from detector.files import write_json
+from detector.files import read_object, write_json
 from detector.lab.plan import Plan
 from detector.lab.sweep import Outcome, Run, Stage, Sweep
 from detector.lab.tuning import Choice, choose
 from detector.report.page import write_report
+from detector.settings.data import Data
 
+MARK = "ablation.json"
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
@@ -28,12 +32,16 @@ def ablate(plan: Plan, output: Path, *, workers: int, say: Callable[[str], None]
 
     0; 1 if a run failed; 128 + signal if one ended the sweep, which the same call goes on with.
     """
+    refuse_other(plan, output)
+    _check_data(plan)
+    _check_class(plan)
     _claim(plan, output)
     sweep = Sweep(output, workers=workers, gpus=_gpus(), say=say)
     trials = trials_of(plan, output)
     # the runs fill the places that the last trials leave free
-    todo = [run for run in trials if not _diverged(run)]
-    outcomes = sweep([*todo, *runs_of(plan, output)])
+    todo = [run for run in trials if not diverged(run)]
+    outcomes = {run: Outcome(1, None) for run in trials if run not in todo}
+    outcomes |= sweep([*todo, *runs_of(plan, output)])
     choices = _choices(plan, trials, outcomes)
     whole = _with_tuned(plan, choices)
     if sweep.received is None:
@@ -41,17 +49,36 @@ def ablate(plan: Plan, output: Path, *, workers: int, say: Callable[[str], None]
     if sweep.received is not None:
         say("stopped by a signal, with the runs in progress saved; the same command goes on")
         return 128 + sweep.received
-    found = results(whole, outcomes, choices, sweep.account())
-    write_json(output / "results.json", found)
-    say(table(found))
-    say(f"report: {write_report(output)}")
+    _write(whole, output, results(whole, outcomes, choices, sweep.account()), outcomes, say)
     if (overhead := sweep.account().overhead) is not None:
-        say(f"runner overhead {100 * overhead:.1f} % of the runs' own time")
+        say(f"runner overhead while runs were in progress {100 * overhead:.1f} % of their time")
     failed = [run for run, outcome in outcomes.items() if outcome.code != 0]
-    failed = [run for run in failed if run not in trials or not _diverged(run)]
+    failed = [run for run in failed if run not in trials or not diverged(run)]
     for run in failed:
         say(f"failed: {run.name}; see {run.log}")
     return 1 if failed else 0
+
+
+def _write(
+    plan: Plan,
+    output: Path,
+    found: dict[str, Any],
+    outcomes: Mapping[Run, Outcome],
+    say: Callable[[str], None],
+) -> None:
+    """results.json, also before the bootstrap, which may take long; the page and the table."""
+    write_json(output / "results.json", found)
+    names = {variant.name for variant in plan.variants}
+    directories = {
+        (run.variant, run.seed): run.directory
+        for run, outcome in outcomes.items()
+        if outcome.code == 0 and run.variant in names
+    }
+    say("comparing by bootstrap over images")
+    found["bootstrap"] = bootstraps(directories, plan.baseline, say)
+    write_json(output / "results.json", found)
+    say(table(found))
+    say(f"report: {write_report(output)}")
 
 
 def runs_of(plan: Plan, output: Path) -> list[Run]:
@@ -61,7 +88,11 @@ def runs_of(plan: Plan, output: Path) -> list[Run]:
         for v in plan.variants:
             directory = output / "runs" / v.name / f"seed{seed}"
             training = Stage(_training(plan, seed, directory, v.changes))
-            diagnosis = Stage(_diagnosis(directory), directory / "diagnosis" / "last")
+            diagnosis = Stage(
+                _diagnosis(directory),
+                product=directory / "diagnosis" / "last",
+                source=directory / "checkpoints" / "last.pt",
+            )
             found.append(Run(v.name, seed, directory, (training, diagnosis)))
     return found
 
@@ -73,8 +104,10 @@ def trials_of(plan: Plan, output: Path) -> list[Run]:
         for trial in v.trials:
             name = _trial_name(v.name, trial.name)
             changes = (*v.changes, *trial.changes, f"data.tuning={plan.tuning_share}")
-            training = Stage(_training(plan, plan.seeds[0], output / name, changes))
-            found.append(Run(name, plan.seeds[0], output / name, (training,)))
+            seed = plan.seeds[0]
+            directory = output / name / f"seed{seed}"
+            training = Stage(_training(plan, seed, directory, changes))
+            found.append(Run(name, seed, directory, (training,)))
     return found
 
 
@@ -103,7 +136,7 @@ def _training(plan: Plan, seed: int, directory: Path, changes: tuple[str, ...]) 
     """What trains one run; a person can paste it."""
     return (
         sys.executable, str(TOOLS / "train.py"), "--config", str(plan.config),
-        "--output", str(directory), "--resume", "--set", f"train.seed={seed}", *changes,
+        "--output", str(directory), "--resume", "--set", *changes, f"train.seed={seed}",
     )  # fmt: skip
 
 
@@ -117,9 +150,9 @@ def _choices(plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]) -> 
     by_name, found = {run.variant: run for run in trials}, {}
     for v in plan.variants:
         own = {trial.name: by_name[_trial_name(v.name, trial.name)] for trial in v.trials}
-        if own and all(_diverged(run) or outcomes[run].code == 0 for run in own.values()):
+        if own and all(diverged(run) or outcomes[run].code == 0 for run in own.values()):
             values = {
-                name: None if _diverged(run) else last_figure(run.directory, plan.metric)
+                name: None if diverged(run) else last_figure(run.directory, plan.metric)
                 for name, run in own.items()
             }
             found[v.name] = choose(v, values, plan.metric)
@@ -127,7 +160,7 @@ def _choices(plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]) -> 
 
 
 def _trial_name(variant: str, trial: str) -> str:
-    """Also the folder's."""
+    """Also that of the folder which holds the run's."""
     return f"tuning/{variant}/{trial}"
 
 
@@ -141,9 +174,19 @@ def _with_tuned(plan: Plan, choices: Mapping[str, Choice]) -> Plan:
     return replace(plan, variants=(*plan.variants, *tuned))
 
 
-def _diverged(run: Run) -> bool:
-    """A training that left failure/ would only do so again."""
-    return (run.directory / "failure").is_dir()
+def _check_class(plan: Plan) -> None:
+    """InputError where the metric is the AP of a class that the validation set does not name."""
+    name = plan.metric.removeprefix("AP/")
+    if name == plan.metric:
+        return
+    index = build.data_index(plan.variants[0].config, "val")
+    names = index.category_names
+    distinct = len(set(names)) == len(names)  # others are followed by the category's id
+    if distinct and name not in names:
+        raise InputError(
+            f"metric: found {plan.metric!r}, and {index.annotations_file} has no class {name!r}; "
+            f"it should be one of {', '.join(names)}."
+        )
 
 
 def _gpus() -> list[str]:
@@ -153,18 +196,36 @@ def _gpus() -> list[str]:
     return names[:count]
 
 
-def _claim(plan: Plan, output: Path) -> None:
-    """Mark the folder as this ablation's; InputError if it is another one's."""
-    mark = output / "ablation.json"
+def refuse_other(plan: Plan, output: Path) -> None:
+    """InputError if the folder is there and not this ablation's."""
+    mark = output / MARK
     if mark.exists():
-        before = json.loads(mark.read_text(encoding="utf-8"))
+        before = read_object(mark, "digest", "config")
         if before["digest"] != plan.digest():
             raise InputError(
                 f"{output}: it holds another ablation, of {before['config']}, whose variants "
                 "resolve to other configs; go on with that one, or name another --output."
             )
-        return
-    if output.exists() and any(output.iterdir()):
+    elif output.exists() and any(output.iterdir()):
         raise InputError(f"{output}: it holds something else; name another --output.")
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(mark, {"config": str(plan.config), "digest": plan.digest()})
+
+
+def _claim(plan: Plan, output: Path) -> None:
+    """Mark the folder as this ablation's."""
+    if not (output / MARK).exists():
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / MARK, {"config": str(plan.config), "digest": plan.digest()})
+
+
+def _check_data(plan: Plan) -> None:
+    """InputError where data of a variant are missing or wrong: each would only find it itself."""
+    checked: list[Data] = []
+    for variant in plan.variants:
+        if variant.config.data in checked:
+            continue
+        checked.append(variant.config.data)
+        try:
+            build.data_index(variant.config, "train")
+            build.data_index(variant.config, "val")
+        except InputError as error:
+            raise InputError(f"variant {variant.name!r}: {error}") from None

@@ -13,6 +13,7 @@ import torch
 
 from detector import build
 from detector.commands.ablate import runs_of, trials_of
+from detector.commands.ablation_results import diverged
 from detector.commands.stopwatch import now
 from detector.commands.train import Assembly
 from detector.config import Config
@@ -39,11 +40,12 @@ def forecast(plan: Plan, output: Path, *, workers: int) -> str:
 
 
 def _forecast(plan: Plan, output: Path, workers: int) -> str:
-    steps = _steps(plan, output)
+    steps, trials = _steps(plan, output), trials_of(plan, output)
     state = output / "state.json"
     done = json.loads(state.read_text(encoding="utf-8")) if state.exists() else {}
     finished = [run for run in steps if run.name in done]
-    left = sum(steps.values()) - sum(steps[run] for run in finished)
+    to_do = [run for run in steps if run.name not in done and not (run in trials and diverged(run))]
+    left = sum(steps[run] for run in to_do)
     if finished:
         pace = sum(done[run.name] for run in finished) / sum(steps[run] for run in finished)
         source = f"by the {len(finished)} finished runs in {output}"
@@ -56,7 +58,7 @@ def _forecast(plan: Plan, output: Path, workers: int) -> str:
     numbers = sorted(set(steps.values()))
     each = " or ".join(f"{n:,}" for n in numbers)
     return (
-        f"{len(steps)} runs of {each} steps, {len(steps) - len(finished)} of them to do: about "
+        f"{len(steps)} runs of {each} steps, {len(to_do)} of them to do: about "
         f"{clock(left * pace / workers)} with --workers {workers}, {source}"
     )
 

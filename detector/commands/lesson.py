@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +76,13 @@ def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[
         quieter=1 / 0.1**2,
         quietest=1 / 0.01**2,
         answer=lambda name: answer(ablations / f"{name}.json"),
+        measured=lambda name: (ablations / f"{name}.json").exists(),
     )
     page = output / "losses.md"
     pictures = draw(small, totals, output / "losses")
-    page.write_text(text, encoding="utf-8")
+    draft = page.with_name(page.name + ".draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, page)
     return [page, *pictures]
 
 
@@ -124,7 +128,12 @@ def untrained(counts: Counts) -> list[Total]:
 
 
 def answer(file: Path) -> str:
-    """A Markdown table of an ablation's results.json; a sentence where there is none."""
+    """A Markdown table of an ablation's results.json; a sentence where there is none.
+
+    InputError where not even the folder is there, for that is a mistyped name.
+    """
+    if not file.parent.is_dir():
+        raise InputError(f"{file.parent}: there is no such folder of results; correct --ablations.")
     if not file.exists():
         return (
             f"\n(`configs/ablations/{file.stem}.yaml` asks this of the digits; not measured yet.)"
@@ -191,14 +200,18 @@ def _shown(loss: float) -> str:
 def _row(entry: dict[str, Any], baseline: str) -> str:
     if entry["mean"] is None:
         return f"| `{entry['name']}` | failed | |"
-    interval = entry["interval"]
-    ends = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
     difference = entry["difference"]
     if entry["name"] == baseline:
         shown = "baseline"
     elif difference is None:
         shown = ""
     else:
-        low, high = difference["interval"] or (math.nan, math.nan)
-        shown = f"{difference['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
-    return f"| `{entry['name']}` | {entry['mean']:.3f}{ends} | {shown} |"
+        shown = _with_interval(difference, "+")
+    return f"| `{entry['name']}` | {_with_interval(entry, '')} | {shown} |"
+
+
+def _with_interval(found: dict[str, Any], sign: str) -> str:
+    """A mean; one seed has no interval."""
+    ends = found["interval"]
+    spread = f" ({ends[0]:{sign}.3f} to {ends[1]:{sign}.3f})" if ends else ""
+    return f"{found['mean']:{sign}.3f}{spread}"

@@ -189,9 +189,12 @@ class Assembly:
             autocast=self.step.autocast,
         )
         expected, measured = initial.expected(batches), initial.measured(batches, self.net)
+        source = "zero biases" if self.code.prior is None else "the prior"
+        if self.step.criterion.classification.leaf.reads_quality:
+            source += ", were each predicted box its anchor"
         return (
             f"initial classification loss: {measured:.4f} measured, {expected:.4f} expected from "
-            f"{'zero biases' if self.code.prior is None else 'the prior'}"
+            f"{source}"
         )
 
 

@@ -50,36 +50,48 @@ def paired_bootstrap(a: Matches, b: Matches, *, resamples: int = 1000, seed: int
     is left out. The p-value is twice the smaller of the shares (n + 1) / (resamples + 1) of
     differences up to and from zero, at most 1 (Davison and Hinkley 1997, section 4.2).
     """
-    assert np.array_equal(a.image_ids, b.image_ids), "the two runs are of different images"
-    assert np.array_equal(a.category_ids, b.category_ids), "the two runs are of different classes"
-    assert len(a.truth_images), "without a box there is no AP"
-    runs = (Ranking(a), Ranking(b))
-    first, second = (run.average_precision(np.ones(len(a.image_ids), np.int64)) for run in runs)
-    draws = _draws(runs, len(a.image_ids), resamples, seed)
-    differences = draws[:, 1] - draws[:, 0]
+    return paired_draws(*(resample(run, resamples=resamples, seed=seed) for run in (a, b)))
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A run with its AP over resampled images; of one seed, the same images for every run."""
+
+    matches: Matches
+    whole: float  # AP of every image once
+    draws: NDArray[np.float64]  # (resamples,) AP; -1 where there is no box
+
+
+def resample(matches: Matches, *, resamples: int, seed: int = 0) -> Resampled:
+    """AP of I images that are drawn with replacement, `resamples` times."""
+    ranking, images = Ranking(matches), len(matches.image_ids)
+    generator = np.random.default_rng(seed)
+    draws = np.empty(resamples)
+    for place in range(resamples):
+        weights = np.bincount(generator.integers(images, size=images), minlength=images)
+        draws[place] = ranking.average_precision(weights)
+    return Resampled(matches, ranking.average_precision(np.ones(images, np.int64)), draws)
+
+
+def paired_draws(a: Resampled, b: Resampled) -> Comparison:
+    """The comparison of two runs that were resampled from one seed; as of paired_bootstrap."""
+    first, second = a.matches, b.matches
+    assert np.array_equal(first.image_ids, second.image_ids), "the two are of different images"
+    assert np.array_equal(first.category_ids, second.category_ids), "the two have other classes"
+    assert len(first.truth_images), "without a box there is no AP"
+    defined = a.draws > -1  # the two have the same boxes
+    differences = (b.draws - a.draws)[defined]
     low, high = np.percentile(differences, ENDS).tolist()
     return Comparison(
-        first=first,
-        second=second,
-        difference=second - first,
+        first=a.whole,
+        second=b.whole,
+        difference=b.whole - a.whole,
         interval=Interval(low, high),
         p=_p_value(differences),
         below_zero=float((differences < 0).mean()),
-        images=len(a.image_ids),
+        images=len(first.image_ids),
         resamples=len(differences),
     )
-
-
-def _draws(
-    runs: tuple[Ranking, Ranking], images: int, resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """AP of both runs (resamples, 2) where it is defined."""
-    generator = np.random.default_rng(seed)
-    draws = np.empty((resamples, 2))
-    for draw in draws:
-        weights = np.bincount(generator.integers(images, size=images), minlength=images)
-        draw[:] = [run.average_precision(weights) for run in runs]
-    return draws[draws[:, 0] > -1]  # the two have the same boxes
 
 
 def _p_value(differences: NDArray[np.float64]) -> float:

@@ -18,6 +18,10 @@ from detector.errors import InputError
 from detector.settings.ablation import Ablation, Published, VariantSettings
 
 NAME = r"[\w.=,+-]+"
+OWNED = {
+    "train.seed": "the seeds are those of `seeds`",
+    "data.tuning": "what trials are measured on is `tuning_share`",
+}  # keys that the ablation itself sets in its runs
 Load = Callable[[Path, Sequence[str]], Config]
 
 
@@ -75,8 +79,8 @@ class Plan:
         """The plan of an ablation file; `overrides` (key=value) change all variants.
 
         They come after the changes of a variant, and only its tuned values come after them. Raises
-        InputError for an unknown key, a baseline that is no variant, and two variants whose names
-        or resolved configs are equal.
+        InputError for an unknown key, one that the ablation itself sets, a baseline that is no
+        variant, and two variants (or two trials of one) whose names or resolved configs are equal.
         """
         ablation = load_as(path, Ablation)
         base = Path(os.path.normpath(path.parent / ablation.config))
@@ -84,6 +88,7 @@ class Plan:
         for name, settings in [*ablation.variants.items(), *_grid(ablation.grid)]:
             changes = (*ablation.set, *settings.set, *overrides)
             try:
+                _check_keys([*(change.partition("=")[0] for change in changes), *settings.tune])
                 config = load(base, changes)
                 trials = tuple(_trials(settings.tune, base, changes, load))
             except InputError as error:
@@ -104,20 +109,18 @@ class Plan:
         return {key: (theirs[key], own[key]) for key in own if theirs[key] != own[key]}
 
     def digest(self) -> str:
-        """Changes whenever a run of the plan would, but not by more seeds or new default keys."""
+        """Changes whenever a run of the plan would, but not by more seeds or new default keys.
+
+        Where something is tuned the metric chooses what is run, and so belongs to it.
+        """
         defaults = flat(Config())
         content = {
             v.name: {k: value for k, value in flat(v.config).items() if defaults.get(k) != value}
             for v in self.variants
         }
         tuned = {v.name: [trial.changes for trial in v.trials] for v in self.variants if v.trials}
-        parts = [
-            self.metric,
-            self.baseline,
-            content,
-            *([self.tuning_share, tuned] if tuned else []),
-        ]
-        text = json.dumps(parts, sort_keys=True)
+        choice = [self.metric, self.tuning_share, tuned] if tuned else []
+        text = json.dumps([content, *choice], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _check(self, path: Path) -> None:
@@ -128,11 +131,15 @@ class Plan:
                 f"{path}: baseline: found {self.baseline!r}, it should be one of the variants: "
                 f"{', '.join(names)}."
             )
-        for one, other in itertools.combinations(self.variants, 2):
-            if one.config == other.config:
+        _check_distinct(path, "variants", [(v.name, v.config) for v in self.variants])
+        for variant in self.variants:
+            trials = [(trial.name, trial.config) for trial in variant.trials]
+            _check_distinct(path, f"trials of {variant.name!r}:", trials)
+            if variant.trials and variant.config.data.tuning is not None:
                 raise InputError(
-                    f"{path}: variants {one.name!r} and {other.name!r} have the same config in "
-                    "every key; change one of them, or leave it out."
+                    f"{path}: variant {variant.name!r}: data.tuning is "
+                    f"{variant.config.data.tuning} in {self.config}, and a variant that tunes "
+                    "needs a null there; tuning_share sets images aside."
                 )
 
     def _check_names(self, path: Path) -> None:
@@ -150,6 +157,21 @@ class Plan:
             raise InputError(
                 f"{path}: {count} variants have the name {name!r} (a grid names its own after "
                 "their values, and a tuned one is NAME_tuned); rename one, or leave it out."
+            )
+
+
+def _check_keys(keys: Sequence[str]) -> None:
+    for key in map(str.strip, keys):
+        if key in OWNED:
+            raise InputError(f"{key} cannot be set or tuned in an ablation: {OWNED[key]}.")
+
+
+def _check_distinct(path: Path, kind: str, found: Sequence[tuple[str, Config]]) -> None:
+    for (name, config), (other, others) in itertools.combinations(found, 2):
+        if config == others:
+            raise InputError(
+                f"{path}: {kind} {name!r} and {other!r} have the same config in every key; change "
+                "one of them, or leave it out."
             )
 
 

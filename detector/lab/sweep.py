@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import threading
@@ -12,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.files import write_json
+from detector.files import read_object, write_json
 from detector.lab.processes import Processes
 
 
@@ -22,6 +21,7 @@ class Stage:
 
     command: tuple[str, ...]
     product: Path | None = None  # None, of a first stage only: state.json says that it is done
+    source: Path | None = None  # a product that is older than this file is out of date
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Outcome:
     """How a run ended."""
 
     code: int | None  # of the last process, 0 if all is done; None: a signal to the sweep ended it
-    seconds: float  # of all its processes together, but for those that were killed with a sweep
+    seconds: float | None  # of all its processes but those killed with a sweep; None: not known
+    trained: bool = False  # its first stage is done, whatever became of the others
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Sweep:
         self._saving = threading.Lock()
         self._finished: dict[str, float] = {}
         if self.state_file.exists():
-            self._finished = json.loads(self.state_file.read_text(encoding="utf-8"))
+            self._finished = read_object(self.state_file)
         self._wall = self._idle = 0.0
 
     def __call__(self, runs: Sequence[Run]) -> dict[Run, Outcome]:
@@ -139,19 +140,23 @@ class Sweep:
         worker, seconds = self._free.get(), self.seconds(run) or 0.0
         try:
             for stage in [stage for stage in run.stages if not self._done(run, stage)]:
+                _set_aside(stage.product)
                 ended = self._processes.call(stage.command, run.log, worker.environment)
                 worker.busy += ended.seconds
                 worker.free_since = time.perf_counter()
                 seconds += ended.seconds
                 if ended.code != 0:
-                    return Outcome(None if self.received else ended.code, seconds)
+                    code = None if self.received else ended.code
+                    return Outcome(code, seconds, trained=run.name in self._finished)
                 self._finish(run, seconds)
         finally:
             self._free.put(worker)
-        return Outcome(0, seconds)
+        return Outcome(0, seconds, trained=True)
 
     def _done(self, run: Run, stage: Stage) -> bool:
-        return run.name in self._finished if stage.product is None else stage.product.exists()
+        if stage.product is None:
+            return run.name in self._finished
+        return stage.product.exists() and not _stale(stage.product, stage.source)
 
     def _finish(self, run: Run, seconds: float) -> None:
         with self._saving:
@@ -161,11 +166,28 @@ class Sweep:
     def _report(self, run: Run, outcomes: Mapping[Run, Outcome], total: int) -> None:
         outcome, done = outcomes[run], len(outcomes)
         words = "finished" if outcome.code == 0 else f"failed with exit code {outcome.code}"
-        mean = sum(one.seconds for one in outcomes.values()) / done
+        mean = sum(one.seconds or 0.0 for one in outcomes.values()) / done
         left = clock(mean * (total - done) / len(self._workers))
         self.say(
-            f"{done}/{total}  {run.name}: {words} after {outcome.seconds:.0f} s  about {left} left"
+            f"{done}/{total}  {run.name}: {words} after {outcome.seconds or 0:.0f} s  "
+            f"about {left} left"
         )
+
+
+def _stale(product: Path, source: Path | None) -> bool:
+    """Whether the source was written after the product."""
+    if source is None or not source.exists():
+        return False
+    return product.stat().st_mtime_ns < source.stat().st_mtime_ns
+
+
+def _set_aside(product: Path | None) -> None:
+    """Rename what is out of date to NAME.old-1, -2 …: a person may have looked at it."""
+    if product is not None and product.exists():
+        number = 1
+        while (aside := product.with_name(f"{product.name}.old-{number}")).exists():
+            number += 1
+        product.rename(aside)
 
 
 def clock(seconds: float) -> str:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from detector.report.blocks import Block, Cell, Section, Table, missing
 from detector.report.story import Story, Tuning, Variant
-from detector.report.words import NONE, figure, general, interval, number, percent, probability
+from detector.report.words import (
+    NONE,
+    exact,
+    figure,
+    general,
+    interval,
+    number,
+    percent,
+    probability,
+)
 
 CONFOUNDERS = {
     "clipped_share": "steps with a clipped gradient",
@@ -49,12 +58,13 @@ def _choices(story: Story, tuned: list[tuple[Variant, Tuning]]) -> Table:
     return Table(
         title="What was tuned, and what it changed",
         head=("variant", "chosen of what was tried", "flatness", f"{story.metric} untuned",
-              f"{story.metric} tuned", "difference, both tuned", "p"),
+              f"{story.metric} tuned", "difference, both tuned", "p", "p (Holm)"),
         rows=tuple(_choice(story, variant, found) for variant, found in tuned),
         care="Values were chosen by the first seed alone, on images set aside from the training "
         "set and never on those that are reported. Flatness 1: the second best is as good as the "
         "best; 0: as bad as the worst. At an edge a value that was not tried may be better. The "
-        f"last columns compare with {story.baseline} at its own best; p is not corrected.",
+        f"last columns compare with {story.baseline} at its own best; Holm's p is corrected over "
+        "these rows.",
     )  # fmt: skip
 
 
@@ -66,17 +76,23 @@ def _choice(story: Story, variant: Variant, found: Tuning) -> tuple[Cell, ...]:
         Cell("\n".join(_chosen(found, key) for key in found.keys), style="code"),
         number(figure(found.flatness)),
         number(figure(variant.mean), interval(variant.interval)),
-        number(figure(tuned.mean), interval(tuned.interval)) if tuned else number("the same"),
+        number(figure(tuned.mean), interval(tuned.interval)) if tuned else _same(found),
         number(figure(difference.mean, sign="+"), interval(difference.interval, sign="+"))
         if difference
         else number(NONE),
         number(probability(difference.p if difference else None)),
+        number(probability(difference.p_holm if difference else None)),
     )
 
 
+def _same(found: Tuning) -> Cell:
+    """Of a variant that no tuned one stands beside."""
+    return number("the same" if found.chosen else NONE)
+
+
 def _chosen(found: Tuning, key: str) -> str:
-    tried = ", ".join(general(value) for value in found.keys[key])
-    best = general(found.chosen[key]) if found.chosen else "none, all diverged"
+    tried = ", ".join(exact(value) for value in found.keys[key])
+    best = exact(found.chosen[key]) if found.chosen else "none, all diverged or are undefined"
     edge = ", at an edge" if key in found.at_edge else ""
     return f"{key}: {best} (of {tried}{edge})"
 
@@ -89,7 +105,7 @@ def _trials(story: Story, tuned: list[tuple[Variant, Tuning]]) -> Table:
             (
                 Cell(variant.name),
                 Cell(name, style="code"),
-                number("diverged" if value is None else figure(value)),
+                number("diverged or undefined" if value is None else figure(value)),
             )
             for variant, found in tuned
             for name, value in found.values.items()

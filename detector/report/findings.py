@@ -31,7 +31,8 @@ def facts(story: Story) -> list[tuple[str, str]]:
     """What stands under the title."""
     started = sorted(r.environment["started"] for r in story.runs if r.environment.get("started"))
     failed = sum(run.value is None for run in story.runs)
-    done = f"{len(story.runs) - failed} finished" + (f", {failed} failed" if failed else "")
+    without = f", {failed} without a figure" if failed else ""
+    done = f"{len(story.runs) - failed} finished{without}"
     hours = sum(run.seconds or 0.0 for run in story.runs) / 3600
     facts = [
         ("Metric", f"{story.metric} at the last validation"),
@@ -43,7 +44,9 @@ def facts(story: Story) -> list[tuple[str, str]]:
     ]
     overhead = (story.results.get("runner") or {}).get("overhead")
     if overhead is not None:
-        facts.append(("Runner overhead", f"{percent(overhead)} of the runs' own time"))
+        facts.append(
+            ("Runner overhead", f"{percent(overhead)} of the runs' own time, while they were going")
+        )
     return facts
 
 
@@ -68,8 +71,9 @@ def question(story: Story) -> str:
 
 def results(story: Story, looks: Mapping[str, Look]) -> Section:
     """The main table, the sentences, the forest plot and one-seed comparisons."""
+    points = (*told_apart(story), *power(story))
     blocks: list[Block] = [
-        Points((*told_apart(story), *power(story))),
+        *([Points(points)] if points else []),
         _table(story),
         _forest(story, looks),
         *_by_seed(story),
@@ -87,14 +91,15 @@ def _table(story: Story) -> Table:
               "published"),
         rows=tuple(_row(story, variant) for variant in story.variants),
         care=f"{CARE_OF_SEEDS} A difference is the mean over the seeds that both have; p is that "
-        "of a paired t-test, Holm's is corrected over the variants. Bold: told apart, below 0.05. "
+        "of a paired t-test, Holm's is corrected over the variants, without those that tuning has "
+        "added: their baseline is not tuned here. Bold: told apart, below 0.05. "
         "A published figure is of another data set or code unless its source says otherwise.",
     )  # fmt: skip
 
 
 def _row(story: Story, variant: Variant) -> tuple[Cell, ...]:
     found = variant.difference
-    values = "   ".join("failed" if r.value is None else figure(r.value) for r in variant.runs)
+    values = "   ".join("none" if r.value is None else figure(r.value) for r in variant.runs)
     is_baseline = variant.name == story.baseline
     bold = "number strong" if found and found.told_apart else "number"
     published = variant.published

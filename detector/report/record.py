@@ -7,7 +7,7 @@ from typing import Any
 
 from detector.report.blocks import Block, Cell, Listing, Section, Table, Text, missing
 from detector.report.story import Run, Story
-from detector.report.words import general
+from detector.report.words import exact
 
 NOT_COMPARED = {"command", "started"}
 
@@ -34,24 +34,42 @@ def configs(story: Story) -> Section:
 
 
 def _change(key: str, values: tuple[Any, Any]) -> str:
-    theirs, own = map(general, values)
+    theirs, own = map(exact, values)
     return f"{key}: {theirs} → {own}"
 
 
 def failures(story: Story) -> Section | None:
-    """The runs without a figure and the ends of their logs; None where all finished."""
+    """The runs without a figure and the ends of their logs, and trials; None where all is well."""
+    blocks = [*_without_figure(story), *_failed_trials(story)]
+    return Section("failures", "Failed runs", blocks) if blocks else None
+
+
+def _without_figure(story: Story) -> list[Block]:
     failed = [run for run in story.runs if run.value is None]
     if not failed:
-        return None
+        return []
     listings = [
         Listing(f"{run.name}: end of {run.folder}.log", run.log or "(there is no log)")
         for run in failed
     ]
     note = Text(
-        "They have no figure, and their seed is left out of their variant's means and differences. "
-        "If a variant fails where it does badly, its mean is too good."
+        f"They have no figure: the training failed, or {story.metric} is undefined there. Their "
+        "seed is left out of their variant's means and differences. If a variant fails where it "
+        "does badly, its mean is too good."
     )
-    return Section("failures", "Failed runs", [note, *listings])
+    return [note, *listings]
+
+
+def _failed_trials(story: Story) -> list[Block]:
+    if not story.failed_trials:
+        return []
+    return [
+        Text(
+            "These trials failed without diverging, so that nothing is chosen for their variants, "
+            f"and no tuned ones stand beside them: {'; '.join(story.failed_trials)}. The same "
+            "command tries them again."
+        )
+    ]
 
 
 def environment(story: Story) -> Section:

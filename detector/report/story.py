@@ -24,7 +24,7 @@ class Run:
     name: str
     folder: str  # relative to the ablation's
     seed: int
-    value: float | None  # of the metric; None for a run that failed
+    value: float | None  # of the metric; None where the training failed or it is undefined
     seconds: float | None
     records: tuple[Mapping[str, Any], ...]  # of metrics.jsonl
     environment: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Tuning:
     """How a variant's values were chosen, on images set aside from the training set."""
 
     keys: Mapping[str, Sequence[Any]]  # what was tried
-    values: Mapping[str, float | None]  # combination -> the metric; None: it diverged
+    values: Mapping[str, float | None]  # combination -> the metric; None: diverged or undefined
     chosen: Mapping[str, Any] | None
     at_edge: tuple[str, ...]  # of the tried values
     flatness: float | None  # 1: another is as good as the best; 0: as the worst
@@ -105,6 +105,17 @@ class Story:
     def runs(self) -> tuple[Run, ...]:
         """Variant by variant."""
         return tuple(run for variant in self.variants for run in variant.runs)
+
+    @property
+    def declared(self) -> tuple[Variant, ...]:
+        """The variants but for those that tuning has added."""
+        added = {v.tuning.tuned_variant for v in self.variants if v.tuning}
+        return tuple(v for v in self.variants if v.name not in added)
+
+    @property
+    def failed_trials(self) -> tuple[str, ...]:
+        """Names of the trials that failed without diverging."""
+        return tuple(self.results.get("failed_trials", ()))
 
     def variant(self, name: str) -> Variant:
         """The variant of that name."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 from detector.report.blocks import Cell
-from detector.report.story import Difference, Story, Variant
+from detector.report.story import Difference, Story
+from detector.settings.ablation import LOSSES
 
 NONE = "–"
 HALF_A_POINT = 0.005
@@ -38,14 +40,13 @@ def percent(share: float | None) -> str:
 
 
 def general(value: object) -> str:
-    """A value of a config, or a number of any size."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.4g}".replace("-", "−")
-    return str(value)
+    """A number of any size, in four digits."""
+    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
+
+
+def exact(value: object) -> str:
+    """A value of a config, as a person may write it in one."""
+    return json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
 
 
 def number(text: str, note: str = "") -> Cell:
@@ -60,43 +61,59 @@ def names(found: Sequence[str]) -> str:
 
 
 def told_apart(story: Story) -> list[str]:
-    """What the paired tests say of each variant, and what they leave open."""
-    compared = [(v, v.difference) for v in story.variants if v.difference is not None]
-    said = [_apart(story, v, d) for v, d in compared if d.told_apart]
-    same = [v.name for v, d in compared if d.p_holm is not None and not d.told_apart]
-    open_ = [v.name for v in story.variants if v.name != story.baseline and not _tested(v)]
+    """What the paired tests say of each variant, and what they leave open.
+
+    Like is compared with like: the variants as declared, and then, where both were tuned, each at
+    its own best with the baseline at its own.
+    """
+    others = [v for v in story.declared if v.name != story.baseline]
+    declared = {v.name: v.difference for v in others}
+    said = _told_apart(story, declared, "")
+    if story.variant(story.baseline).tuning is not None:
+        tuned = {v.name: v.tuning.difference for v in others if v.tuning is not None}
+        said += _told_apart(story, tuned, ", both tuned")
+    return said
+
+
+def _told_apart(story: Story, differences: Mapping[str, Difference | None], both: str) -> list[str]:
+    """`both` says what the variants and the baseline have in common, after a comma."""
+    tested = {name: d for name, d in differences.items() if d and d.p_holm is not None}
+    said = [_apart(story, name, d, both) for name, d in tested.items() if d.told_apart]
+    same = [name for name, d in tested.items() if not d.told_apart]
+    open_ = [name for name in differences if name not in tested]
     if same:
         said.append(
-            f"Not told apart from {story.baseline}: {names(same)}. That is no proof that they are "
-            "equal: every difference inside their intervals goes with these runs."
+            f"Not told apart from {story.baseline}{both}: {names(same)}. That is no proof that "
+            "they are equal: every difference inside their intervals goes with these runs."
         )
     if open_:
         said.append(
-            f"Not tested: {names(open_)}. A test needs two seeds that both the variant and "
-            f"{story.baseline} have finished."
+            f"Not tested{both}: {names(open_)}. A test needs two seeds that both the variant and "
+            f"{story.baseline} have finished{both}."
         )
     return said
 
 
-def _tested(variant: Variant) -> bool:
-    return variant.difference is not None and variant.difference.p_holm is not None
-
-
-def _apart(story: Story, variant: Variant, difference: Difference) -> str:
+def _apart(story: Story, name: str, difference: Difference, both: str) -> str:
     direction = "above" if difference.mean > 0 else "below"
     size = figure(abs(difference.mean))
     return (
-        f"{variant.name} lies {size} of {story.metric} {direction} {story.baseline} "
+        f"{name} lies {size} of {story.metric} {direction} {story.baseline}{both} "
         f"({interval(difference.interval, sign='+')}; p {probability(difference.p_holm)} after "
         "Holm's correction)."
     )
 
 
 def power(story: Story) -> list[str]:
-    """Which of the variants these seeds could tell apart by half a point, and how many could."""
+    """Which of the variants these seeds could tell apart by half a point, and how many could.
+
+    Of the declared ones; nothing where the metric is a loss, which has no points.
+    """
+    if story.metric in LOSSES:
+        return []
     known = [
         (v.name, len(v.difference.values), v.difference.seeds_for_half_a_point)
-        for v in story.variants
+        for v in story.declared
         if v.difference and v.difference.seeds_for_half_a_point and len(v.difference.values) > 1
     ]
     if not known:
@@ -118,9 +135,9 @@ def _blind(have: int, blind: Sequence[tuple[str, int]]) -> str:
         takes = f"between {least} seeds (for {first}) and {most} (for {last})"
     guess = "a guess" if len(blind) == 1 else "guesses"
     return (
-        f"With {have} seeds a difference of half a point ({HALF_A_POINT}) cannot be seen in "
-        f"{_some([name for name, _ in blind])}: given the spread of these differences it would "
-        f"take {takes} to see it four times out of five ({guess} from {have})."
+        f"With {have} seeds a difference of half a point ({HALF_A_POINT}) would be seen less than "
+        f"four times out of five in {_some([name for name, _ in blind])}: given the spread of "
+        f"these differences that would take {takes} ({guess} from {have})."
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import HOME
 
 from detector import build
-from detector.commands.ablate import describe
+from detector.commands.ablate import describe, runs_of, trials_of
 from detector.config import Config
 from detector.errors import InputError
 from detector.lab.plan import Plan
@@ -110,11 +110,47 @@ def test_trials_are_every_combination_over_the_variant(tmp_path: Path) -> None:
         ("baseline: a\nvariants: {a: {tune: {data.resize: [{width: 9, height: 9}]}}}",
          "cannot be the name of a folder"),
         ("baseline: a\nvariants: {a: {}}\ntuning_share: 1", "tuning_share"),
+        ("baseline: a\nvariants: {a: {}, b: {set: [train.seed=7]}}",
+         "variant 'b': train.seed cannot be set .* the seeds are those of `seeds`"),
+        ("baseline: a\nset: [' train.seed =7']\nvariants: {a: {}}", "train.seed cannot be set"),
+        ("baseline: a\nvariants: {a: {tune: {train.seed: [1, 2]}}}", "train.seed cannot be set"),
+        ("baseline: seed=1\ngrid: {train.seed: [1, 2]}", "train.seed cannot be set"),
+        ("baseline: a\nvariants: {a: {}, b: {set: [data.tuning=0.3]}}",
+         "variant 'b': data.tuning cannot be set .* `tuning_share`"),
+        ("baseline: a\nvariants: {a: {tune: {data.tuning: [0.1, 0.2]}}}",
+         "data.tuning cannot be set or tuned"),
+        ("baseline: a\nset: ['data={tuning: 0.3}']\n"
+         "variants: {a: {tune: {optimizer.lr: [1, 2]}}}", "data.tuning is 0.3 in .*digits.yaml"),
+        ("baseline: a\nvariants: {a: {tune: {optimizer.lr: [0.1, 0.2, 0.1]}}}",
+         "trials of 'a': 'lr=0.1' and 'lr=0.1' have the same config"),
+        ("baseline: a\nvariants: {a: {tune: {optimizer.lr: [1, 1.0]}}}",
+         "'lr=1' and 'lr=1.0' have the same config"),
     ],
 )  # fmt: skip
 def test_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read(tmp_path, text)
+
+
+def test_the_seed_is_refused_on_the_command_line_and_comes_last(tmp_path: Path) -> None:
+    text = f"baseline: a\nvariants: {GAMMAS}"
+    with pytest.raises(InputError, match=r"train\.seed cannot be set"):
+        read(tmp_path, text, "train.seed=7")
+    plan = read(tmp_path, f"{text}\nseeds: [4]", "train={seed: 7}")
+    for run in runs_of(plan, tmp_path):
+        changes = run.stages[0].command
+        assert changes[-1] == "train.seed=4" and "train={seed: 7}" in changes
+
+
+def test_the_folder_of_a_trial_names_its_seed(tmp_path: Path) -> None:
+    """So that other seeds do not go on with what the first one left."""
+    text = "baseline: a\nvariants: {a: {tune: {optimizer.lr: [1, 2]}}}"
+    folders = [
+        [run.directory for run in trials_of(read(tmp_path, f"{text}\nseeds: [{s}, 9]"), tmp_path)]
+        for s in (0, 5)
+    ]
+    tuning = tmp_path / "tuning" / "a"
+    assert folders == [[tuning / f"lr={rate}" / f"seed{s}" for rate in (1, 2)] for s in (0, 5)]
 
 
 def test_a_new_key_with_a_default_changes_no_digest(
@@ -154,7 +190,10 @@ def test_the_digest_follows_what_is_run(tmp_path: Path) -> None:
     digest = read(tmp_path, text).digest()
     assert read(tmp_path, f"{text}\nseeds: [5]").digest() == digest
     assert read(tmp_path, text, "optimizer.lr=1").digest() != digest
+    other = f"baseline: b\nmetric: loss\nvariants: {GAMMAS}"
+    assert read(tmp_path, other).digest() == digest  # the same runs, read otherwise
     tuned = text.replace("a: {", "a: {tune: {optimizer.lr: [1, 2]}, ")
     assert len({digest, read(tmp_path, tuned).digest(),
                 read(tmp_path, tuned.replace("[1, 2]", "[1, 3]")).digest(),
-                read(tmp_path, f"{tuned}\ntuning_share: 0.3").digest()}) == 4  # fmt: skip
+                read(tmp_path, f"{tuned}\nmetric: loss").digest(),
+                read(tmp_path, f"{tuned}\ntuning_share: 0.3").digest()}) == 5  # fmt: skip

@@ -56,18 +56,37 @@ def test_only_the_stage_that_is_missing_is_run(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "state.json").read_text()) == {one.name: outcome.seconds}
 
 
+def test_a_product_of_an_older_training_is_set_aside(tmp_path: Path) -> None:
+    """As where a person diagnosed a training that a sweep then went on with."""
+    one = two_stages(tmp_path)
+    product, source = one.stages[1].product, one.directory / "last.pt"
+    assert product is not None
+    one = run(tmp_path, "a", one.stages[0], Stage(one.stages[1].command, product, source))
+    sweep(tmp_path)([one])
+    for time_of_source, times in ((-1, 1), (1, 2), (-1, 2), (1, 3)):
+        source.touch()
+        moment = product.stat().st_mtime_ns + time_of_source
+        os.utime(source, ns=(moment, moment))
+        assert sweep(tmp_path)([one])[one].code == 0
+        assert done(tmp_path) == ["first", *["second"] * times]
+    aside = sorted(path.name for path in one.directory.glob("product*"))
+    assert aside == ["product", "product.old-1", "product.old-2"]
+
+
 def test_a_failed_stage_fails_the_run_and_is_run_again(tmp_path: Path) -> None:
     one = two_stages(tmp_path, "exit 7")
     after = run(tmp_path, "b", shell("true"))
     found = sweep(tmp_path)([one, after])
     assert (found[one].code, found[after].code) == (7, 0)
+    assert found[one].trained and found[after].trained
     assert sweep(tmp_path)([one])[one].code == 7
     assert done(tmp_path) == ["first", "second", "second"]
 
 
 def test_later_stages_wait_for_the_first(tmp_path: Path) -> None:
     one = run(tmp_path, "a", shell("exit 3"), shell(f"touch {tmp_path}/b", tmp_path / "b"))
-    assert sweep(tmp_path)([one])[one].code == 3
+    found = sweep(tmp_path)([one])[one]
+    assert found.code == 3 and not found.trained
     assert not (tmp_path / "b").exists() and not (tmp_path / "state.json").exists()
 
 

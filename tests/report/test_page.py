@@ -68,7 +68,7 @@ def test_main_table(read: Reader) -> None:
          "–", "–", "–", "–"],
         ["plain_ce|no focus", "0.351|0.335 to 0.385", "0.010", "0.340   0.352   0.361",
          "−0.009|−0.011 to −0.006", "0.004", "0.008", "0.302|Lin et al. 2017, table 1a"],
-        ["ignored", "0.002|0.335 to 0.385", "0.010", "0.001   failed   0.003",
+        ["ignored", "0.002|0.335 to 0.385", "0.010", "0.001   none   0.003",
          "−0.358|−0.421 to −0.295", "0.123", "0.124", "–"],
     ]  # fmt: skip
 
@@ -102,7 +102,7 @@ def test_tables_of_diagnostics_hold_means_over_seeds(read: Reader) -> None:
 
 
 def test_configs_and_environment(read: Reader) -> None:
-    change = "loss.classification.gamma: 2 → 0\nloss.classification.alpha: 0.25 → null"
+    change = "loss.classification.gamma: 2.0 → 0.0\nloss.classification.alpha: 0.25 → null"
     assert read.table("Keys in which")[1:] == [["plain_ce", change], ["ignored", change]]
     assert ["threads", "1 (3 runs); 2 (6 runs)"] in read.table("What the runs had")
     text = "".join(read.text)
@@ -113,7 +113,7 @@ def test_configs_and_environment(read: Reader) -> None:
 
 def test_failed_run_is_shown_with_its_log(read: Reader) -> None:
     text = "".join(read.text)
-    assert "9: 8 finished, 1 failed; 1.5 hours together" in text
+    assert "9: 8 finished, 1 without a figure; 1.5 hours together" in text
     assert "runs/ignored/seed1.log" in text
     assert "first\nstep 2\ndiverged: ignored" in text and "diverged: focal" not in text
 
@@ -148,6 +148,15 @@ def test_results_alone_make_a_page(tmp_path: Path) -> None:
     assert "(there is no log)" in text and tmp_path.name in read.text
 
 
+def test_a_loss_of_one_variant_has_a_table_and_no_sentences(tmp_path: Path) -> None:
+    found = results() | {"metric": "loss"}
+    found["variants"] = found["variants"][:1]
+    write(tmp_path / "results.json", found)
+    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "points" not in [attributes.get("class") for _, attributes in read.elements]
+    assert read.table("loss of each variant")[1][1] == "0.360|0.335 to 0.385"
+
+
 def test_one_seed_and_nothing_finished(tmp_path: Path) -> None:
     found = results()
     found["seeds"] = [0]
@@ -178,13 +187,39 @@ def test_tuned_stands_beside_untuned(tmp_path: Path) -> None:
     ]  # fmt: skip
     rates, weights = "optimizer.lr: 0.02 (of 0.01, 0.02, at an edge)", "loss.weight: 1 (of 1, 2)"
     assert read.table("What was tuned")[1:] == [
-        ["focal", f"{rates}\n{weights}", "–", "0.360|0.335 to 0.385", "the same", "–", "–"],
+        ["focal", f"{rates}\n{weights}", "–", "0.360|0.335 to 0.385", "the same", "–", "–",
+         "–"],
         ["plain_ce", f"{rates}\n{weights}", "0.750", "0.351|0.335 to 0.385",
-         "0.358|0.350 to 0.366", "−0.002|−0.008 to +0.004", "0.414"],
+         "0.358|0.350 to 0.366", "−0.002|−0.008 to +0.004", "0.414", "0.828"],
     ]  # fmt: skip
     assert read.table("each combination")[1:3] == [
-        ["focal", "lr=0.01", "0.250"], ["focal", "lr=0.02", "diverged"]
+        ["focal", "lr=0.01", "0.250"], ["focal", "lr=0.02", "diverged or undefined"]
     ]  # fmt: skip
+
+
+def test_where_every_trial_diverged_nothing_is_the_same(tmp_path: Path) -> None:
+    found = tuned_results()
+    focal = found["variants"][0]
+    focal["tuning"] |= {"keys": {"optimizer.lr": [9.0]}, "values": {"lr=9": None}, "chosen": None,
+                        "at_edge": []}  # fmt: skip
+    write(tmp_path / "results.json", found)
+    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert read.table("What was tuned")[1] == [
+        "focal", "optimizer.lr: none, all diverged or are undefined (of 9.0)", "–",
+        "0.360|0.335 to 0.385", "–", "–", "–", "–",
+    ]  # fmt: skip
+
+
+def test_failed_trials_are_shown(tmp_path: Path) -> None:
+    trial = "tuning/plain_ce/lr=3, seed 0"
+    found = results() | {"failed_trials": [trial]}
+    ignored = found["variants"][2]
+    ignored["values"] = ignored["values"] | {"1": 0.002}
+    ignored["difference"] |= {"differences": [-0.349, -0.358, -0.367]}
+    write(tmp_path / "results.json", found)
+    text = "".join(Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)
+    assert f"stand beside them: {trial}. The same" in text
+    assert "They have no figure" not in text
 
 
 def test_confounders(tmp_path: Path) -> None:
@@ -195,7 +230,10 @@ def test_confounders(tmp_path: Path) -> None:
          "divisor of the classification loss", "gradient norm", "score threshold"],
         ["plain_ce", "45 %", "2.5", "358.7", "–", "0.05"],
     ]  # fmt: skip
-    assert "Runner overhead" in read.text and "1.2 % of the runs' own time" in read.text
+    assert (
+        "Runner overhead" in read.text
+        and "1.2 % of the runs' own time, while they were going" in read.text
+    )
 
 
 def test_a_folder_that_is_no_ablation_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import folder
+from made_up import folder, tuned_results, write
 
 from detector.report import words
 from detector.report.story import Story, read_story
@@ -26,8 +26,19 @@ def test_numbers() -> None:
     assert [words.percent(p) for p in (0.012, 0.0994, 0.0996, 0.5, None)] == [
         "1.2 %", "9.9 %", "10 %", "50 %", "–"
     ]  # fmt: skip
-    assert [words.general(v) for v in (None, True, 2.0, -1e-5, "ohem", [1, 2])] == [
-        "null", "true", "2", "−1e−05", "ohem", "[1, 2]"
+    assert [words.general(v) for v in (2.0, -1e-5, 123456.0, 7)] == [
+        "2",
+        "−1e−05",
+        "1.235e+05",
+        "7",
+    ]
+
+
+def test_values_of_a_config_are_written_as_in_one() -> None:
+    """In all their digits, and with the minus that YAML reads."""
+    values = (None, True, 2.0, -1e-5, 0.123456, "ohem", [1, 2])
+    assert [words.exact(value) for value in values] == [
+        "null", "true", "2.0", "-1e-05", "0.123456", "ohem", "[1, 2]"
     ]  # fmt: skip
 
 
@@ -42,9 +53,9 @@ def test_told_apart_is_a_matter_of_holms_p(story: Story) -> None:
 
 def test_power_names_the_seeds_at_hand_and_those_it_takes(story: Story) -> None:
     assert words.power(story) == [
-        "With 2 seeds a difference of half a point (0.005) cannot be seen in ignored: given the "
-        "spread of these differences it would take 34 seeds for ignored to see it four times out "
-        "of five (a guess from 2).",
+        "With 2 seeds a difference of half a point (0.005) would be seen less than four times out "
+        "of five in ignored: given the spread of these differences that would take 34 seeds for "
+        "ignored (a guess from 2).",
         "With 3 seeds a difference of half a point (0.005) would be seen at least four times out "
         "of five in plain_ce (2 would do), if their differences spread as these 3 do.",
     ]
@@ -60,14 +71,44 @@ def test_many_variants_are_counted_in_the_sentence_on_power(story: Story) -> Non
         for k in range(5)
     )  # fmt: skip
     (said,) = words.power(replace(story, variants=many))
-    assert "cannot be seen in 5 variants" in said
-    assert "it would take between 34 seeds (for v0) and 38 (for v4) to see it" in said
+    assert "would be seen less than four times out of five in 5 variants" in said
+    assert "that would take between 34 seeds (for v0) and 38 (for v4) (guesses from 2)" in said
 
 
 def test_without_a_spread_nothing_is_said_of_power(story: Story) -> None:
     alone = replace(story, variants=story.variants[:1])
     assert words.power(alone)[0].startswith("How many seeds")
     assert words.told_apart(alone) == []
+
+
+def test_half_a_point_is_none_of_a_loss(story: Story) -> None:
+    assert words.power(replace(story, metric="loss/box")) == []
+
+
+def test_tuned_is_compared_with_tuned_alone(tmp_path: Path) -> None:
+    """plain_ce_tuned is far from the untuned baseline by any p, which no sentence may say."""
+    found = tuned_results()
+    _, plain, _, tuned = found["variants"]
+    tuned["difference"] = plain["difference"] | {"mean": 0.777, "p_holm": 0.0001}
+    plain["tuning"]["difference"]["p_holm"] = 0.04
+    write(tmp_path / "results.json", found)
+    story = read_story(tmp_path)
+    assert words.told_apart(story) == [
+        "plain_ce lies 0.009 of AP below focal (−0.011 to −0.006; p 0.008 after Holm's "
+        "correction).",
+        "Not told apart from focal: ignored. That is no proof that they are equal: every "
+        "difference inside their intervals goes with these runs.",
+        "plain_ce lies 0.002 of AP below focal, both tuned (−0.008 to +0.004; p 0.040 after "
+        "Holm's correction).",
+    ]
+    assert not any("plain_ce_tuned" in said for said in words.power(story))
+
+
+def test_a_tuned_variant_without_a_tuned_baseline_is_not_told_apart(tmp_path: Path) -> None:
+    found = tuned_results()
+    found["variants"][0]["tuning"] = None
+    write(tmp_path / "results.json", found)
+    assert not any("tuned" in said for said in words.told_apart(read_story(tmp_path)))
 
 
 def test_names_are_listed() -> None:

@@ -1,0 +1,240 @@
+"""A whole ablation whose trainings are shell commands: what its figures are, and are not, of."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import HOME, Command
+
+from detector import build
+from detector.commands import ablate as command
+from detector.commands import ablation_bootstrap, forecast
+from detector.commands.ablation_results import last_figure
+from detector.commands.compare import Evaluated, comparison
+from detector.errors import InputError
+from detector.lab.plan import Plan
+
+DIGITS = HOME / "configs" / "digits.yaml"
+TUNE = """baseline: a
+seeds: [0, 1]
+variants:
+  a: {set: [loss.classification.gamma=0], tune: {optimizer.lr: [0.25, 0.5]}}
+  b: {set: [loss.classification.gamma=1], tune: {optimizer.lr: [0.25, 0.5]}}
+"""
+PLAIN = """baseline: a
+seeds: [0, 1]
+variants: {a: {set: [loss.classification.gamma=0]}, b: {set: [loss.classification.gamma=1]}}
+"""
+Figure = Callable[[str], float | str]
+
+
+def read(folder: Path, text: str, *overrides: str) -> Plan:
+    file = folder / "ablation.yaml"
+    file.write_text(f"config: {DIGITS}\n{text}\n")
+    return Plan.read(file, overrides, load=build.load_config)
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Runs an ablation in tmp_path; `figure` gives the AP of a folder or another shell command."""
+
+    def run(text: str, figure: Figure, *, code: int = 0, diagnosis: str = "exit 3") -> Any:
+        def training(
+            plan: Plan, seed: int, directory: Path, changes: tuple[str, ...]
+        ) -> tuple[str, ...]:
+            found = figure(directory.relative_to(tmp_path / "out").as_posix())
+            line = json.dumps({"step": 1, "epoch": 1.0, "validation/AP": found})
+            if not isinstance(found, str):
+                found = f"echo {shlex.quote(line)} > metrics.jsonl"
+            folder = shlex.quote(str(directory))
+            return ("sh", "-c", f"mkdir -p {folder} && cd {folder} && {found}")
+
+        monkeypatch.setattr(command, "_check_data", lambda plan: None)
+        monkeypatch.setattr(command, "_training", training)
+        monkeypatch.setattr(command, "_diagnosis", lambda directory: ("sh", "-c", diagnosis))
+        said: list[str] = []
+        plan, output = read(tmp_path, text), tmp_path / "out"
+        assert command.ablate(plan, output, workers=1, say=said.append) == code
+        found = json.loads((output / "results.json").read_text())
+        return found | {"said": said, "by_name": {v["name"]: v for v in found["variants"]}}
+
+    return run
+
+
+def by_seed(a: float, b: float) -> Figure:
+    """Of the runs of plans without tuning."""
+    return lambda name: (a if "/a" in name else b) + 0.01 * (name[-1] == "1")
+
+
+def test_a_failed_diagnosis_leaves_the_figure_of_a_finished_training(shell: Any) -> None:
+    found = shell(PLAIN, by_seed(0.5, 0.25), code=1)
+    assert found["by_name"]["b"]["values"] == {"0": 0.25, "1": 0.26}
+    assert found["by_name"]["b"]["difference"]["mean"] == pytest.approx(-0.25)
+    assert sum(text.startswith("failed: ") for text in found["said"]) == 4
+    assert found["bootstrap"] == []
+
+
+def test_without_a_figure_every_key_is_there(shell: Any) -> None:
+    found = shell(PLAIN, lambda name: 0.5 if "/a" in name else "exit 1", code=1)
+    b = found["by_name"]["b"]
+    assert b["values"] == {"0": None, "1": None} and b["difference"] is None
+    assert [b[key] for key in ("n", "mean", "standard_deviation", "interval")] == [0, *[None] * 3]
+
+
+def test_an_undefined_metric_is_no_number(tmp_path: Path) -> None:
+    """COCO writes -1 for the AP of a class without boxes; a loss of -1 is one."""
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 1, "validation/AP/zero": -1.0, "validation/loss": -1.0, "validation/AP": 0}\n'
+    )
+    assert last_figure(tmp_path, "AP/zero") is None
+    assert last_figure(tmp_path, "loss") == -1 and last_figure(tmp_path, "AP") == 0
+
+
+def tuned(name: str) -> float:
+    """a gains .1 by tuning and b .2; a's two seeds differ by .01, and b's by .03."""
+    second = name.endswith("seed1")
+    if name.startswith("tuning/"):
+        return 0.2 if "lr=0.25" in name else 0.1
+    own = {"a": 0.3, "a_tuned": 0.4, "b": 0.25, "b_tuned": 0.45}[name.split("/")[1]]
+    return own + (0.03 if name.split("/")[1].startswith("b") else 0.01) * second
+
+
+def but(folder: str, instead: str) -> Figure:
+    """`tuned`, with a shell command in place of the trainings in a folder."""
+    return lambda name: instead if name.startswith(folder) else tuned(name)
+
+
+def test_holm_corrects_like_with_like(shell: Any) -> None:
+    """One declared variant is compared, and one tuned: each p is the corrected one, not doubled."""
+    found = shell(TUNE, tuned, code=1)
+    b, b_tuned = found["by_name"]["b"], found["by_name"]["b_tuned"]
+    assert b["difference"]["p_holm"] == b["difference"]["p"] > 0
+    assert b_tuned["difference"]["mean"] == pytest.approx(0.16)  # of .46 and .305
+    assert b_tuned["difference"]["p_holm"] is None
+    both = b["tuning"]["difference"]
+    assert both["mean"] == pytest.approx(0.06) and both["p_holm"] == both["p"] > 0
+    assert found["by_name"]["a"]["tuning"]["difference"] is None
+
+
+@pytest.mark.parametrize("gone", ["tuning/a/", "tuning/b/"])
+def test_where_all_trials_diverged_nothing_is_called_tuned(shell: Any, gone: str) -> None:
+    for _ in range(2):  # the second call knows it from the folders
+        found = shell(TUNE, but(gone, "mkdir failure; exit 1"), code=1)
+        variant = found["by_name"][gone[-2]]
+        assert variant["tuning"]["chosen"] is None and variant["tuning"]["tuned_variant"] is None
+        assert found["by_name"]["b"]["tuning"]["difference"] is None
+        trials = [name for name in found["seconds"] if name.startswith(gone)]
+        assert len(trials) == 2 and found["failed_trials"] == []
+    assert [found["seconds"][name] for name in trials] == [None, None]
+
+
+def test_a_trial_that_fails_otherwise_is_named(shell: Any) -> None:
+    found = shell(TUNE, but("tuning/b/lr=0.5", "exit 5"), code=1)
+    assert found["failed_trials"] == ["tuning/b/lr=0.5, seed 0"]
+    assert found["by_name"]["b"]["tuning"] is None and "b_tuned" not in found["by_name"]
+
+
+def test_the_forecast_leaves_out_what_diverged(
+    shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2 x 2 trials, one of which diverged, and 2 x 2 runs: 7 are finished."""
+    shell(TUNE, but("tuning/b/lr=0.5", "mkdir failure; exit 1"), code=1)
+    monkeypatch.setattr(forecast, "_total_steps", lambda config, images: 10)
+    said = forecast.forecast(read(tmp_path, TUNE), tmp_path / "out", workers=1)
+    assert said.startswith("8 runs of 10 steps, 0 of them to do: about 0:00:00")
+    assert "by the 7 finished runs" in said
+
+
+def test_the_bootstrap_may_be_interrupted(
+    shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "bootstraps", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        shell(PLAIN, by_seed(0.5, 0.25))
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "bootstrap" not in found and found["variants"][0]["mean"] == pytest.approx(0.505)
+
+
+def evaluated(name: str, images: int, found_in: int) -> Evaluated:
+    """One box an image; found in the first ones."""
+    box = [10.0, 10.0, 50.0, 40.0]
+    truth = {
+        "images": [{"id": i, "file_name": f"{i}"} for i in range(images)],
+        "categories": [{"id": 1, "name": "c"}],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "bbox": box, "area": 2000.0}
+            for i in range(1, images)
+        ],
+    }
+    rows = np.array([(i, *box, 0.9, 1) for i in range(found_in)], float).reshape(-1, 7)
+    return Evaluated(name, Path("d"), Path("t"), rows, truth, list(range(images)))
+
+
+def test_the_bootstrap_leaves_out_runs_of_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = {
+        Path(name): evaluated(name, images, found)
+        for name, images, found in (("a", 6, 5), ("b", 6, 3), ("c", 7, 5))
+    }
+    monkeypatch.setattr(ablation_bootstrap, "diagnosed_run", runs.__getitem__)
+    said: list[str] = []
+    found = ablation_bootstrap.bootstraps({(n, 0): Path(n) for n in "abc"}, "a", said.append)
+    (one,), expected = found, comparison(runs[Path("a")], runs[Path("b")], resamples=1000, seed=0)
+    assert (one["variant"], one["difference"], one["p"]) == ("b", expected.difference, expected.p)
+    assert one["interval"] == list(expected.interval)
+    (sentence,) = said
+    assert sentence.startswith("no bootstrap of c, seed 0: ") and "1 ids are in one" in sentence
+
+
+def test_a_class_that_is_none_is_refused_before_the_first_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Index:
+        category_names = ("zero", "one")
+        annotations_file = Path("val.json")
+
+    monkeypatch.setattr(build, "data_index", lambda config, split: Index)
+    plan = read(tmp_path, f"metric: AP/ten\n{PLAIN}")
+    with pytest.raises(InputError, match=r"val\.json has no class 'ten'; .* zero, one\.$"):
+        command.ablate(plan, tmp_path / "out", workers=1, say=print)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_data_are_found_before_the_first_run(tmp_path: Path, tiny: list[str]) -> None:
+    plan = read(tmp_path, PLAIN, *tiny, f"data.val.annotations={tmp_path}/gone.json")
+    with pytest.raises(InputError, match=r"variant 'a': .*gone\.json"):
+        command.ablate(plan, tmp_path / "out", workers=1, say=print)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("ablation.json", "{", "it is not whole JSON"),
+        ("ablation.json", "[]", "a JSON object with digest and config"),
+        ("state.json", "{", "it is not whole JSON"),
+    ],
+)
+def test_a_broken_file_of_the_folder(
+    tmp_path: Path, tiny: list[str], name: str, text: str, said: str
+) -> None:
+    plan, output = read(tmp_path, PLAIN, *tiny), tmp_path / "out"
+    output.mkdir()
+    mark = {"config": "x.yaml", "digest": plan.digest()}
+    (output / "ablation.json").write_text(json.dumps(mark))
+    (output / name).write_text(text)
+    with pytest.raises(InputError, match=f"{name}: .*{said}"):
+        command.ablate(plan, output, workers=1, say=print)
+
+
+def test_a_dry_run_looks_at_whose_folder_it_is(tool: Command, tmp_path: Path) -> None:
+    file = HOME / "configs" / "ablations" / "poly.yaml"
+    (tmp_path / "ablation.json").write_text('{"config": "x.yaml", "digest": "0"}')
+    done = tool("ablate", "--config", file, "--output", tmp_path, "--dry-run")
+    assert done.returncode == 2 and "it holds another ablation, of x.yaml" in done.stderr
