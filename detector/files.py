@@ -55,9 +55,14 @@ def read_object(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write `content` to `path`, which appears whole or not at all. NaN is refused (ValueError)."""
+    """Write `content` to `path` by `write_text`. NaN is refused (ValueError)."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, which appears whole or not at all."""
     draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)
 
 

@@ -7,15 +7,28 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import hypothesis
 import pytest
+
+from detector.errors import run_command
 
 hypothesis.settings.register_profile("busy machine", deadline=None)
 hypothesis.settings.load_profile("busy machine")
 
 HOME = Path(__file__).parents[1]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class Said(NamedTuple):
+    """What a command wrote."""
+
+    out: str
+    err: str
+
+
+Refused = Callable[..., Said]
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +84,21 @@ def finished(tool: Command, tiny: Sequence[str], tmp_path_factory: pytest.TempPa
     assert "initial classification loss" in done.stdout
     assert "boxes by class: zero" in done.stdout
     return output
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Calls tools/NAME.py in this process (another costs seconds), to be refused; what it said."""
+
+    def call(name: str, *arguments: object) -> Said:
+        script = load_script(HOME / "tools" / f"{name}.py")
+        monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, arguments)])
+        assert run_command(script.main) == 2
+        said = Said(*capsys.readouterr())
+        assert said.err.startswith("error: ") and said.err.count("\n") == 1
+        return said
+
+    return call
 
 
 def run(

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import HOME, Command, load_script
-
-from detector.errors import run_command
+from conftest import Command, Refused
 
 Refusal = Callable[..., str]
 
@@ -64,15 +62,12 @@ def runs(tool: Command, finished: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
-    """The one sentence that tools/compare.py ends with, in this process: another costs seconds."""
-    script = load_script(HOME / "tools" / "compare.py")
+def refusal(refused: Refused) -> Refusal:
+    """The one sentence that tools/compare.py ends with."""
 
     def call(*arguments: object) -> str:
-        monkeypatch.setattr("sys.argv", ["compare.py", *map(str, arguments)])
-        assert run_command(script.main) == 2
-        said = capsys.readouterr()
-        assert said.err.startswith("error: ") and said.err.count("\n") == 1 and not said.out
+        said = refused("compare", *arguments)
+        assert not said.out
         return said.err
 
     return call

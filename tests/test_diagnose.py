@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import HOME, Command, load_script
+from conftest import HOME, Command, Refused, load_script
 
 from detector.commands import diagnose
 from detector.commands.evaluate import Trained
-from detector.errors import run_command
 
 Refusal = Callable[..., str]
 PARTS = {"foreground", "background"}
@@ -39,18 +38,9 @@ def found(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
-    """The one sentence that the command ends with, in this process: another costs seconds."""
-    script = load_script(HOME / "tools" / "diagnose.py")
-
-    def call(*arguments: object) -> str:
-        monkeypatch.setattr("sys.argv", ["diagnose.py", *map(str, arguments)])
-        assert run_command(script.main) == 2
-        said = capsys.readouterr().err
-        assert said.startswith("error: ") and said.count("\n") == 1
-        return said
-
-    return call
+def refusal(refused: Refused) -> Refusal:
+    """The one sentence that the command ends with."""
+    return lambda *arguments: refused("diagnose", *arguments).err
 
 
 def numbers(content: Any) -> Iterator[float]:

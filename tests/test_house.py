@@ -15,6 +15,7 @@ FLOORS = [
     {
         "__init__",
         "structures",
+        "coco_matching",
         "boxes",
         "config",
         "settings",

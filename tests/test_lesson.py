@@ -64,7 +64,7 @@ def test_the_page_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     counts = lesson.Counts(64, 64, 100, classes=3, foreground=2, background=10)
     monkeypatch.setattr(lesson, "training_counts", lambda config: counts)
     monkeypatch.setattr(lesson, "draw", lambda *args: [])
-    monkeypatch.setattr(lesson.os, "replace", replace)
+    monkeypatch.setattr("detector.files.os.replace", replace)
     config = build.load_config(HOME / "configs" / "digits.yaml", [])
     assert lesson.teach(config, config, tmp_path, tmp_path) == [page]
     assert seen == ["old"] and page.read_text().startswith("# One loss")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from detector.config import Config
 from detector.data.sampling import steps_per_epoch
 from detector.engine.meter import Meter
 from detector.errors import InputError
+from detector.files import read_object
 from detector.lab.plan import Plan
 from detector.lab.sweep import Run, clock, threads
 from detector.settings.data import Data
@@ -42,7 +42,7 @@ def forecast(plan: Plan, output: Path, *, workers: int) -> str:
 def _forecast(plan: Plan, output: Path, workers: int) -> str:
     steps, trials = _steps(plan, output), trials_of(plan, output)
     state = output / "state.json"
-    done = json.loads(state.read_text(encoding="utf-8")) if state.exists() else {}
+    done = read_object(state) if state.exists() else {}
     finished = [run for run in steps if run.name in done]
     to_do = [run for run in steps if run.name not in done and not (run in trials and diverged(run))]
     left = sum(steps[run] for run in to_do)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from detector import build
 from detector.config import Config
 from detector.data.loader import DetectionDataset, train_loader
 from detector.errors import InputError
+from detector.files import write_text
 from detector.report import curves
 from detector.structures import IGNORED
 
@@ -80,9 +80,7 @@ def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[
     )
     page = output / "losses.md"
     pictures = draw(small, totals, output / "losses")
-    draft = page.with_name(page.name + ".draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, page)
+    write_text(page, text)
     return [page, *pictures]
 
 

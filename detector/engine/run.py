@@ -18,7 +18,7 @@ from detector import __version__
 from detector.distributed import world_size
 from detector.engine import checkpoint
 from detector.errors import InputError
-from detector.files import write_json
+from detector.files import write_json, write_text
 
 CONFIG = "config.yaml"
 
@@ -40,9 +40,8 @@ def create(run: Path, config: str, command: Sequence[str]) -> None:
         raise InputError(
             f"{run}: the run directory cannot be made ({error.strerror}); name another --output."
         ) from error
-    draft = run / f".{CONFIG}.draft"
-    draft.write_text(config, encoding="utf-8")
-    draft.replace(run / CONFIG)  # first: with it the folder is a run, which --resume goes on with
+    # first: with it the folder is a run, which --resume goes on with
+    write_text(run / CONFIG, config)
     write_json(run / "environment.json", environment(command))
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.coco_matching import matched
+
 FOREGROUND = 0.5  # IoU that a hit needs
 BACKGROUND = 0.1  # IoU up to which a detection is about nothing
-PER_IMAGE = 100  # detections of a class in an image, as in COCO's AP
 RIGHT = -1  # in _Detections.kinds: no error
 KINDS = ("classification", "localisation", "both", "duplicate", "background")
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, NOTHING = range(5)  # places in KINDS
@@ -78,9 +79,14 @@ def error_split(
     Args:
         detections, ground_truth, image_ids: as of `evaluation.coco.evaluate`; image_ids not empty.
     """
-    assert len(image_ids), "hotcoco would take no image for every image"
     categories = sorted(category["id"] for category in ground_truth["categories"])
-    entries = _matched(detections, ground_truth, sorted(set(image_ids)), categories)
+    entries = matched(
+        detections,
+        ground_truth,
+        image_ids=sorted(set(image_ids)),
+        category_ids=categories,
+        thresholds=[FOREGROUND],
+    )
     boxes = _boxes(entries, ground_truth, categories)
     found = _judged(_detections(entries, detections, categories), boxes)
     counts = np.bincount(boxes.classes, minlength=len(categories))
@@ -96,27 +102,6 @@ def error_split(
 
 def _difference(ap: float | None, base: float | None) -> float | None:
     return None if ap is None or base is None else ap - base
-
-
-def _matched(
-    detections: NDArray[np.float64],
-    ground_truth: dict[str, Any],
-    image_ids: list[int],
-    category_ids: list[int],
-) -> list[dict[str, Any]]:
-    """COCO's matching at IoU 0.5: an entry for each image and class with a detection or a box."""
-    import hotcoco
-
-    truth = hotcoco.COCO(ground_truth)
-    evaluation = hotcoco.COCOeval(truth, truth.loadRes(detections), "bbox")
-    evaluation.params.imgIds = image_ids
-    evaluation.params.catIds = category_ids
-    evaluation.params.iouThrs = [FOREGROUND]
-    evaluation.params.areaRng = [[0.0, 1e10]]
-    evaluation.params.areaRngLbl = ["all"]
-    evaluation.params.maxDets = [PER_IMAGE]
-    evaluation.evaluate()
-    return [entry for entry in evaluation.eval_imgs if entry is not None]
 
 
 def _column(entries: list[dict[str, Any]], key: str) -> Ints:

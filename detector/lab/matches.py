@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ALL_AREAS = (0.0, 1e10)
-THRESHOLDS = 10
-PER_IMAGE = 100  # detections of a class in an image
+from detector.coco_matching import THRESHOLDS, matched
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +41,14 @@ def match(
     `image_ids` do not count.
     """
     images = np.unique(np.asarray(image_ids, np.int64))
-    assert len(images), "hotcoco would take no image for every image"
     categories = np.unique([category["id"] for category in ground_truth["categories"]])
-    entries = _matched(detections, ground_truth, images.tolist(), categories.tolist())
+    entries = matched(
+        detections,
+        ground_truth,
+        image_ids=images.tolist(),
+        category_ids=categories.tolist(),
+        thresholds=THRESHOLDS,
+    )
     row = np.searchsorted(images, [entry["image_id"] for entry in entries])
     label = np.searchsorted(categories, [entry["category_id"] for entry in entries])
     found = [len(entry["dtScores"]) for entry in entries]
@@ -63,28 +66,8 @@ def match(
     )
 
 
-def _matched(
-    detections: NDArray[np.float64],
-    ground_truth: dict[str, Any],
-    image_ids: list[int],
-    category_ids: list[int],
-) -> list[dict[str, Any]]:
-    """One entry for each image and class with a detection or a box, as pycocotools has them."""
-    import hotcoco
-
-    truth = hotcoco.COCO(ground_truth)
-    evaluation = hotcoco.COCOeval(truth, truth.loadRes(detections), "bbox")
-    evaluation.params.imgIds = image_ids
-    evaluation.params.catIds = category_ids
-    evaluation.params.areaRng = [list(ALL_AREAS)]
-    evaluation.params.areaRngLbl = ["all"]
-    evaluation.params.maxDets = [PER_IMAGE]
-    evaluation.evaluate()
-    return [entry for entry in evaluation.eval_imgs if entry is not None]
-
-
 def _joined(entries: list[dict[str, Any]], key: str) -> NDArray[np.bool_]:
     """(T, D) of all entries, one beside the other."""
-    none = np.zeros((THRESHOLDS, 0), np.bool_)
+    none = np.zeros((len(THRESHOLDS), 0), np.bool_)
     parts = [np.array(entry[key], np.bool_) for entry in entries if entry["dtScores"]]
     return np.concatenate([none, *parts], axis=1)

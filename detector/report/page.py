@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from detector.files import write_text
 from detector.report import behaviour, fairness, findings, models, record
 from detector.report.blocks import Section
 from detector.report.ink import COLORS, DARK, looks
@@ -24,9 +24,7 @@ def write_report(folder: Path, *, title: str = "") -> Path:
     story = read_story(folder)
     text = _render(story, sections(story), title or folder.resolve().name)
     path = folder / "report.html"
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    write_text(path, text)
     return path
 
 
