@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
@@ -38,9 +38,11 @@ from detector.settings.data import Fixed
 Autocast = Callable[[], AbstractContextManager[None]]
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config, refused here if its loss makes no sense whatever the data are."""
-    config = configs.load(path, overrides)
+def load_config(
+    path: Path, overrides: Sequence[str] = (), places: Mapping[str, str] = {}
+) -> Config:
+    """As config.load, refused here if its loss makes no sense whatever the data are."""
+    config = configs.load(path, overrides, places)
     try:
         weights = config.loss.classification.class_weights  # they alone say how many classes
         criterion(config, class_code(config, num_classes=len(weights) if weights else 1))

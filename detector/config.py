@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -84,21 +84,24 @@ WORDS = {
 }
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load(path: Path, overrides: Sequence[str] = (), places: Mapping[str, str] = {}) -> Config:
     """The config of a file, its bases and overrides such as "optimizer.lr=1e-3".
 
+    places: where an override is written, for those that are not from `--set`.
     Raises InputError, one line an error: where, which key, what was found, what is allowed.
     """
     merged = _merged(_with_bases(Path(path), parents=()))
     if overrides:
         # among themselves first: the order of two of them must not matter to the rule of _form
-        merged = _merged([merged, _merged(map(_override, overrides))])
+        documents = [_override(text, places.get(text, f"--set {text}")) for text in overrides]
+        merged = _merged([merged, _merged(documents)])
     return _validated(merged, Config)
 
 
-def load_as(path: Path, kind: type[S]) -> S:
-    """A file of another kind than a Config, such as an ablation; InputError as `load` raises."""
-    return _validated(_read(path), kind)
+def load_as(path: Path, kind: type[S]) -> tuple[S, Document]:
+    """A file of another kind than a Config, and where all is in it; InputError as in `load`."""
+    document = _read(path)
+    return _validated(document, kind), document
 
 
 def flat(config: Config) -> dict[str, Any]:
@@ -170,12 +173,11 @@ def _document(text: str, source: str) -> Document:
     return document
 
 
-def _override(text: str) -> Document:
-    """The document of one `--set a.b=value`."""
+def _override(text: str, place: str) -> Document:
+    """The document of one `a.b=value`."""
     key, equals, value = text.partition("=")
-    place = f"--set {text}"
     if not equals:
-        raise InputError(f"{place}: found no '=', it should be key=value, as optimizer.lr=1e-3")
+        raise InputError(f"{place}: found {text!r}, it should be key=value, as optimizer.lr=1e-3")
     path = tuple(key.strip().split("."))
     document = yaml_text.read(value, where=lambda line: place)
     values = document.values

@@ -16,13 +16,14 @@ from typing import Any
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
 from detector.settings.ablation import Ablation, Published, VariantSettings
+from detector.yaml_text import Document
 
 NAME = r"[\w.=,+-]+"
 OWNED = {
     "train.seed": "the seeds are those of `seeds`",
     "data.tuning": "what trials are measured on is `tuning_share`",
 }  # keys that the ablation itself sets in its runs
-Load = Callable[[Path, Sequence[str]], Config]
+Load = Callable[[Path, Sequence[str], Mapping[str, str]], Config]
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,22 @@ class Plan:
         InputError for an unknown key, one that the ablation itself sets, a baseline that is no
         variant, and two variants (or two trials of one) whose names or resolved configs are equal.
         """
-        ablation = load_as(path, Ablation)
+        ablation, document = load_as(path, Ablation)
         base = Path(os.path.normpath(path.parent / ablation.config))
+        if not base.is_file():
+            raise InputError(
+                f"{document.origin(('config',))}: config: there is no file {base}; name one "
+                "relative to the folder of this file."
+            )
         variants = []
         for name, settings in [*ablation.variants.items(), *_grid(ablation.grid)]:
             changes = (*ablation.set, *settings.set, *overrides)
+            places = _places(document, name, ablation, settings)
             try:
                 _check_keys([*(change.partition("=")[0] for change in changes), *settings.tune])
-                config = load(base, changes)
-                trials = tuple(_trials(settings.tune, base, changes, load))
+                variants.append(_variant(name, settings, base, changes, places, load))
             except InputError as error:
-                raise InputError(f"{path}: variant {name!r}: {error}") from None
-            about = (settings.question, changes, settings.published)
-            variants.append(Variant(name, *about, config, trials))
+                raise InputError(f"variant {name!r}: {error}") from None
         plan = cls(
             base, ablation.seeds, ablation.metric, ablation.baseline, tuple(variants),
             ablation.tuning_share,
@@ -186,13 +190,38 @@ def _grid(grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, VariantSetti
         yield name, VariantSettings(set=_changes(values))
 
 
-def _trials(
-    tune: Mapping[str, Sequence[Any]], base: Path, changes: Sequence[str], load: Load
-) -> Iterator[Trial]:
-    """Every combination, over the `changes` of its variant."""
-    for name, values in _combinations(tune):
+def _variant(
+    name: str,
+    settings: VariantSettings,
+    base: Path,
+    changes: tuple[str, ...],
+    places: Mapping[str, str],
+    load: Load,
+) -> Variant:
+    config, trials = load(base, changes, places), []
+    for text, values in _combinations(settings.tune):
         own = _changes(values)
-        yield Trial(name, values, own, load(base, (*changes, *own)))
+        trials.append(Trial(text, values, own, load(base, (*changes, *own), places)))
+    about = (settings.question, changes, settings.published)
+    return Variant(name, *about, config, tuple(trials))
+
+
+def _places(
+    document: Document, name: str, ablation: Ablation, settings: VariantSettings
+) -> dict[str, str]:
+    """Where each change is written: of all variants, of its own, and of a grid."""
+    listed = [(("set",), ablation.set), (("variants", name, "set"), settings.set)]
+    grids = [(("grid",), ablation.grid), (("variants", name, "tune"), settings.tune)]
+    listed += [
+        ((*above, key), tuple(_change(key, value) for value in values))
+        for above, grid in grids
+        for key, values in grid.items()
+    ]
+    return {
+        change: document.origin((*above, number))
+        for above, changes in listed
+        for number, change in enumerate(changes)
+    }
 
 
 def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -204,4 +233,8 @@ def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, dict
 
 
 def _changes(values: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{key}={json.dumps(value)}" for key, value in values.items())
+    return tuple(_change(key, value) for key, value in values.items())
+
+
+def _change(key: str, value: Any) -> str:
+    return f"{key}={json.dumps(value)}"

@@ -89,8 +89,12 @@ def test_trials_are_every_combination_over_the_variant(tmp_path: Path) -> None:
         ("baseline: a\nvariants: {a: {}, b: {set: [loss.classification.gamma=2]}}",
          "variants 'a' and 'b' have the same config"),
         ("baseline: a\nvariants: {a: {sets: []}}", "variants.a.sets: unknown key .* 'set'"),
-        ("baseline: a\nvariants: {a: {set: [loss.classification.gama=2]}}",
-         "variant 'a': .*unknown key 'gama'; did you mean 'gamma'"),
+        ("baseline: a\nvariants:\n  a:\n    set:\n    - train.ema=null\n    - loss.box.wait=2",
+         r"^variant 'a': \S*ablation.yaml:7: loss.box.wait: unknown key 'wait'; did you mean"),
+        ("baseline: a\nset: [loss.classification.gama=2]\nvariants: {a: {}}",
+         "^variant 'a': .*ablation.yaml:3: .*unknown key 'gama'; did you mean 'gamma'"),
+        ("baseline: a\nvariants: {a: {set: [train.ema]}}",
+         r"ablation.yaml:3: found 'train.ema', it should be key=value"),
         ("baseline: a\nvariants: {a: {}}\nseed: [1]", "seed: unknown key 'seed'.* 'seeds'"),
         ("baseline: a\nvariants: {a: {}}\nseeds: [1, 1]", "each should occur once"),
         ("baseline: a", "there are no variants"),
@@ -103,9 +107,11 @@ def test_trials_are_every_combination_over_the_variant(tmp_path: Path) -> None:
         ("baseline: a\nvariants: {a: {tune: {train.ema: [0.9]}}, a_tuned: {set: [train.ema=0.8]}}",
          "2 variants have the name 'a_tuned'"),
         ("baseline: a\nvariants: {a: {tune: {optimizer.rate: [1, 2]}}}",
-         "variant 'a': .*unknown key 'rate'"),
-        ("baseline: a\nvariants: {a: {tune: {optimizer.lr: [1, 0]}}}",
-         "variant 'a': .*optimizer.lr"),
+         "variant 'a': .*ablation.yaml:3: .*unknown key 'rate'"),
+        ("baseline: a\nvariants:\n  a: {tune: {optimizer.lr: [1,\n 0]}}",
+         r"variant 'a': .*ablation.yaml:5: optimizer.lr: "),
+        ("baseline: gamma=1\ngrid:\n  loss.classification.gamma: [1,\n -1]",
+         r"variant 'gamma=-1': .*ablation.yaml:5: loss.classification.gamma: "),
         ("baseline: a\nvariants: {a: {tune: {optimizer.lr: []}}}", "variants.a.tune.optimizer.lr"),
         ("baseline: a\nvariants: {a: {tune: {data.resize: [{width: 9, height: 9}]}}}",
          "cannot be the name of a folder"),
@@ -130,6 +136,19 @@ def test_trials_are_every_combination_over_the_variant(tmp_path: Path) -> None:
 def test_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read(tmp_path, text)
+
+
+def test_the_base_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "ablation.yaml"
+    file.write_text("baseline: a\nconfig: gone.yaml\nvariants: {a: {}}\n")
+    said = rf"ablation.yaml:2: config: there is no file {tmp_path}/gone.yaml; "
+    with pytest.raises(InputError, match=said):
+        Plan.read(file, [], load=build.load_config)
+
+
+def test_an_override_of_the_command_line_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="variant 'a': --set train.emma=1: "):
+        read(tmp_path, f"baseline: a\nvariants: {GAMMAS}", "train.emma=1")
 
 
 def test_the_seed_is_refused_on_the_command_line_and_comes_last(tmp_path: Path) -> None:
