@@ -137,6 +137,14 @@ def test_a_run_that_was_not_evaluated(refusal: Refusal, runs: list[Path], tmp_pa
     assert "config.yaml" in refusal(tmp_path, runs[0])
 
 
+def test_the_folder_of_an_evaluation(tool: Command, refusal: Refusal, runs: list[Path]) -> None:
+    """What `tools/evaluate.py --output` names stands for itself; here those within two runs."""
+    folders = [run / "evaluation" / "best" for run in runs]
+    whole = tool("compare", *runs).stdout.splitlines()[3:]
+    assert tool("compare", *folders).stdout.splitlines()[3:] == whole
+    assert "leave out --checkpoint last" in refusal(*folders, "--checkpoint", "last")
+
+
 def test_runs_of_other_data(
     refusal: Refusal, runs: list[Path], digits: Path, tmp_path: Path
 ) -> None:

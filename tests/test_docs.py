@@ -1,5 +1,6 @@
 """Every command of the documents runs on tiny data, or is listed here with the reason why not."""
 
+import json
 import re
 import shlex
 import shutil
@@ -13,10 +14,12 @@ from typing import NamedTuple
 import pytest
 import torch
 from conftest import HOME, run
+from pydantic import BaseModel
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 from detector import build
 from detector.lab.plan import Plan
+from detector.settings.ablation import Ablation, Published, VariantSettings
 
 DOCUMENTS = ["README.md", "docs/guide.md", "docs/results.md"]
 TRAIN, EVALUATE = "python tools/train.py", "python tools/evaluate.py"
@@ -156,6 +159,22 @@ def test_every_ablation_of_the_guide_builds(project: Path) -> None:
     for name in ("mine", "mine_grid", "mine_tuned"):
         file = project / "configs" / "ablations" / f"{name}.yaml"
         assert len(Plan.read(file, [], load=build.load_config).variants) > 1
+
+
+def test_the_guide_shows_every_key_of_an_ablation() -> None:
+    def rows(section: type[BaseModel], above: str = "") -> list[str]:
+        found = []
+        for name, field in section.model_fields.items():
+            default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+            found.append(f"| `{above}{name}` | {default} | {field.description} |")
+        return found
+
+    variant, published = "variants.NAME.", "variants.NAME.published."
+    table = [*rows(Ablation), *rows(VariantSettings, variant), *rows(Published, published)]
+    assert (
+        "\n".join(["| key | default | meaning |", "|---|---|---|", *table, "\n"])
+        in (HOME / "docs" / "guide.md").read_text()
+    )
 
 
 @pytest.fixture(scope="module")

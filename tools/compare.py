@@ -18,7 +18,12 @@ from detector.errors import InputError, run_command
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("first", type=Path, metavar="RUN", help="run directory or result file")
+    parser.add_argument(
+        "first",
+        type=Path,
+        metavar="RUN",
+        help="run directory, --output of tools/evaluate.py, or result file",
+    )
     parser.add_argument("second", type=Path, metavar="RUN", help="another of the same images")
     parser.add_argument(
         "--checkpoint", metavar="NAME", help="of the runs, as evaluated: best (the default) or last"
@@ -38,9 +43,9 @@ def main() -> int:
     """Compare and print; the exit code."""
     options = arguments()
     if options.ground_truth is None:
-        checkpoint = options.checkpoint or "best"
         first, second = (
-            partial(evaluated_run, path, checkpoint) for path in (options.first, options.second)
+            partial(evaluated_run, path, options.checkpoint)
+            for path in (options.first, options.second)
         )
     elif options.checkpoint:
         raise InputError("--checkpoint goes with two runs, --ground-truth with two result files.")

@@ -18,6 +18,7 @@ from detector.files import new_directory, write_json
 from detector.lab.bootstrap import Comparison, paired_bootstrap
 from detector.lab.matches import Matches, match
 
+DETECTIONS = "detections.json"
 FEWEST_RESAMPLES = 100  # the ends of a 95 % interval are two or three of them on each side
 
 
@@ -37,16 +38,27 @@ class Evaluated:
         return match(self.detections, self.truth, self.image_ids)
 
 
-def evaluated_run(directory: Path, checkpoint: str) -> Evaluated:
-    """What tools/evaluate.py left of a run; `checkpoint` names a folder of RUN/evaluation."""
+def evaluated_run(directory: Path, checkpoint: str | None) -> Evaluated:
+    """What tools/evaluate.py left, of a run or in the folder of its --output.
+
+    checkpoint: a folder of RUN/evaluation; None: that of the best one.
+    """
     if directory.is_file():
         raise InputError(
             f"{directory}: it is a file, not a run directory; two COCO result files are compared "
             "with --ground-truth FILE."
         )
-    run.config_file(directory)
+    config = run.config_file(directory)
+    if (directory / DETECTIONS).is_file():
+        if checkpoint is not None:
+            raise InputError(
+                f"{directory}: it is the folder of one evaluation, so there is no checkpoint to "
+                f"choose; leave out --checkpoint {checkpoint}."
+            )
+        return _on_validation_set(directory, directory / DETECTIONS, config)
+    checkpoint = checkpoint or "best"
     folder = directory / "evaluation" / checkpoint
-    found = folder / "detections.json"
+    found = folder / DETECTIONS
     if not found.is_file():
         raise InputError(
             f"{found}: there is no such file, so this checkpoint was not evaluated yet; do it by "
@@ -57,7 +69,7 @@ def evaluated_run(directory: Path, checkpoint: str) -> Evaluated:
 
 def diagnosed_run(directory: Path) -> Evaluated:
     """What tools/diagnose.py left of the last checkpoint of a run."""
-    found = directory / "diagnosis" / "last" / "detections.json"
+    found = directory / "diagnosis" / "last" / DETECTIONS
     return _on_validation_set(directory, found, run.config_file(directory))
 
 
@@ -116,11 +128,13 @@ def compare(
 
 def comparison(first: Evaluated, second: Evaluated, *, resamples: int, seed: int) -> Comparison:
     """The paired bootstrap of two that are about the same images, classes and boxes."""
-    if resamples < FEWEST_RESAMPLES or seed < 0:
+    if resamples < FEWEST_RESAMPLES:
         raise InputError(
-            f"--resamples is {resamples} and --seed is {seed}; expected at least "
-            f"{FEWEST_RESAMPLES} resamples and a seed from 0 on."
+            f"--resamples is {resamples}; expected at least {FEWEST_RESAMPLES}, for the ends of "
+            "the interval are a few of them."
         )
+    if seed < 0:
+        raise InputError(f"--seed is {seed}; expected 0 or more.")
     check_same(first, second)
     if len(first.image_ids) < 2:
         raise InputError(
