@@ -19,6 +19,7 @@ FLOORS = [
         "boxes",
         "config",
         "settings",
+        "signals",
         "yaml_text",
         "distributed",
         "errors",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from types import FrameType, TracebackType
 
 import torch
 
 from detector.distributed import sum_over_ranks, world_size
+from detector.signals import Handlers
 
 
 class Interrupt:
@@ -19,11 +19,10 @@ class Interrupt:
     def __init__(self) -> None:
         self.received: int | None = None
         self._patience = 2
-        self._before: dict[int, object] = {}
+        self._handlers = Handlers(self._remember)
 
     def __enter__(self) -> Interrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._remember)
+        self._handlers.install()
         return self
 
     def __exit__(
@@ -32,7 +31,7 @@ class Interrupt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._restore()
+        self._handlers.restore()
 
     def agreed(self, device: torch.device) -> int | None:
         """128 + signal once any rank was told to stop, else None; all ranks ask together."""
@@ -48,9 +47,4 @@ class Interrupt:
         self.received = number
         self._patience -= 1
         if self._patience == 0:
-            self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._before.clear()
+            self._handlers.restore()

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NamedTuple
 
+from detector.signals import Handlers
+
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
-PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 
 
 class Ended(NamedTuple):
@@ -36,11 +37,10 @@ class Processes:
         self.received: int | None = None  # the last signal
         self._in_progress: set[subprocess.Popen[bytes]] = set()
         self._starting = threading.RLock()  # a second signal may meet the first one's handler
-        self._before: dict[int, object] = {}
+        self._handlers = Handlers(self._pass_on)
 
     def __enter__(self) -> Processes:
-        for number in PASSED_ON:
-            self._before[number] = signal.signal(number, self._pass_on)
+        self._handlers.install()
         return self
 
     def __exit__(
@@ -49,8 +49,7 @@ class Processes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._handlers.restore()
 
     def call(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Ended:
         """Run `command` to its end, its output added to `log`, `environment` over our own."""
