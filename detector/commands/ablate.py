@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -118,7 +119,7 @@ def describe(plan: Plan, output: Path) -> str:
         mark = " (baseline)" if variant.name == plan.baseline else ""
         lines.append(f"{variant.name}{mark}  {variant.question}")
         lines += [
-            f"    {key}: {theirs!r} -> {own!r}"
+            f"    {key}: {json.dumps(theirs)} -> {json.dumps(own)}"
             for key, (theirs, own) in plan.differences(variant).items()
         ]
         if variant.trials:

@@ -57,9 +57,11 @@ def _forecast(plan: Plan, output: Path, workers: int) -> str:
         )
     numbers = sorted(set(steps.values()))
     each = " or ".join(f"{n:,}" for n in numbers)
+    tuned = sum(bool(v.trials) for v in plan.variants) * len(plan.seeds)
+    more = f"; up to {tuned} runs of tuned variants come on top" if tuned else ""
     return (
         f"{len(steps)} runs of {each} steps, {len(to_do)} of them to do: about "
-        f"{clock(left * pace / workers)} with --workers {workers}, {source}"
+        f"{clock(left * pace / workers)} with --workers {workers}, {source}{more}"
     )
 
 

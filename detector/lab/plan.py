@@ -15,7 +15,7 @@ from typing import Any
 
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
-from detector.settings.ablation import Ablation, Published, VariantSettings
+from detector.settings.ablation import LOSSES, Ablation, Published, VariantSettings
 from detector.yaml_text import Document
 
 NAME = r"[\w.=,+-]+"
@@ -54,7 +54,7 @@ class Variant:
 
     def tuned(self, trial: Trial) -> Variant:
         """That variant."""
-        values = ", ".join(f"{key}={value!r}" for key, value in trial.values.items())
+        values = ", ".join(_changes(trial.values))
         return Variant(
             name=self.tuned_name,
             question=f"{self.name} at the best of what it tunes: {values}",
@@ -139,12 +139,21 @@ class Plan:
         for variant in self.variants:
             trials = [(trial.name, trial.config) for trial in variant.trials]
             _check_distinct(path, f"trials of {variant.name!r}:", trials)
+            self._check_tuned_keys(path, variant)
             if variant.trials and variant.config.data.tuning is not None:
                 raise InputError(
                     f"{path}: variant {variant.name!r}: data.tuning is "
                     f"{variant.config.data.tuning} in {self.config}, and a variant that tunes "
                     "needs a null there; tuning_share sets images aside."
                 )
+
+    def _check_tuned_keys(self, path: Path, variant: Variant) -> None:
+        keys = {key for trial in variant.trials for key in trial.values if key.startswith("loss")}
+        if keys and self.metric in LOSSES:
+            raise InputError(
+                f"{path}: variant {variant.name!r}: it tunes {', '.join(sorted(keys))} by "
+                f"{self.metric}, which those keys scale or exchange; tune by an AP."
+            )
 
     def _check_names(self, path: Path) -> None:
         variants = [v.name for v in self.variants]

@@ -106,11 +106,11 @@ class Sweep:
 
         After such a signal `received` is its number.
         """
-        began, outcomes = time.perf_counter(), {}
+        began, outcomes = time.perf_counter(), self._finished_before(runs)
         for worker in self._workers:
             worker.free_since = began
         with self._processes, ThreadPoolExecutor(len(self._workers)) as pool:
-            futures = {pool.submit(self._perform, run): run for run in runs}
+            futures = {pool.submit(self._perform, run): run for run in runs if run not in outcomes}
             for future in as_completed(futures):
                 run, outcome = futures[future], future.result()
                 outcomes[run] = outcome
@@ -134,6 +134,16 @@ class Sweep:
     def seconds(self, run: Run) -> float | None:
         """How long a run took whose training is finished; None for another."""
         return self._finished.get(run.name)
+
+    def _finished_before(self, runs: Sequence[Run]) -> dict[Run, Outcome]:
+        found = {
+            run: Outcome(0, self.seconds(run), trained=True)
+            for run in runs
+            if all(self._done(run, stage) for stage in run.stages)
+        }
+        if found:
+            self.say(f"{len(found)}/{len(runs)}  finished before")
+        return found
 
     def _perform(self, run: Run) -> Outcome:
         """All stages that are not done; the first failure is the run's."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detector.report import pictures
-from detector.report.blocks import Block, Cell, Picture, Points, Section, Table, missing
+from detector.report.blocks import Block, Cell, Picture, Points, Section, Table, Text, missing
 from detector.report.ink import Look
 from detector.report.story import Story, Variant
 from detector.report.words import (
@@ -14,12 +14,14 @@ from detector.report.words import (
     figure,
     general,
     interval,
+    names,
     number,
     percent,
     power,
     probability,
     told_apart,
 )
+from detector.settings.ablation import LOSSES
 
 CARE_OF_SEEDS = (
     "All intervals hold 95 % and are over seeds; the validation images are the same in all runs, "
@@ -33,13 +35,13 @@ def facts(story: Story) -> list[tuple[str, str]]:
     failed = sum(run.value is None for run in story.runs)
     without = f", {failed} without a figure" if failed else ""
     done = f"{len(story.runs) - failed} finished{without}"
-    hours = sum(run.seconds or 0.0 for run in story.runs) / 3600
+    together = _duration(sum(run.seconds or 0.0 for run in story.runs))
     facts = [
         ("Metric", f"{story.metric} at the last validation"),
         ("Baseline", story.baseline),
         ("Base config", story.config or "not known"),
         ("Seeds", ", ".join(map(str, story.seeds))),
-        ("Runs", f"{len(story.runs)}: {done}; {hours:.1f} hours together"),
+        ("Runs", f"{len(story.runs)}: {done}; {together} together"),
         ("Date", _dates(started)),
     ]
     overhead = (story.results.get("runner") or {}).get("overhead")
@@ -48,6 +50,10 @@ def facts(story: Story) -> list[tuple[str, str]]:
             ("Runner overhead", f"{percent(overhead)} of the runs' own time, while they were going")
         )
     return facts
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
 def _dates(started: list[str]) -> str:
@@ -73,6 +79,7 @@ def results(story: Story, looks: Mapping[str, Look]) -> Section:
     """The main table, the sentences, the forest plot and one-seed comparisons."""
     points = (*told_apart(story), *power(story))
     blocks: list[Block] = [
+        *_own_measures(story),
         *([Points(points)] if points else []),
         _table(story),
         _forest(story, looks),
@@ -81,6 +88,21 @@ def results(story: Story, looks: Mapping[str, Look]) -> Section:
     if story.results.get("bootstrap"):
         blocks.append(_bootstrap(story.results["bootstrap"], story))
     return Section("results", "Results", blocks)
+
+
+def _own_measures(story: Story) -> list[Text]:
+    """A warning where the metric is a loss and the variants differ in theirs."""
+    keys = sorted({k for v in story.variants for k in v.changes if k.startswith("loss.")})
+    if story.metric not in LOSSES or not keys:
+        return []
+    return [
+        Text(
+            f"Each variant is measured by its own loss here, and the losses differ in "
+            f"{names(keys)}: a difference in {story.metric} does not say which detector is "
+            "better. Compare them in AP.",
+            "missing",
+        )
+    ]
 
 
 def _table(story: Story) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from detector.evaluation.calibration import SLOPES
 from detector.report import model_pictures
 from detector.report.blocks import Block, Cell, Picture, Section, Table, missing
 from detector.report.diagnosis import ERRORS, OWN, STAGES
@@ -165,7 +166,10 @@ def _d_ece(variants: Sequence[Variant]) -> Block:
               "Platt slope", "Platt intercept", "detections"),
         rows=tuple(rows),
         care="0 is perfect. Means over seeds; in a pooled diagram their errors can cancel. A model "
-        "whose detections are nearly all wrong can be calibrated perfectly and be of no use.",
+        "whose detections are nearly all wrong can be calibrated perfectly and be of no use. "
+        f"Temperature and slope are sought from {SLOPES[0]:g} to {SLOPES[1]:g}. A value there is "
+        f"the end of the range: with the temperature at {SLOPES[1]:g} scores hardly tell right "
+        f"from wrong, at {SLOPES[0]:g} they tell it without error.",
     )  # fmt: skip
 
 

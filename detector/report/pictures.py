@@ -159,10 +159,8 @@ def _share_row(
         if not found:
             axes.text(0.5, 0.5, "missing", transform=axes.transAxes, ha="center", color=MUTED)
             continue
-        axes.stackplot(
-            found["positives"].x,
-            *(found[group].mean for group in GROUP_COLORS),
-            colors=list(GROUP_COLORS.values()),
-            alpha=0.85,
-            linewidth=0,
-        )
+        x, *y = found["positives"].x, *(found[group].mean for group in GROUP_COLORS)
+        if len(x) == 1:  # an area needs two; drawn as wide as half an epoch
+            x, y = (x[0] - 0.25, x[0] + 0.25), [line * 2 for line in y]
+        colors = list(GROUP_COLORS.values())
+        axes.stackplot(x, *y, colors=colors, alpha=0.85, linewidth=0)

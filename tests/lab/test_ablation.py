@@ -147,6 +147,7 @@ def test_the_forecast_leaves_out_what_diverged(
     said = forecast.forecast(read(tmp_path, TUNE), tmp_path / "out", workers=1)
     assert said.startswith("8 runs of 10 steps, 0 of them to do: about 0:00:00")
     assert "by the 7 finished runs" in said
+    assert said.endswith("; up to 4 runs of tuned variants come on top")
 
 
 def test_the_bootstrap_may_be_interrupted(

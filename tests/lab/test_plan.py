@@ -112,6 +112,8 @@ def test_trials_are_every_combination_over_the_variant(tmp_path: Path) -> None:
          r"variant 'a': .*ablation.yaml:5: optimizer.lr: "),
         ("baseline: gamma=1\ngrid:\n  loss.classification.gamma: [1,\n -1]",
          r"variant 'gamma=-1': .*ablation.yaml:5: loss.classification.gamma: "),
+        ("baseline: a\nmetric: loss\nvariants: {a: {tune: {loss.classification.weight: [1, 2]}}}",
+         "variant 'a': it tunes loss.classification.weight by loss, .* tune by an AP"),
         ("baseline: a\nvariants: {a: {tune: {optimizer.lr: []}}}", "variants.a.tune.optimizer.lr"),
         ("baseline: a\nvariants: {a: {tune: {data.resize: [{width: 9, height: 9}]}}}",
          "cannot be the name of a folder"),

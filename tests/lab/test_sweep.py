@@ -46,6 +46,15 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
     assert done(tmp_path) == ["first", "second"]
 
 
+def test_what_was_finished_before_is_not_told_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    runs = [run(tmp_path, name, shell("true")) for name in "abc"]
+    sweep(tmp_path)(runs[:2])
+    Sweep(tmp_path, workers=1, gpus=(), say=said.append)(runs)
+    assert said[0] == "2/3  finished before" and len(said) == 2
+    assert said[1].startswith("3/3  c, seed 0: finished after ")
+
+
 def test_only_the_stage_that_is_missing_is_run(tmp_path: Path) -> None:
     """As after a sweep of older code, which knew the first stage only."""
     one = two_stages(tmp_path)

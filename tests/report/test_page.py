@@ -157,6 +157,15 @@ def test_a_loss_of_one_variant_has_a_table_and_no_sentences(tmp_path: Path) -> N
     assert read.table("loss of each variant")[1][1] == "0.360|0.335 to 0.385"
 
 
+def test_losses_that_differ_are_no_measure_of_each_other(tmp_path: Path) -> None:
+    said = "Each variant is measured by its own loss here, and the losses differ in "
+    keys = "loss.classification.alpha and loss.classification.gamma: "
+    for metric, warned in (("loss", True), ("loss/box", True), ("AP", False)):
+        write(tmp_path / "results.json", results() | {"metric": metric})
+        text = "".join(Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)
+        assert (said + keys in text) == warned
+
+
 def test_one_seed_and_nothing_finished(tmp_path: Path) -> None:
     found = results()
     found["seeds"] = [0]

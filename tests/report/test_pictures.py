@@ -100,6 +100,21 @@ def test_zoom_is_for_rows_far_from_the_others() -> None:
     assert pictures.zoom([Row("a", 0.0, None, (0.0,))]) is None
 
 
+def test_a_single_look_has_an_area() -> None:
+    """Shares that were logged once are drawn half an epoch wide, not as nothing."""
+
+    def area(x: tuple[float, ...]) -> float:
+        line = (0.25,) * len(x)
+        curves = {group: Curve(x, line, line, line) for group in pictures.GROUP_COLORS}
+        svg = pictures.shares({"a": curves}, {"a": curves})
+        (path, *_) = re.findall(r'<path d="([^"]*)"[^>]*fill: var\(--c1\)', svg)
+        ends = [float(number) for number in re.findall(r"[ML] ([\d.]+) ", path)]
+        return max(ends) - min(ends)
+
+    assert area((1.0,)) == pytest.approx(area((1.0, 2.0)), rel=0.01)
+    assert area((1.0,)) > 100
+
+
 def test_a_failed_runs_line_ends_in_a_cross() -> None:
     curve = Curve((1.0, 2.0), (0.1, 0.2), (0.1, 0.2), (0.1, 0.2))
     draw = pictures.over_time
