@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from conftest import HOME, Command
 
-from detector import build
+from detector.build import load_config
 from detector.commands import lesson
 from detector.commands.lesson import Counts, answer, untrained
 from detector.errors import InputError
+from detector.lab.plan import Plan
 
+MEASURED = sorted((HOME / "docs" / "ablations").glob("*.json"))
 RESULTS = {
     "metric": "AP",
     "baseline": "focal",
@@ -65,7 +67,7 @@ def test_the_page_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(lesson, "training_counts", lambda config: counts)
     monkeypatch.setattr(lesson, "draw", lambda *args: [])
     monkeypatch.setattr("detector.files.os.replace", replace)
-    config = build.load_config(HOME / "configs" / "digits.yaml", [])
+    config = load_config(HOME / "configs" / "digits.yaml", [])
     assert lesson.teach(config, config, tmp_path, tmp_path) == [page]
     assert seen == ["old"] and page.read_text().startswith("# One loss")
 
@@ -111,8 +113,19 @@ def test_the_command(tool: Command, tiny: list[str], tmp_path: Path) -> None:
 
 def test_the_page_holds_the_tables_of_its_files() -> None:
     page = (HOME / "docs" / "losses.md").read_text()
-    for file in (HOME / "docs" / "ablations").glob("*.json"):
+    for file in MEASURED:
         assert answer(file) in page, f"{file}: run tools/plot_losses.py again"
+
+
+@pytest.mark.parametrize("file", MEASURED, ids=lambda file: file.stem)
+def test_the_results_are_those_of_the_ablation_of_that_name(file: Path) -> None:
+    """The same variants from the same seeds, and each differs from the baseline as it does now."""
+    plan = Plan.read(HOME / "configs" / "ablations" / f"{file.stem}.yaml", [], load=load_config)
+    found = json.loads(file.read_text())
+    assert (found["baseline"], tuple(found["seeds"])) == (plan.baseline, plan.seeds)
+    changes = {v.name: {k: list(d) for k, d in plan.differences(v).items()} for v in plan.variants}
+    declared = [v for v in found["variants"] if v["name"] in changes]  # and not added by tuning
+    assert {v["name"]: v["changes"] for v in declared} == changes
 
 
 def test_a_folder_of_results_that_is_not_there(tmp_path: Path) -> None:
