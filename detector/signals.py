@@ -23,6 +23,6 @@ class Handlers:
 
     def restore(self) -> None:
         """Put back what was there; again, it does nothing."""
-        for number, handler in self._before.items():
+        while self._before:  # a handler that is called in between may do the same
+            number, handler = self._before.popitem()
             signal.signal(number, handler)  # type: ignore[arg-type]
-        self._before.clear()
