@@ -92,6 +92,7 @@ def test_two_result_files(tool: Command, files: list[Path], tmp_path: Path) -> N
         "below_zero": 0,
         "images": 2,
         "resamples": 199,
+        "lacking": 0,
         "seed": 0,
     }
     assert done.stdout.splitlines() == [
@@ -142,7 +143,7 @@ def test_the_folder_of_an_evaluation(tool: Command, refusal: Refusal, runs: list
     folders = [run / "evaluation" / "best" for run in runs]
     whole = tool("compare", *runs).stdout.splitlines()[3:]
     assert tool("compare", *folders).stdout.splitlines()[3:] == whole
-    assert "leave out --checkpoint last" in refusal(*folders, "--checkpoint", "last")
+    assert "name RUN/evaluation/last" in refusal(*folders, "--checkpoint", "last")
 
 
 def test_runs_of_other_data(

@@ -45,4 +45,9 @@ def bootstraps(
 def _entry(base: Resampled, second: Evaluated) -> dict[str, Any]:
     compared = paired_draws(base, resample(second.matches(), resamples=RESAMPLES))
     interval = list(compared.interval)
-    return {"difference": compared.difference, "interval": interval, "p": compared.p}
+    return {
+        "difference": compared.difference,
+        "interval": interval,
+        "p": compared.p,
+        "lacking": compared.lacking,
+    }

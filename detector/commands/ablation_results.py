@@ -27,7 +27,7 @@ A figure that is not known, of a failed run for example, is null. In results.jso
                         the metric is undefined there
             chosen      key -> the best value; null where no combination has one
             at_edge     keys whose chosen value is the smallest or the largest of three or more
-            flatness    1 - (best - second) / (best - worst) of the values; 1: another is as good
+            lead        of the best value over the second best, at least 0; null: it is alone
             tuned_variant   name of the variant with the chosen values; null where they are its own
             difference  of the variant at its chosen values from the baseline at its own, as above
                         with p_holm over these differences; null of the baseline, and where either
@@ -36,9 +36,10 @@ A figure that is not known, of a failed run for example, is null. In results.jso
                         the tuning of their variant is null
     bootstrap           a list, of each variant and seed: variant, seed, and difference in AP from
                         the baseline of that seed with the 95 % interval and p of a paired bootstrap
-                        over the validation images; absent until it is computed
-    seconds             run -> seconds of its processes; null of a trial that diverged in an earlier
-                        call
+                        over the validation images, and lacking: the share of the resamples without
+                        a box of some class; absent until it is computed
+    seconds             run -> seconds of its processes, without those that were killed or stopped;
+                        null of a trial that diverged in an earlier call
     runner              workers, wall, busy, idle (seconds; busy and idle are sums over the workers,
                         idle after a worker's last run) and overhead: what the runner itself took
                         while runs were in progress, as a share of busy; null where nothing was left
@@ -122,13 +123,14 @@ def table(found: Mapping[str, Any]) -> str:
     ]
     for entry in found["variants"]:
         difference = entry["difference"] or {}
+        few = f" ({entry['n']} of {len(found['seeds'])} seeds)"
         cells = [
-            entry["name"],
+            entry["name"] + (few if entry["n"] < len(found["seeds"]) else ""),
             _figure(entry["mean"]),
             _interval(entry),
             _figure(difference.get("mean"), sign="+"),
             _interval(difference, sign="+"),
-            _figure(difference.get("p_holm")),
+            _probability(difference.get("p_holm")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -206,7 +208,7 @@ def _tuning(
         "values": dict(choice.values),
         "chosen": dict(choice.trial.values) if choice.trial else None,
         "at_edge": list(choice.at_edge),
-        "flatness": choice.flatness,
+        "lead": choice.lead,
         "tuned_variant": variant.tuned_name if variant.tuned_name in values else None,
         "difference": _difference(
             *(values.get(tuned_name(name), values[name]) for name in (variant.name, plan.baseline))
@@ -222,13 +224,20 @@ def _distinct(values: list[Any]) -> list[Any]:
 
 
 def _records(directory: Path) -> list[dict[str, Any]]:
-    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    journal = directory / "metrics.jsonl"
+    if not journal.is_file():
+        raise InputError(f"{journal}: there is no such file; delete its folder to train again.")
+    lines = journal.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
 def _interval(entry: Mapping[str, Any], *, sign: str = "") -> str:
     ends = entry.get("interval")
     return "" if ends is None else f"{ends[0]:{sign}.3f} to {ends[1]:{sign}.3f}"
+
+
+def _probability(p: float | None) -> str:
+    return "< 0.001" if p is not None and p < 0.001 else _figure(p)
 
 
 def _figure(value: float | None, *, sign: str = "") -> str:

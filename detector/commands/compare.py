@@ -53,7 +53,7 @@ def evaluated_run(directory: Path, checkpoint: str | None) -> Evaluated:
         if checkpoint is not None:
             raise InputError(
                 f"{directory}: it is the folder of one evaluation, so there is no checkpoint to "
-                f"choose; leave out --checkpoint {checkpoint}."
+                f"choose; leave out --checkpoint and name RUN/evaluation/{checkpoint} for a run."
             )
         return _on_validation_set(directory, directory / DETECTIONS, config)
     checkpoint = checkpoint or "best"
@@ -191,4 +191,9 @@ def table(first: Evaluated, second: Evaluated, found: Comparison) -> str:
     ]
     lines = [f"{'AP':<13}", *(f"{key:<13}  {text}" for key, text in rows)]
     lines += ["", f"{found.images} images, {found.resamples} paired resamples of them"]
+    if found.lacking:
+        lines.append(
+            f"{found.lacking:.1%} of these lack all boxes of some class, and average the AP of the "
+            "others: rare classes make the interval wide and may shift it"
+        )
     return "\n".join(line.rstrip() for line in lines)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -47,7 +48,8 @@ def _forecast(plan: Plan, output: Path, workers: int) -> str:
     to_do = [run for run in steps if run.name not in done and not (run in trials and diverged(run))]
     left = sum(steps[run] for run in to_do)
     if finished:
-        pace = sum(done[run.name] for run in finished) / sum(steps[run] for run in finished)
+        # the median: a run that was killed and resumed has only its last part in `done`
+        pace = median(done[run.name] / steps[run] for run in finished)
         source = f"by the {len(finished)} finished runs in {output}"
     else:
         pace = _seconds_a_step(plan.variants[0].config, workers)
@@ -57,8 +59,9 @@ def _forecast(plan: Plan, output: Path, workers: int) -> str:
         )
     numbers = sorted(set(steps.values()))
     each = " or ".join(f"{n:,}" for n in numbers)
-    tuned = sum(bool(v.trials) for v in plan.variants) * len(plan.seeds)
-    more = f"; up to {tuned} runs of tuned variants come on top" if tuned else ""
+    tuned = [f"{v.tuned_name}, seed {s}" for v in plan.variants if v.trials for s in plan.seeds]
+    unknown = len(set(tuned) - set(done)) if to_do or not (output / "results.json").exists() else 0
+    more = f"; up to {unknown} runs of tuned variants come on top" if unknown else ""
     return (
         f"{len(steps)} runs of {each} steps, {len(to_do)} of them to do: about "
         f"{clock(left * pace / workers)} with --workers {workers}, {source}{more}"

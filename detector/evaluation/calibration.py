@@ -5,13 +5,14 @@ D detections.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
+from scipy.stats import binom
 
 BINS = 20
 FEWEST = 2  # detections in a half
@@ -72,6 +73,18 @@ def reliability(scores: Floats, right: Bools) -> Reliability:
         for b in metrics.calibration_curve(scores, right, BINS)
     ]
     return Reliability(d_ece=error, detections=len(scores), bins=bins)
+
+
+def chance_d_ece(counts: Sequence[float], scores: Sequence[float]) -> float:
+    """The expected D-ECE of scores that are true, from the counts and mean scores of its bins.
+
+    In a bin of n detections that are right with probability s it is E|X / n - s| of a binomial X:
+    2 v (1 - s) P(X = v) / n with v = floor(n s) + 1 (De Moivre 1730; Diaconis and Zabell 1991).
+    """
+    n, s = np.asarray(counts, dtype=np.int64), np.asarray(scores, dtype=np.float64)
+    n, s = n[n > 0], s[n > 0]
+    v = np.floor(n * s) + 1
+    return float((2 * v * (1 - s) * binom.pmf(v, n, s)).sum() / n.sum())
 
 
 def fit_temperature(scores: Floats, right: Bools) -> float:

@@ -31,6 +31,7 @@ class Comparison:
     below_zero: float  # share of the resamples with a negative difference
     images: int
     resamples: int  # those in which AP is defined
+    lacking: float  # share of them without a box of some class, which is not in their mean then
 
 
 def average_precision(matches: Matches, weights: Ints) -> float:
@@ -60,17 +61,21 @@ class Resampled:
     matches: Matches
     whole: float  # AP of every image once
     draws: NDArray[np.float64]  # (resamples,) AP; -1 where there is no box
+    lacking: NDArray[np.bool_]  # (resamples,) whether a class has boxes, and none in the resample
 
 
 def resample(matches: Matches, *, resamples: int, seed: int = 0) -> Resampled:
     """AP of I images that are drawn with replacement, `resamples` times."""
     ranking, images = Ranking(matches), len(matches.image_ids)
     generator = np.random.default_rng(seed)
-    draws = np.empty(resamples)
+    draws, lacking = np.empty(resamples), np.empty(resamples, np.bool_)
+    classes = ranking.boxes(np.ones(images, np.int64)) > 0
     for place in range(resamples):
         weights = np.bincount(generator.integers(images, size=images), minlength=images)
         draws[place] = ranking.average_precision(weights)
-    return Resampled(matches, ranking.average_precision(np.ones(images, np.int64)), draws)
+        lacking[place] = not ranking.boxes(weights)[classes].all()
+    whole = ranking.average_precision(np.ones(images, np.int64))
+    return Resampled(matches, whole, draws, lacking)
 
 
 def paired_draws(a: Resampled, b: Resampled) -> Comparison:
@@ -91,6 +96,7 @@ def paired_draws(a: Resampled, b: Resampled) -> Comparison:
         below_zero=float((differences < 0).mean()),
         images=len(first.image_ids),
         resamples=len(differences),
+        lacking=float(a.lacking[defined].mean()),
     )
 
 
@@ -127,7 +133,7 @@ class Ranking:
 
     def average_precision(self, weights: Ints) -> float:
         """AP of the images, each taken `weights` (I,) times; -1 without a box."""
-        boxes = np.bincount(self.truth_classes, weights[self.truth_images], self.num_classes)
+        boxes = self.boxes(weights)
         present = boxes > 0
         if not present.any():
             return -1.0
@@ -135,6 +141,10 @@ class Ranking:
         recall = right / np.maximum(boxes, 1)[self.classes]
         precision = right / (shown + np.spacing(1))  # pycocotools adds it, too
         return float(self._interpolated(recall, precision)[:, present].mean())
+
+    def boxes(self, weights: Ints) -> Ints:
+        """(K,) of each class in these images."""
+        return np.bincount(self.truth_classes, weights[self.truth_images], self.num_classes)
 
     def _counts(self, copies: Ints) -> tuple[Ints, Ints]:
         """Right ones, and right and wrong ones, up to each hit (H,) in its segment."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
-from detector.settings.ablation import LOSSES, Ablation, Published, VariantSettings
+from detector.settings.ablation import Ablation, Published, VariantSettings, changes_measure
 from detector.yaml_text import Document
 
 NAME = r"[\w.=,+-]+"
@@ -23,6 +23,7 @@ OWNED = {
     "train.seed": "the seeds are those of `seeds`",
     "data.tuning": "what trials are measured on is `tuning_share`",
 }  # keys that the ablation itself sets in its runs
+SEED = "train.seed=0"  # of the resolved configs: the seeds of the runs are no difference
 Load = Callable[[Path, Sequence[str], Mapping[str, str]], Config]
 
 
@@ -44,7 +45,7 @@ class Variant:
     question: str
     changes: tuple[str, ...]  # key=value, those that all variants share included
     published: Published | None
-    config: Config  # resolved, with the seed of the base config
+    config: Config  # resolved, with seed 0
     trials: tuple[Trial, ...] = ()  # none where nothing is tuned
 
     @property
@@ -80,8 +81,9 @@ class Plan:
         """The plan of an ablation file; `overrides` (key=value) change all variants.
 
         They come after the changes of a variant, and only its tuned values come after them. Raises
-        InputError for an unknown key, one that the ablation itself sets, a baseline that is no
-        variant, and two variants (or two trials of one) whose names or resolved configs are equal.
+        InputError for a missing base config, an unknown key, one that the ablation itself sets or
+        that is tuned by a metric which it changes, a baseline that is no variant, and two variants
+        (or two trials of one) whose names or resolved configs are equal.
         """
         ablation, document = load_as(path, Ablation)
         base = Path(os.path.normpath(path.parent / ablation.config))
@@ -98,7 +100,7 @@ class Plan:
                 _check_keys([*(change.partition("=")[0] for change in changes), *settings.tune])
                 variants.append(_variant(name, settings, base, changes, places, load))
             except InputError as error:
-                raise InputError(f"variant {name!r}: {error}") from None
+                raise InputError(f"{path}: variant {name!r}: {error}") from None
         plan = cls(
             base, ablation.seeds, ablation.metric, ablation.baseline, tuple(variants),
             ablation.tuning_share,
@@ -148,11 +150,12 @@ class Plan:
                 )
 
     def _check_tuned_keys(self, path: Path, variant: Variant) -> None:
-        keys = {key for trial in variant.trials for key in trial.values if key.startswith("loss")}
-        if keys and self.metric in LOSSES:
+        tuned = {key for trial in variant.trials for key in trial.values}
+        keys = sorted(key for key in tuned if changes_measure(self.metric, key))
+        if keys:
             raise InputError(
-                f"{path}: variant {variant.name!r}: it tunes {', '.join(sorted(keys))} by "
-                f"{self.metric}, which those keys scale or exchange; tune by an AP."
+                f"{path}: variant {variant.name!r}: it tunes {', '.join(keys)} by {self.metric}, "
+                "which measures another thing under each of their values; tune by an AP."
             )
 
     def _check_names(self, path: Path) -> None:
@@ -207,10 +210,10 @@ def _variant(
     places: Mapping[str, str],
     load: Load,
 ) -> Variant:
-    config, trials = load(base, changes, places), []
+    config, trials = load(base, (*changes, SEED), places), []
     for text, values in _combinations(settings.tune):
         own = _changes(values)
-        trials.append(Trial(text, values, own, load(base, (*changes, *own), places)))
+        trials.append(Trial(text, values, own, load(base, (*changes, *own, SEED), places)))
     about = (settings.question, changes, settings.published)
     return Variant(name, *about, config, tuple(trials))
 
@@ -218,13 +221,14 @@ def _variant(
 def _places(
     document: Document, name: str, ablation: Ablation, settings: VariantSettings
 ) -> dict[str, str]:
-    """Where each change is written: of all variants, of its own, and of a grid."""
-    listed = [(("set",), ablation.set), (("variants", name, "set"), settings.set)]
-    grids = [(("grid",), ablation.grid), (("variants", name, "tune"), settings.tune)]
+    """Where each change is written: of all variants, and of its own or of the grid."""
+    own = ("variants", name)
+    declared = name in ablation.variants
+    listed = [(("set",), ablation.set), *([((*own, "set"), settings.set)] if declared else [])]
+    above, values = ((*own, "tune"), settings.tune) if declared else (("grid",), ablation.grid)
     listed += [
-        ((*above, key), tuple(_change(key, value) for value in values))
-        for above, grid in grids
-        for key, values in grid.items()
+        ((*above, key), tuple(_change(key, value) for value in of_key))
+        for key, of_key in values.items()
     ]
     return {
         change: document.origin((*above, number))

@@ -78,7 +78,7 @@ class _Worker:
 
 
 class Sweep:
-    """What is finished is not run again, and a half-done training goes on.
+    """What is finished is not run again, unless its folder was deleted; the half-done goes on.
 
     folder: gets state.json, seconds by name of all runs whose first stage is done.
     gpus: names for CUDA_VISIBLE_DEVICES, one for each worker in turn; without any the cores are
@@ -136,6 +136,9 @@ class Sweep:
         return self._finished.get(run.name)
 
     def _finished_before(self, runs: Sequence[Run]) -> dict[Run, Outcome]:
+        for run in runs:
+            if not run.directory.is_dir():  # deleted, or moved away
+                self._finished.pop(run.name, None)
         found = {
             run: Outcome(0, self.seconds(run), trained=True)
             for run in runs

@@ -15,16 +15,15 @@ class Choice:
 
     values: Mapping[str, float | None]  # of the metric, by trial; None of one that diverged
     trial: Trial | None  # the best; None where all diverged, or where it is not known yet
-    flatness: float | None
+    lead: float | None  # of the best over the second, in the metric's unit; None: it is alone
     at_edge: tuple[str, ...]  # keys of which a still smaller or larger value may be better
 
 
 def choose(variant: Variant, values: Mapping[str, float | None], metric: str) -> Choice:
     """The best trial by `values` of the metric; of equal ones the variant's own, else the first.
 
-    flatness is 1 - (best - second) / (best - worst): 1 where the second is as good as the best,
-    0 where it is as bad as the worst; None for fewer than three values, or equal ones. At an edge
-    is the smallest and the largest of at least three numbers.
+    A lead below what seeds alone move says that the choice is one of several: each combination is
+    run from one seed. At an edge is the smallest and the largest of at least three numbers.
     """
     sign = -1 if metric in LOSSES else 1
     own_first = sorted(variant.trials, key=lambda trial: trial.config != variant.config)
@@ -33,14 +32,9 @@ def choose(variant: Variant, values: Mapping[str, float | None], metric: str) ->
     if not known:
         return Choice(values, None, None, ())
     best, _ = max(known, key=lambda pair: pair[1])
-    return Choice(values, best, _flatness([value for _, value in known]), _at_edge(variant, best))
-
-
-def _flatness(values: list[float]) -> float | None:
-    best, *others = sorted(values, reverse=True)
-    if len(others) < 2 or best == others[-1]:
-        return None
-    return 1 - (best - others[0]) / (best - others[-1])
+    first, *others = sorted((value for _, value in known), reverse=True)
+    lead = first - others[0] if others else None
+    return Choice(values, best, lead, _at_edge(variant, best))
 
 
 def _at_edge(variant: Variant, best: Trial) -> tuple[str, ...]:

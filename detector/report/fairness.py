@@ -57,12 +57,13 @@ def _confounder(variant: Variant, name: str) -> Cell:
 def _choices(story: Story, tuned: list[tuple[Variant, Tuning]]) -> Table:
     return Table(
         title="What was tuned, and what it changed",
-        head=("variant", "chosen of what was tried", "flatness", f"{story.metric} untuned",
+        head=("variant", "chosen of what was tried", "lead", f"{story.metric} untuned",
               f"{story.metric} tuned", "difference, both tuned", "p", "p (Holm)"),
         rows=tuple(_choice(story, variant, found) for variant, found in tuned),
         care="Values were chosen by the first seed alone, on images set aside from the training "
-        "set and never on those that are reported. Flatness 1: the second best is as good as the "
-        "best; 0: as bad as the worst. At an edge a value that was not tried may be better. The "
+        "set and never on those that are reported. Lead: of the best combination over the second "
+        "best; one within what seeds alone move (std of the results) is no reason to prefer it, "
+        "and the optimum is flat there. At an edge a value that was not tried may be better. The "
         f"last columns compare with {story.baseline} at its own best; Holm's p is corrected over "
         "these rows.",
     )  # fmt: skip
@@ -74,7 +75,7 @@ def _choice(story: Story, variant: Variant, found: Tuning) -> tuple[Cell, ...]:
     return (
         Cell(variant.name),
         Cell("\n".join(_chosen(found, key) for key in found.keys), style="code"),
-        number(figure(found.flatness)),
+        number(figure(found.lead)),
         number(figure(variant.mean), interval(variant.interval)),
         number(figure(tuned.mean), interval(tuned.interval)) if tuned else _same(found),
         number(figure(difference.mean, sign="+"), interval(difference.interval, sign="+"))

@@ -21,11 +21,11 @@ from detector.report.words import (
     probability,
     told_apart,
 )
-from detector.settings.ablation import LOSSES
+from detector.settings.ablation import changes_measure
 
 CARE_OF_SEEDS = (
-    "All intervals hold 95 % and are over seeds; the validation images are the same in all runs, "
-    "so what other images would say is not in them. They take the differences as normal."
+    "All intervals hold 95 % and are over seeds; what other validation images would say is not in "
+    "them. They take the differences as normal."
 )
 
 
@@ -79,7 +79,7 @@ def results(story: Story, looks: Mapping[str, Look]) -> Section:
     """The main table, the sentences, the forest plot and one-seed comparisons."""
     points = (*told_apart(story), *power(story))
     blocks: list[Block] = [
-        *_own_measures(story),
+        *_other_measures(story),
         *([Points(points)] if points else []),
         _table(story),
         _forest(story, looks),
@@ -90,16 +90,16 @@ def results(story: Story, looks: Mapping[str, Look]) -> Section:
     return Section("results", "Results", blocks)
 
 
-def _own_measures(story: Story) -> list[Text]:
-    """A warning where the metric is a loss and the variants differ in theirs."""
-    keys = sorted({k for v in story.variants for k in v.changes if k.startswith("loss.")})
-    if story.metric not in LOSSES or not keys:
+def _other_measures(story: Story) -> list[Text]:
+    """A warning where the metric of one variant is not that of another."""
+    changed = {key for v in story.variants for key in v.changes}
+    keys = sorted(key for key in changed if changes_measure(story.metric, key))
+    if not keys:
         return []
     return [
         Text(
-            f"Each variant is measured by its own loss here, and the losses differ in "
-            f"{names(keys)}: a difference in {story.metric} does not say which detector is "
-            "better. Compare them in AP.",
+            f"The variants differ in {names(keys)}, and so {story.metric} measures another thing "
+            "in each: a difference does not say which detector is better.",
             "missing",
         )
     ]
@@ -202,7 +202,8 @@ def _by_seed(story: Story) -> list[Table]:
             for v, found in compared
         ),
         care="The last column: so many seeds would see a difference of half a point four times out "
-        "of five (two-sided paired t-test), if differences spread as those of this row do.",
+        "of five (two-sided paired t-test, before Holm's correction), if differences spread as "
+        "those of this row do; what spreads little over two or three seeds may do so by chance.",
     )
     return [table]
 
@@ -230,5 +231,16 @@ def _bootstrap(entries: list[Mapping[str, Any]], story: Story) -> Table:
             for entry in entries
         ),
         care="These intervals are over validation images and hold for these two trained models; "
-        "they leave out what another seed would give. p is not corrected for their number.",
+        "they leave out what another seed would give. p is not corrected for their number."
+        + _rare(max(entry.get("lacking", 0.0) for entry in entries)),
+    )
+
+
+def _rare(lacking: float) -> str:
+    """A warning of classes that resamples lose."""
+    if not lacking:
+        return ""
+    return (
+        f" In up to {percent(lacking)} of the resamples a class has no boxes and leaves the mean, "
+        "which widens the interval and may shift it."
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detector.evaluation.calibration import chance_d_ece
 from detector.report.diagnosis import Bin, ClassFigure, Diagnosis, Histogram
 from detector.report.story import Run
 
@@ -112,6 +113,22 @@ def fitted(diagnoses: Sequence[Diagnosis], stage: str, name: str) -> float | Non
     found = [d.calibration[stage] for d in diagnoses if stage in d.calibration]
     values = [{**r.fitted, "d_ece": r.d_ece, "detections": r.detections}[name] for r in found]
     return float(np.mean(values)) if values else None
+
+
+def temperatures(diagnoses: Sequence[Diagnosis]) -> tuple[float, float] | None:
+    """The lowest and the highest that was fitted: a mean would hide one at the end of its range."""
+    scaled = [d.calibration["temperature"] for d in diagnoses if "temperature" in d.calibration]
+    found = [one.fitted["temperature"] for one in scaled]
+    return (min(found), max(found)) if found else None
+
+
+def least_d_ece(diagnoses: Sequence[Diagnosis]) -> float | None:
+    """Mean over the runs of what their detections would have if their scores were true."""
+    found = [d.calibration["before"].bins for d in diagnoses if "before" in d.calibration]
+    floors = [
+        chance_d_ece([b.count for b in bins], [b.score or 0.0 for b in bins]) for bins in found
+    ]
+    return float(np.mean(floors)) if floors else None
 
 
 def error_values(diagnoses: Sequence[Diagnosis], error: str) -> list[float]:

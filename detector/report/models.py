@@ -15,12 +15,14 @@ from detector.report.means import (
     error_values,
     fitted,
     hardest,
+    least_d_ece,
     mean_histogram,
     pooled_bins,
+    temperatures,
 )
 from detector.report.model_pictures import SIDES, STAGE_LOOKS
 from detector.report.story import Story, Variant
-from detector.report.words import NONE, figure, number, percent
+from detector.report.words import NONE, figure, interval, number, percent
 
 WHY = "No finished run has it in diagnosis/last/diagnostics.json."
 STAGE_NAMES = {
@@ -145,14 +147,14 @@ def _d_ece(variants: Sequence[Variant]) -> Block:
     for v in variants:
         if not any("before" in d.calibration for d in v.diagnoses):
             continue
-        temperature = fitted(v.diagnoses, "temperature", "temperature")
         slope, intercept = (fitted(v.diagnoses, "platt", k) for k in ("slope", "intercept"))
         detections = fitted(v.diagnoses, "before", "detections")
         rows.append(
             (
                 Cell(v.name),
                 *(number(figure(fitted(v.diagnoses, stage, "d_ece"))) for stage in STAGES),
-                number(figure(temperature)),
+                number(figure(least_d_ece(v.diagnoses))),
+                number(interval(temperatures(v.diagnoses)) or NONE),
                 number(figure(slope)),
                 number(figure(intercept)),
                 number(NONE if detections is None else f"{detections:.0f}"),
@@ -162,14 +164,15 @@ def _d_ece(variants: Sequence[Variant]) -> Block:
         return missing("D-ECE", WHY)
     return Table(
         title="Detection expected calibration error (D-ECE) before and after scaling",
-        head=("variant", *(f"D-ECE {STAGE_NAMES[s]}" for s in STAGES), "temperature",
-              "Platt slope", "Platt intercept", "detections"),
+        head=("variant", *(f"D-ECE {STAGE_NAMES[s]}" for s in STAGES), "D-ECE by chance",
+              "temperature, lowest to highest", "Platt slope", "Platt intercept", "detections"),
         rows=tuple(rows),
-        care="0 is perfect. Means over seeds; in a pooled diagram their errors can cancel. A model "
-        "whose detections are nearly all wrong can be calibrated perfectly and be of no use. "
-        f"Temperature and slope are sought from {SLOPES[0]:g} to {SLOPES[1]:g}. A value there is "
-        f"the end of the range: with the temperature at {SLOPES[1]:g} scores hardly tell right "
-        f"from wrong, at {SLOPES[0]:g} they tell it without error.",
+        care="Means over seeds; in a pooled diagram their errors can cancel. By chance: what so "
+        "many detections with these scores would have if the scores were true. Detections below "
+        "the score threshold do not count. A model whose detections are nearly all wrong can be "
+        "calibrated perfectly and be of no use. Temperatures are sought from "
+        f"{SLOPES[0]:g} to {SLOPES[1]:g}: at an end no temperature fits, since scaling cannot "
+        "shift scores (Platt's intercept does), or since all detections are right, or all wrong.",
     )  # fmt: skip
 
 

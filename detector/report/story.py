@@ -45,6 +45,11 @@ class Difference:
     seeds_for_half_a_point: int | None
 
     @property
+    def told_apart_alone(self) -> bool:
+        """Whether p of this one test is below 0.05."""
+        return self.p is not None and self.p < 0.05
+
+    @property
     def told_apart(self) -> bool:
         """Whether p, corrected over the variants, is below 0.05."""
         return self.p_holm is not None and self.p_holm < 0.05
@@ -58,7 +63,7 @@ class Tuning:
     values: Mapping[str, float | None]  # combination -> the metric; None: diverged or undefined
     chosen: Mapping[str, Any] | None
     at_edge: tuple[str, ...]  # of the tried values
-    flatness: float | None  # 1: another is as good as the best; 0: as the worst
+    lead: float | None  # of the best over the second
     tuned_variant: str | None  # None where the chosen values are the variant's own
     difference: Difference | None  # tuned variant from tuned baseline
 
@@ -178,7 +183,7 @@ def _tuning(found: Mapping[str, Any]) -> Tuning:
         values=found["values"],
         chosen=found.get("chosen"),
         at_edge=tuple(found.get("at_edge", ())),
-        flatness=found.get("flatness"),
+        lead=found.get("lead"),
         tuned_variant=found.get("tuned_variant"),
         difference=_difference(difference) if difference else None,
     )

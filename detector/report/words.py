@@ -11,6 +11,7 @@ from detector.settings.ablation import LOSSES
 
 NONE = "–"
 HALF_A_POINT = 0.005
+FEWEST_FOR_A_SPREAD = 5  # seeds; of three the true spread may be six times as wide
 FEW = 4  # variants that a sentence on power names; a table has the others
 
 
@@ -79,8 +80,14 @@ def _told_apart(story: Story, differences: Mapping[str, Difference | None], both
     """`both` says what the variants and the baseline have in common, after a comma."""
     tested = {name: d for name, d in differences.items() if d and d.p_holm is not None}
     said = [_apart(story, name, d, both) for name, d in tested.items() if d.told_apart]
-    same = [name for name, d in tested.items() if not d.told_apart]
+    nearly = [name for name, d in tested.items() if d.told_apart_alone and not d.told_apart]
+    same = [name for name, d in tested.items() if not d.told_apart_alone]
     open_ = [name for name in differences if name not in tested]
+    if nearly:
+        said.append(
+            f"Told apart from {story.baseline}{both} by a test of its own, but not after Holm's "
+            f"correction for {len(tested)} tests: {names(nearly)}. More seeds would settle it."
+        )
     if same:
         said.append(
             f"Not told apart from {story.baseline}{both}: {names(same)}. That is no proof that "
@@ -97,17 +104,20 @@ def _told_apart(story: Story, differences: Mapping[str, Difference | None], both
 def _apart(story: Story, name: str, difference: Difference, both: str) -> str:
     direction = "above" if difference.mean > 0 else "below"
     size = figure(abs(difference.mean))
+    have, all_ = len(difference.values), len(story.seeds)
+    few = f"; over {have} of {all_} seeds, for the others have no figure" if have < all_ else ""
     return (
         f"{name} lies {size} of {story.metric} {direction} {story.baseline}{both} "
         f"({interval(difference.interval, sign='+')}; p {probability(difference.p_holm)} after "
-        "Holm's correction)."
+        f"Holm's correction{few})."
     )
 
 
 def power(story: Story) -> list[str]:
     """Which of the variants these seeds could tell apart by half a point, and how many could.
 
-    Of the declared ones; nothing where the metric is a loss, which has no points.
+    Of the declared ones; nothing where the metric is a loss, which has no points. That a few seeds
+    are enough is not said, for they do not say how far they spread.
     """
     if story.metric in LOSSES:
         return []
@@ -124,7 +134,7 @@ def power(story: Story) -> list[str]:
         blind = [(name, need) for name, n, need in known if n == have and need > have]
         seen = [(name, need) for name, n, need in known if n == have and need <= have]
         said += [_blind(have, blind)] if blind else []
-        said += [_seen(have, seen)] if seen else []
+        said += [_seen(have, seen)] if seen and have >= FEWEST_FOR_A_SPREAD else []
     return said
 
 
@@ -137,7 +147,8 @@ def _blind(have: int, blind: Sequence[tuple[str, int]]) -> str:
     return (
         f"With {have} seeds a difference of half a point ({HALF_A_POINT}) would be seen less than "
         f"four times out of five in {_some([name for name, _ in blind])}: given the spread of "
-        f"these differences that would take {takes} ({guess} from {have})."
+        f"these differences that would take {takes} ({guess} from {have}, for one test, before "
+        "Holm's correction)."
     )
 
 
@@ -149,5 +160,6 @@ def _seen(have: int, seen: Sequence[tuple[str, int]]) -> str:
     enough = _some([f"{name} ({need} would do)" for name, need in seen])
     return (
         f"With {have} seeds a difference of half a point ({HALF_A_POINT}) would be seen at least "
-        f"four times out of five in {enough}, if their differences spread as these {have} do."
+        f"four times out of five in {enough}, if their differences spread as these {have} do, by "
+        "one test, before Holm's correction."
     )

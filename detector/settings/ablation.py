@@ -14,6 +14,18 @@ from detector.settings.training import Evaluation
 SUMMARY: tuple[str, ...] = get_args(Evaluation.model_fields["best"].annotation)
 LOSSES = ("loss", "loss/classification", "loss/box")  # these alone are better the lower they are
 
+# keys by which each of them is another measure, beside those of the validation set
+MEASURED_BY = {
+    "loss": ("loss.", "matching.", "anchors."),
+    "loss/classification": ("loss.classification.", "matching.", "anchors."),
+    "loss/box": ("loss.box.", "matching.", "anchors."),
+}
+
+
+def changes_measure(metric: str, key: str) -> bool:
+    """Whether configs that differ in `key` have a metric of one name that measures two things."""
+    return key.startswith(("data.val.", "data.tuning", *MEASURED_BY.get(metric, ())))
+
 
 def _metric(name: str) -> str:
     known = (*SUMMARY, *LOSSES)

@@ -1,5 +1,7 @@
 """Calibration of constructed detections, whose errors are known."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from detector.evaluation.calibration import (
     Bin,
     Floats,
     calibrate,
+    chance_d_ece,
     fit_platt,
     fit_temperature,
     reliability,
@@ -74,6 +77,19 @@ def test_d_ece_is_its_definition(detections: list[tuple[float, bool]]) -> None:
         abs(right[places == i].sum() - scores[places == i].sum()) for i in range(20)
     ) / len(scores)
     assert result.d_ece == pytest.approx(expected, abs=1e-12)
+
+
+def test_d_ece_by_chance_is_the_mean_over_all_outcomes() -> None:
+    """30 detections at .2 and 10 at .8, each number of right ones by its probability."""
+
+    def deviation(n: int, s: float) -> float:
+        return sum(
+            math.comb(n, k) * s**k * (1 - s) ** (n - k) * abs(k / n - s) for k in range(n + 1)
+        )
+
+    expected = 0.75 * deviation(30, 0.2) + 0.25 * deviation(10, 0.8)
+    assert chance_d_ece([30, 0, 10], [0.2, 0.0, 0.8]) == pytest.approx(expected)
+    assert chance_d_ece([4, 6], [1.0, 0.0]) == 0
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])

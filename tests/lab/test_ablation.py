@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,12 +143,47 @@ def test_the_forecast_leaves_out_what_diverged(
     shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2 x 2 trials, one of which diverged, and 2 x 2 runs: 7 are finished."""
-    shell(TUNE, but("tuning/b/lr=0.5", "mkdir failure; exit 1"), code=1)
+    monkeypatch.setattr(forecast, "_seconds_a_step", lambda config, workers: 1.0)
     monkeypatch.setattr(forecast, "_total_steps", lambda config, images: 10)
+    said = forecast.forecast(read(tmp_path, TUNE), tmp_path / "out", workers=2)
+    assert said.startswith("8 runs of 10 steps, 8 of them to do: about 0:00:40")
+    assert said.endswith("; up to 4 runs of tuned variants come on top")
+    shell(TUNE, but("tuning/b/lr=0.5", "mkdir failure; exit 1"), code=1)
     said = forecast.forecast(read(tmp_path, TUNE), tmp_path / "out", workers=1)
     assert said.startswith("8 runs of 10 steps, 0 of them to do: about 0:00:00")
     assert "by the 7 finished runs" in said
-    assert said.endswith("; up to 4 runs of tuned variants come on top")
+    assert "come on top" not in said
+
+
+def test_the_pace_is_the_median_for_resumed_runs_know_only_their_last_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast, "_total_steps", lambda config, images: 10)
+    (tmp_path / "out").mkdir()
+    seconds = {"a, seed 0": 20.0, "b, seed 0": 20.0, "a, seed 1": 0.5}
+    (tmp_path / "out" / "state.json").write_text(json.dumps(seconds))
+    said = forecast.forecast(read(tmp_path, PLAIN), tmp_path / "out", workers=1)
+    assert said.startswith("4 runs of 10 steps, 1 of them to do: about 0:00:20")
+
+
+def test_a_deleted_folder_is_trained_again(shell: Any, tmp_path: Path) -> None:
+    shell(PLAIN, by_seed(0.5, 0.25), code=1)
+    shutil.rmtree(tmp_path / "out" / "runs" / "b" / "seed0")
+    found = shell(PLAIN, by_seed(0.5, 0.75), code=1)
+    assert found["by_name"]["b"]["values"] == {"0": 0.75, "1": 0.26}
+
+
+def test_a_folder_without_its_journal_is_named(shell: Any, tmp_path: Path) -> None:
+    shell(PLAIN, by_seed(0.5, 0.25), code=1)
+    journal = tmp_path / "out" / "runs" / "b" / "seed0" / "metrics.jsonl"
+    journal.unlink()
+    with pytest.raises(InputError, match=f"{journal}: there is no such file; delete its folder"):
+        shell(PLAIN, by_seed(0.5, 0.25), code=1)
+
+
+def test_a_missing_seed_is_told_in_the_table(shell: Any) -> None:
+    found = shell(PLAIN, lambda name: "exit 1" if "/b/seed1" in name else 0.5, code=1)
+    assert any("\n| b (1 of 2 seeds) | 0.500 | " in text for text in found["said"])
 
 
 def test_the_bootstrap_may_be_interrupted(

@@ -164,6 +164,17 @@ def test_ap_counts_a_wrong_detection_as_often_as_its_image():
     assert average_precision(matches, np.array([0, 3])) == -1
 
 
+def test_resamples_without_a_class_are_counted():
+    """One class in each of two images: a draw of two lacks one where both are the same."""
+    content = data_set([(1, 1, 0, *BOX), (2, 2, 0, *BOX)], [1, 2], categories=(1, 2, 3))
+    matches = match(np.array([(1, *BOX, 0.9, 1)]), content, [1, 2])
+    generator = np.random.default_rng(0)
+    same = [len(set(generator.integers(2, size=2))) == 1 for _ in range(200)]
+    found = paired_bootstrap(matches, matches, resamples=200, seed=0)
+    assert found.lacking == np.mean(same) and 0.4 < found.lacking < 0.6
+    assert paired_bootstrap(found_in(1), found_in(2)).lacking == 0
+
+
 def found_in(*image_ids, images=2):
     """The matches of a run that finds the one box of these images, and nothing else."""
     content = data_set([(i + 1, 1, 0, *BOX) for i in range(images)], range(1, images + 1))

@@ -48,7 +48,7 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
 
 def test_what_was_finished_before_is_not_told_again(tmp_path: Path) -> None:
     said: list[str] = []
-    runs = [run(tmp_path, name, shell("true")) for name in "abc"]
+    runs = [run(tmp_path, name, shell(f"mkdir {tmp_path}/{name}")) for name in "abc"]
     sweep(tmp_path)(runs[:2])
     Sweep(tmp_path, workers=1, gpus=(), say=said.append)(runs)
     assert said[0] == "2/3  finished before" and len(said) == 2

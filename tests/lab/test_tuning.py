@@ -1,5 +1,7 @@
 """The choice among trials, by hand."""
 
+import pytest
+
 from detector.config import Config
 from detector.lab.plan import Trial, Variant
 from detector.lab.tuning import choose
@@ -30,14 +32,15 @@ def test_the_highest_is_chosen_but_of_losses_the_lowest() -> None:
     assert choose(variant(), values(0.1, 0.5, 0.9), "AP/loss").trial.name == "lr=0.4"
 
 
-def test_flatness_by_hand() -> None:
-    """.5 is best, .4 second, .1 worst: 1 - .1 / .4."""
-    assert abs(choose(variant(), values(0.1, 0.5, 0.4), "AP").flatness - 0.75) < 1e-12
-    assert abs(choose(variant(), values(0.1, 0.5, 0.4), "loss").flatness - 0.25) < 1e-12
-    assert choose(variant(), values(0.5, 0.5, 0.1), "AP").flatness == 1
-    assert choose(variant(), values(0.1, 0.5, 0.1), "AP").flatness == 0
-    assert choose(variant(), values(0.5, 0.5, 0.5), "AP").flatness is None
-    assert choose(variant(), values(0.1, None, 0.4), "AP").flatness is None
+def test_the_lead_by_hand() -> None:
+    for of, metric, lead in (
+        ((0.1, 0.5, 0.4), "AP", 0.1),
+        ((0.1, 0.5, 0.4), "loss", 0.3),
+        ((0.5, 0.5, 0.1), "AP", 0),
+        ((0.1, None, 0.4), "AP", 0.3),
+    ):
+        assert choose(variant(), values(*of), metric).lead == pytest.approx(lead)
+    assert choose(variant(), values(None, None, 0.4), "AP").lead is None
 
 
 def test_equal_values_leave_the_variant_as_it_is() -> None:

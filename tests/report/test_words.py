@@ -51,13 +51,47 @@ def test_told_apart_is_a_matter_of_holms_p(story: Story) -> None:
     assert second.startswith("Not told apart from focal: ignored. That is no proof")
 
 
+def test_between_a_test_and_its_correction(story: Story) -> None:
+    """p .02 alone and .06 after Holm's: its interval leaves out 0, so it is not "inside" it."""
+    plain = story.variants[1]
+    assert plain.difference is not None
+    nearly = replace(plain, difference=replace(plain.difference, p=0.02, p_holm=0.06))
+    first, second = words.told_apart(replace(story, variants=(story.variants[0], nearly,
+                                                              story.variants[2])))  # fmt: skip
+    assert first == (
+        "Told apart from focal by a test of its own, but not after Holm's correction for 2 tests: "
+        "plain_ce. More seeds would settle it."
+    )
+    assert second.startswith("Not told apart from focal: ignored. ")
+
+
+def test_a_difference_over_fewer_seeds_says_so(story: Story) -> None:
+    ignored = story.variants[2]
+    assert ignored.difference is not None
+    apart = replace(ignored, difference=replace(ignored.difference, p=0.01, p_holm=0.01))
+    (said,) = words.told_apart(replace(story, variants=(story.variants[0], apart)))
+    assert said.endswith(
+        "p 0.010 after Holm's correction; over 2 of 3 seeds, for the others have no figure)."
+    )
+
+
 def test_power_names_the_seeds_at_hand_and_those_it_takes(story: Story) -> None:
     assert words.power(story) == [
         "With 2 seeds a difference of half a point (0.005) would be seen less than four times out "
         "of five in ignored: given the spread of these differences that would take 34 seeds for "
-        "ignored (a guess from 2).",
-        "With 3 seeds a difference of half a point (0.005) would be seen at least four times out "
-        "of five in plain_ce (2 would do), if their differences spread as these 3 do.",
+        "ignored (a guess from 2, for one test, before Holm's correction).",
+    ]
+
+
+def test_power_is_not_promised_by_few_seeds(story: Story) -> None:
+    plain = story.variants[1]
+    assert plain.difference is not None and plain.difference.seeds_for_half_a_point == 2
+    more = replace(plain, difference=replace(plain.difference, values=(-0.01,) * 5))
+    assert words.power(replace(story, variants=(plain,))) == []
+    assert words.power(replace(story, variants=(more,))) == [
+        "With 5 seeds a difference of half a point (0.005) would be seen at least four times out "
+        "of five in plain_ce (2 would do), if their differences spread as these 5 do, by one "
+        "test, before Holm's correction.",
     ]
 
 
@@ -72,7 +106,7 @@ def test_many_variants_are_counted_in_the_sentence_on_power(story: Story) -> Non
     )  # fmt: skip
     (said,) = words.power(replace(story, variants=many))
     assert "would be seen less than four times out of five in 5 variants" in said
-    assert "that would take between 34 seeds (for v0) and 38 (for v4) (guesses from 2)" in said
+    assert "that would take between 34 seeds (for v0) and 38 (for v4) (guesses from 2, " in said
 
 
 def test_without_a_spread_nothing_is_said_of_power(story: Story) -> None:
@@ -90,7 +124,7 @@ def test_tuned_is_compared_with_tuned_alone(tmp_path: Path) -> None:
     found = tuned_results()
     _, plain, _, tuned = found["variants"]
     tuned["difference"] = plain["difference"] | {"mean": 0.777, "p_holm": 0.0001}
-    plain["tuning"]["difference"]["p_holm"] = 0.04
+    plain["tuning"]["difference"] |= {"p": 0.04, "p_holm": 0.04}
     write(tmp_path / "results.json", found)
     story = read_story(tmp_path)
     assert words.told_apart(story) == [
