@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError, model_validator
@@ -254,11 +255,17 @@ def _located(loc: KeyPath, root: type[Section]) -> tuple[KeyPath, type[Section] 
             continue
         holder = section
         field = None if section is None else section.model_fields.get(str(part))
-        kind = None if field is None else field.annotation
+        kind = None if field is None else _without_none(field.annotation)
         values = get_args(kind)[1] if get_origin(kind) is dict else None
         named = values if isinstance(values, type) and issubclass(values, Section) else None
         section = kind if isinstance(kind, type) and issubclass(kind, Section) else None
     return tuple(path), holder
+
+
+def _without_none(kind: Any) -> Any:
+    """X of `X | None`; anything else as it is."""
+    kinds = [one for one in get_args(kind) if one is not type(None)]
+    return kinds[0] if get_origin(kind) is UnionType and len(kinds) == 1 else kind
 
 
 def _problem(error: ErrorDetails, section: type[Section] | None) -> str:

@@ -37,19 +37,35 @@ def new_directory(directory: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def read_object(path: Path, *keys: str) -> dict[str, Any]:
-    """A JSON object with these keys at least; InputError where the file is something else."""
+def made_directory(directory: Path) -> Path:
+    """It, made where it is not there; InputError where that, or writing in it, is impossible."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {directory} cannot be made ({error.strerror}).") from error
+    if not os.access(directory, os.W_OK):
+        raise InputError(f"--output {directory} cannot be written to; choose another --output.")
+    return directory
+
+
+def read_object(
+    path: Path, *keys: str, remedy: str = "restore it, or take its folder away"
+) -> dict[str, Any]:
+    """A JSON object with these keys at least; InputError where the file is something else.
+
+    remedy: what the person is told to do then.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(
             f"{path}: it is not whole JSON ({error}); it was changed by hand or by a fault of the "
-            "disk. Take its folder away, or restore the file."
+            f"disk: {remedy}."
         ) from None
     if not isinstance(found, dict) or not set(keys) <= found.keys():
         raise InputError(
             f"{path}: it should hold a JSON object{' with ' if keys else ''}{' and '.join(keys)}; "
-            "restore it, or take its folder away."
+            f"{remedy}."
         )
     return found
 

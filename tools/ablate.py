@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from detector import build
-from detector.commands.ablate import ablate, describe, refuse_other
+from detector.commands.ablate import ablate, check_data, describe, refuse_other
 from detector.commands.forecast import forecast
 from detector.errors import InputError, run_command
 from detector.lab.plan import Plan
@@ -62,6 +62,7 @@ def main() -> int:
     if options.dry_run:
         refuse_other(plan, output)
         say(describe(plan, output))
+        check_data(plan)
         say(forecast(plan, output, workers=options.workers))
         return 0
     return ablate(plan, output, workers=options.workers, say=say)

@@ -17,11 +17,12 @@ from detector import build
 from detector.commands.ablation_bootstrap import bootstraps
 from detector.commands.ablation_results import diverged, last_figure, results, table
 from detector.errors import InputError
-from detector.files import read_object, write_json
+from detector.files import made_directory, read_object, write_json
 from detector.lab.plan import Plan
-from detector.lab.sweep import Outcome, Run, Stage, Sweep
+from detector.lab.sweep import Account, Outcome, Run, Stage, Sweep
 from detector.lab.tuning import Choice, choose
 from detector.report.page import write_report
+from detector.settings.ablation import changes_measure
 from detector.settings.data import Data
 
 MARK = "ablation.json"
@@ -34,8 +35,7 @@ def ablate(plan: Plan, output: Path, *, workers: int, say: Callable[[str], None]
     0; 1 if a run failed; 128 + signal if one ended the sweep, which the same call goes on with.
     """
     refuse_other(plan, output)
-    _check_data(plan)
-    _check_class(plan)
+    check_data(plan)
     _claim(plan, output)
     sweep = Sweep(output, workers=workers, gpus=_gpus(), say=say)
     trials = trials_of(plan, output)
@@ -50,7 +50,8 @@ def ablate(plan: Plan, output: Path, *, workers: int, say: Callable[[str], None]
     if sweep.received is not None:
         say("stopped by a signal, with the runs in progress saved; the same command goes on")
         return 128 + sweep.received
-    _write(whole, output, results(whole, outcomes, choices, sweep.account()), outcomes, say)
+    found = results(whole, outcomes, choices, sweep.account())
+    _write(whole, output, found | _runner_before(output, sweep.account()), outcomes, say)
     if (overhead := sweep.account().overhead) is not None:
         say(f"runner overhead while runs were in progress {100 * overhead:.1f} % of their time")
     failed = [run for run, outcome in outcomes.items() if outcome.code != 0]
@@ -58,6 +59,15 @@ def ablate(plan: Plan, output: Path, *, workers: int, say: Callable[[str], None]
     for run in failed:
         say(f"failed: {run.name}; see {run.log}")
     return 1 if failed else 0
+
+
+def _runner_before(output: Path, account: Account) -> dict[str, Any]:
+    """The account of an earlier call, where this one had nothing to run."""
+    earlier = output / "results.json"
+    if account.busy or not earlier.exists():
+        return {}
+    again = "delete it, and it is made again"
+    return {"runner": read_object(earlier, "runner", remedy=again)["runner"]}
 
 
 def _write(
@@ -115,6 +125,9 @@ def trials_of(plan: Plan, output: Path) -> list[Run]:
 def describe(plan: Plan, output: Path) -> str:
     """The runs and the differences of the configs, as lines of text."""
     lines = [f"{len(plan.variants)} variants x {len(plan.seeds)} seeds, metric {plan.metric}"]
+    changed = {key for v in plan.variants for key in plan.differences(v)}
+    if other := ", ".join(sorted(key for key in changed if changes_measure(plan.metric, key))):
+        lines.append(f"careful: {plan.metric} measures another thing under other values of {other}")
     for variant in plan.variants:
         mark = " (baseline)" if variant.name == plan.baseline else ""
         lines.append(f"{variant.name}{mark}  {variant.question}")
@@ -185,8 +198,8 @@ def _check_class(plan: Plan) -> None:
     distinct = len(set(names)) == len(names)  # others are followed by the category's id
     if distinct and name not in names:
         raise InputError(
-            f"metric: found {plan.metric!r}, and {index.annotations_file} has no class {name!r}; "
-            f"it should be one of {', '.join(names)}."
+            f"{plan.file}: metric: found {plan.metric!r}, and {index.annotations_file} has no "
+            f"class {name!r}; it should be one of {', '.join(names)}."
         )
 
 
@@ -201,25 +214,44 @@ def refuse_other(plan: Plan, output: Path) -> None:
     """InputError if the folder is there and not this ablation's."""
     mark = output / MARK
     if mark.exists():
-        before = read_object(mark, "digest", "config")
-        if before["digest"] != plan.digest():
+        before = read_object(mark, "ablation", "command", "identity")
+        if before["identity"] != plan.identity():
             raise InputError(
-                f"{output}: it holds another ablation, of {before['config']}, whose variants "
-                "resolve to other configs; go on with that one, or name another --output."
+                f"{output}: it holds other runs, of {before['ablation']}: "
+                f"{_first_difference(before['identity'], plan.identity())}; go on with "
+                f"{shlex.join(before['command'])}, or name another --output."
             )
-    elif output.exists() and any(output.iterdir()):
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: it holds something else; name another --output.")
+
+
+def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Between two identities of plans."""
+    key, *others = (key for key in {**before, **now} if before.get(key) != now.get(key))
+    there, here = (json.dumps(one[key]) if key in one else "not set" for one in (before, now))
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{key} is {there} there and {here} here{more}"
 
 
 def _claim(plan: Plan, output: Path) -> None:
     """Mark the folder as this ablation's."""
     if not (output / MARK).exists():
-        output.mkdir(parents=True, exist_ok=True)
-        write_json(output / MARK, {"config": str(plan.config), "digest": plan.digest()})
+        made_directory(output)
+        command = ["python", "tools/ablate.py", "--config", str(plan.file), "--output", str(output)]
+        content = {
+            "ablation": str(plan.file),
+            "command": command + (["--set", *plan.overrides] if plan.overrides else []),
+            "config": str(plan.config),
+            "identity": plan.identity(),
+        }
+        write_json(output / MARK, content)
 
 
-def _check_data(plan: Plan) -> None:
-    """InputError where data of a variant are missing or wrong: each would only find it itself."""
+def check_data(plan: Plan) -> None:
+    """InputError where data of a variant are missing or wrong, or do not have the metric's class.
+
+    Each run would only find it by itself.
+    """
     checked: list[Data] = []
     for variant in plan.variants:
         if variant.config.data in checked:
@@ -229,4 +261,5 @@ def _check_data(plan: Plan) -> None:
             build.data_index(variant.config, "train")
             build.data_index(variant.config, "val")
         except InputError as error:
-            raise InputError(f"variant {variant.name!r}: {error}") from None
+            raise InputError(f"{plan.file}: variant {variant.name!r}: {error}") from None
+    _check_class(plan)

@@ -2,6 +2,7 @@
 
 A figure that is not known, of a failed run for example, is null. In results.json:
 
+    ablation            the file that describes it
     metric, baseline, seeds   those of the ablation
     variants            a list, the tuned ones at its end; of each:
         name, question
@@ -42,8 +43,8 @@ A figure that is not known, of a failed run for example, is null. In results.jso
                         null of a trial that diverged in an earlier call
     runner              workers, wall, busy, idle (seconds; busy and idle are sums over the workers,
                         idle after a worker's last run) and overhead: what the runner itself took
-                        while runs were in progress, as a share of busy; null where nothing was left
-                        to run
+                        while runs were in progress, as a share of busy; of the last call that had
+                        anything left to run
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def results(
     _correct([entry["difference"] for entry in variants if entry["name"] not in tuned])
     _correct([entry["tuning"]["difference"] for entry in variants if entry["tuning"]])
     return {
+        "ablation": str(plan.file),
         "metric": plan.metric,
         "baseline": plan.baseline,
         "seeds": list(plan.seeds),

@@ -20,9 +20,8 @@ from detector.config import Config
 from detector.data.sampling import steps_per_epoch
 from detector.engine.meter import Meter
 from detector.errors import InputError
-from detector.files import read_object
 from detector.lab.plan import Plan
-from detector.lab.sweep import Run, clock, threads
+from detector.lab.sweep import Run, clock, read_state, threads
 from detector.settings.data import Data
 
 TIMED = 8  # steps, after one that sets things up
@@ -42,8 +41,7 @@ def forecast(plan: Plan, output: Path, *, workers: int) -> str:
 
 def _forecast(plan: Plan, output: Path, workers: int) -> str:
     steps, trials = _steps(plan, output), trials_of(plan, output)
-    state = output / "state.json"
-    done = read_object(state) if state.exists() else {}
+    done = read_state(output / "state.json")
     finished = [run for run in steps if run.name in done]
     to_do = [run for run in steps if run.name not in done and not (run in trials and diverged(run))]
     left = sum(steps[run] for run in to_do)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -69,6 +68,8 @@ class Variant:
 class Plan:
     """All variants, checked."""
 
+    file: Path  # that describes them
+    overrides: tuple[str, ...]  # key=value, of the command line
     config: Path  # the base config
     seeds: tuple[int, ...]
     metric: str
@@ -102,10 +103,10 @@ class Plan:
             except InputError as error:
                 raise InputError(f"{path}: variant {name!r}: {error}") from None
         plan = cls(
-            base, ablation.seeds, ablation.metric, ablation.baseline, tuple(variants),
-            ablation.tuning_share,
+            path, tuple(overrides), base, ablation.seeds, ablation.metric, ablation.baseline,
+            tuple(variants), ablation.tuning_share,
         )  # fmt: skip
-        plan._check(path)
+        plan._check(path, document)
         return plan
 
     def differences(self, variant: Variant) -> dict[str, tuple[Any, Any]]:
@@ -114,27 +115,35 @@ class Plan:
         theirs, own = flat(baseline.config), flat(variant.config)
         return {key: (theirs[key], own[key]) for key in own if theirs[key] != own[key]}
 
-    def digest(self) -> str:
-        """Changes whenever a run of the plan would, but not by more seeds or new default keys.
+    def identity(self) -> dict[str, Any]:
+        """What its runs are; it changes whenever one would, but not by seeds or new default keys.
 
-        Where something is tuned the metric chooses what is run, and so belongs to it.
+        Values by "VARIANT: key", without those that are the default. Where something is tuned the
+        metric chooses what is run, and so belongs to it.
         """
         defaults = flat(Config())
-        content = {
-            v.name: {k: value for k, value in flat(v.config).items() if defaults.get(k) != value}
+        found = {
+            f"{v.name}: {key}": value
             for v in self.variants
+            for key, value in flat(v.config).items()
+            if defaults.get(key) != value
         }
-        tuned = {v.name: [trial.changes for trial in v.trials] for v in self.variants if v.trials}
-        choice = [self.metric, self.tuning_share, tuned] if tuned else []
-        text = json.dumps([content, *choice], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        tuned = {
+            f"{v.name}: tune": [list(trial.changes) for trial in v.trials]
+            for v in self.variants
+            if v.trials
+        }
+        if not tuned:
+            return found
+        return {**found, **tuned, "metric": self.metric, "tuning_share": self.tuning_share}
 
-    def _check(self, path: Path) -> None:
+    def _check(self, path: Path, document: Document) -> None:
         self._check_names(path)
         names = [variant.name for variant in self.variants]
         if self.baseline not in names:
+            place = document.origin(("baseline",))
             raise InputError(
-                f"{path}: baseline: found {self.baseline!r}, it should be one of the variants: "
+                f"{place}: baseline: found {self.baseline!r}, it should be one of the variants: "
                 f"{', '.join(names)}."
             )
         _check_distinct(path, "variants", [(v.name, v.config) for v in self.variants])

@@ -96,9 +96,7 @@ class Sweep:
         for worker in self._workers:
             self._free.put(worker)
         self._saving = threading.Lock()
-        self._finished: dict[str, float] = {}
-        if self.state_file.exists():
-            self._finished = read_object(self.state_file)
+        self._finished = read_state(self.state_file)
         self._wall = self._idle = 0.0
 
     def __call__(self, runs: Sequence[Run]) -> dict[Run, Outcome]:
@@ -185,6 +183,12 @@ class Sweep:
             f"{done}/{total}  {run.name}: {words} after {outcome.seconds or 0:.0f} s  "
             f"about {left} left"
         )
+
+
+def read_state(file: Path) -> dict[str, float]:
+    """Seconds by name of the runs whose training is finished; empty where there is no file."""
+    again = "delete it, and what is finished is only looked at again"
+    return read_object(file, remedy=again) if file.exists() else {}
 
 
 def _stale(product: Path, source: Path | None) -> bool:

@@ -83,6 +83,10 @@ def read_diagnosis(path: Path) -> Diagnosis | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return _diagnosis(found)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: it is not whole JSON ({error}); delete it and diagnose again."
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path}: is no diagnosis of this version ({error!r}); delete it and diagnose again."

@@ -21,7 +21,7 @@ from detector.report.words import (
     probability,
     told_apart,
 )
-from detector.settings.ablation import changes_measure
+from detector.settings.ablation import LOSSES, changes_measure
 
 CARE_OF_SEEDS = (
     "All intervals hold 95 % and are over seeds; what other validation images would say is not in "
@@ -39,9 +39,10 @@ def facts(story: Story) -> list[tuple[str, str]]:
     facts = [
         ("Metric", f"{story.metric} at the last validation"),
         ("Baseline", story.baseline),
+        ("Ablation", story.file or "not known"),
         ("Base config", story.config or "not known"),
         ("Seeds", ", ".join(map(str, story.seeds))),
-        ("Runs", f"{len(story.runs)}: {done}; {together} together"),
+        ("Runs", f"{len(story.runs)}: {done}; {together} together{_trials(story)}"),
         ("Date", _dates(started)),
     ]
     overhead = (story.results.get("runner") or {}).get("overhead")
@@ -50,6 +51,11 @@ def facts(story: Story) -> list[tuple[str, str]]:
             ("Runner overhead", f"{percent(overhead)} of the runs' own time, while they were going")
         )
     return facts
+
+
+def _trials(story: Story) -> str:
+    trials = set(story.results.get("seconds", {})) - {run.name for run in story.runs}
+    return f"; and {len(trials)} trials of what is tuned" if trials else ""
 
 
 def _duration(seconds: float) -> str:
@@ -189,21 +195,24 @@ def _by_seed(story: Story) -> list[Table]:
     compared = [(v, v.difference) for v in story.variants if v.difference]
     if not compared:
         return []
+    needed = ["seeds to see 0.005"] if story.metric not in LOSSES else []
     table = Table(
         title=f"Differences in {story.metric} from {story.baseline}, seed by seed",
-        head=("variant", *(f"seed {seed}" for seed in story.seeds), "std", "seeds to see 0.005"),
+        head=("variant", *(f"seed {seed}" for seed in story.seeds), "std", *needed),
         rows=tuple(
             (
                 Cell(v.name),
                 *(number(figure(d, sign="+")) for d in _aligned(story, v, found.values)),
                 number(figure(found.standard_deviation)),
-                number(general(found.seeds_for_half_a_point or NONE)),
+                *(number(general(found.seeds_for_half_a_point or NONE)) for _ in needed),
             )
             for v, found in compared
         ),
         care="The last column: so many seeds would see a difference of half a point four times out "
         "of five (two-sided paired t-test, before Holm's correction), if differences spread as "
-        "those of this row do; what spreads little over two or three seeds may do so by chance.",
+        "those of this row do; what spreads little over two or three seeds may do so by chance."
+        if needed
+        else "",
     )
     return [table]
 

@@ -24,7 +24,10 @@ from detector.report.model_pictures import SIDES, STAGE_LOOKS
 from detector.report.story import Story, Variant
 from detector.report.words import NONE, figure, interval, number, percent
 
-WHY = "No finished run has it in diagnosis/last/diagnostics.json."
+WHY = (
+    "No finished run has it in diagnosis/last/diagnostics.json: it was not diagnosed, or there was "
+    "nothing to measure, such as detections above the score threshold."
+)
 STAGE_NAMES = {
     "before": "as they are",
     "temperature": "temperature scaling",

@@ -84,7 +84,8 @@ def environment(story: Story) -> Section:
 
 def commands(story: Story) -> Section:
     """What trains each run again."""
-    listings = [Listing(f"{run.name}{_time(run)}", _command(run)) for run in story.runs]
+    listings = [Listing("the whole ablation", shlex.join(story.command))] if story.command else []
+    listings += [Listing(f"{run.name}{_time(run)}", _command(run)) for run in story.runs]
     note = Text(
         "Run from the project's folder. Each goes on in, or refuses, the folder that --output "
         "names: give another one to train again."

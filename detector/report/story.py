@@ -99,6 +99,8 @@ class Variant:
 class Story:
     """An ablation."""
 
+    file: str | None  # that describes it
+    command: Sequence[str] | None  # that made it
     config: str | None  # the file that all variants change
     metric: str
     baseline: str
@@ -136,6 +138,8 @@ def read_story(folder: Path) -> Story:
     mark = _json(folder / "ablation.json") or {}
     seconds = results.get("seconds", {})
     return Story(
+        file=mark.get("ablation"),
+        command=mark.get("command"),
         config=mark.get("config"),
         metric=results["metric"],
         baseline=results["baseline"],

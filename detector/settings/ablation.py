@@ -38,6 +38,12 @@ def _metric(name: str) -> str:
     )
 
 
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"found {list(seeds)}, each should occur once")
+    return seeds
+
+
 Values = Annotated[tuple[Any, ...], NotEmpty]
 
 
@@ -64,7 +70,9 @@ class Ablation(Section):
 
     config: Path = item(..., "the config that all variants change, relative to this file")
     set: tuple[str, ...] = item((), "changes that all variants share, each as key=value")
-    seeds: Annotated[tuple[Whole, ...], NotEmpty] = item((0, 1, 2), "train.seed of the runs")
+    seeds: Annotated[tuple[Whole, ...], NotEmpty, AfterValidator(_distinct)] = item(
+        (0, 1, 2), "train.seed of the runs"
+    )
     metric: Annotated[str, AfterValidator(_metric)] = item(
         "AP", "the validation figure that is compared"
     )
@@ -77,8 +85,13 @@ class Ablation(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Ablation:
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds is {list(self.seeds)}, each should occur once")
         if not self.variants and not self.grid:
             raise ValueError("there are no variants; give some under variants or grid")
+        for name, variant in self.variants.items():
+            value = variant.published.value if variant.published else 0.0
+            if self.metric not in LOSSES and not 0 <= value <= 1:
+                raise ValueError(
+                    f"variants.{name}.published.value is {value}, and {self.metric} is a fraction "
+                    f"from 0 to 1{f': {value / 100:g}?' if 1 < value <= 100 else ''}"
+                )
         return self

@@ -54,9 +54,9 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict
             folder = shlex.quote(str(directory))
             return ("sh", "-c", f"mkdir -p {folder} && cd {folder} && {found}")
 
-        monkeypatch.setattr(command, "_check_data", lambda plan: None)
+        monkeypatch.setattr(command, "check_data", lambda plan: None)
         monkeypatch.setattr(command, "_training", training)
-        monkeypatch.setattr(command, "_diagnosis", lambda directory: ("sh", "-c", diagnosis))
+        monkeypatch.setattr(command, "_diagnosis", lambda folder: ("sh", "-c", diagnosis, folder))
         said: list[str] = []
         plan, output = read(tmp_path, text), tmp_path / "out"
         assert command.ablate(plan, output, workers=1, say=said.append) == code
@@ -254,8 +254,8 @@ def test_missing_data_are_found_before_the_first_run(tmp_path: Path, tiny: list[
     ("name", "text", "said"),
     [
         ("ablation.json", "{", "it is not whole JSON"),
-        ("ablation.json", "[]", "a JSON object with digest and config"),
-        ("state.json", "{", "it is not whole JSON"),
+        ("ablation.json", "[]", "a JSON object with ablation and command and identity"),
+        ("state.json", "{", "it is not whole JSON .*: delete it, and what is finished is only"),
     ],
 )
 def test_a_broken_file_of_the_folder(
@@ -263,7 +263,7 @@ def test_a_broken_file_of_the_folder(
 ) -> None:
     plan, output = read(tmp_path, PLAIN, *tiny), tmp_path / "out"
     output.mkdir()
-    mark = {"config": "x.yaml", "digest": plan.digest()}
+    mark = {"ablation": "x.yaml", "command": ["x"], "identity": plan.identity()}
     (output / "ablation.json").write_text(json.dumps(mark))
     (output / name).write_text(text)
     with pytest.raises(InputError, match=f"{name}: .*{said}"):
@@ -272,6 +272,62 @@ def test_a_broken_file_of_the_folder(
 
 def test_a_dry_run_looks_at_whose_folder_it_is(tool: Command, tmp_path: Path) -> None:
     file = HOME / "configs" / "ablations" / "poly.yaml"
-    (tmp_path / "ablation.json").write_text('{"config": "x.yaml", "digest": "0"}')
+    mark = {"ablation": "x.yaml", "command": ["x", "y z"], "identity": {"a: optimizer.lr": 7}}
+    (tmp_path / "ablation.json").write_text(json.dumps(mark))
     done = tool("ablate", "--config", file, "--output", tmp_path, "--dry-run")
-    assert done.returncode == 2 and "it holds another ablation, of x.yaml" in done.stderr
+    assert done.returncode == 2
+    said = (
+        f"{tmp_path}: it holds other runs, of x.yaml: a: optimizer.lr is 7 there and not set here"
+    )
+    assert said in done.stderr and "go on with x 'y z', or name another --output" in done.stderr
+
+
+def test_the_folder_remembers_what_made_it(shell: Any, tmp_path: Path) -> None:
+    found = shell(PLAIN, by_seed(0.5, 0.25), code=1)
+    file, output = tmp_path / "ablation.yaml", tmp_path / "out"
+    assert found["ablation"] == str(file)
+    command = f"python tools/ablate.py --config {file} --output {output}"
+    page = (output / "report.html").read_text()
+    assert command in page and f"<dd>{file}</dd>" in page
+    with pytest.raises(
+        InputError, match=r"b: loss\.\S*gamma is 1.0 there and 3.0 here; go on with"
+    ):
+        shell(PLAIN.replace("gamma=1", "gamma=3"), by_seed(0.5, 0.25))
+
+
+def test_a_call_that_runs_nothing_keeps_the_account(
+    shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "bootstraps", lambda *args: [])
+    diagnosis = 'mkdir -p "$0/diagnosis/last"'
+    first, again = (
+        shell(PLAIN, by_seed(0.5, 0.25), diagnosis=diagnosis)["runner"] for _ in range(2)
+    )
+    assert first["busy"] > 0 and again == first
+
+
+@pytest.mark.parametrize("place", ["ablation.yaml", "ablation.yaml/below", "results.json/x"])
+def test_an_output_that_cannot_be_one(
+    tool: Command, tmp_path: Path, tiny: list[str], place: str
+) -> None:
+    (tmp_path / "results.json").write_text("")
+    read(tmp_path, PLAIN)
+    words = ["--config", tmp_path / "ablation.yaml", "--output", tmp_path / place, "--set", *tiny]
+    done = tool("ablate", *words)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and place in done.stderr
+
+
+def test_a_dry_run_finds_what_the_sweep_would(
+    tool: Command, tmp_path: Path, tiny: list[str]
+) -> None:
+    read(tmp_path, f"metric: AP/ten\n{PLAIN}")
+    words = ["--config", tmp_path / "ablation.yaml", "--output", tmp_path / "out", "--dry-run"]
+    done = tool("ablate", *words, "--set", *tiny)
+    assert done.returncode == 2 and "tools/train.py" in done.stdout
+    assert "ablation.yaml: metric: found 'AP/ten'" in done.stderr
+
+
+def test_a_dry_run_is_careful_about_losses(tmp_path: Path) -> None:
+    plan = read(tmp_path, f"metric: loss\n{PLAIN}")
+    said = "careful: loss measures another thing under other values of loss.classification.gamma"
+    assert said in command.describe(plan, tmp_path / "out").splitlines()

@@ -1,6 +1,7 @@
 """From an ablation's file to its variants, and what is refused."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ def read(folder: Path, text: str, *more: str) -> Plan:
     file = folder / "ablation.yaml"
     file.write_text(f"config: {DIGITS}\n{text}\n")
     return Plan.read(file, more, load=build.load_config)
+
+
+def identity(plan: Plan) -> str:
+    return json.dumps(plan.identity(), sort_keys=True)
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
@@ -92,7 +97,8 @@ def test_what_leaves_a_loss_as_it_is_may_be_tuned_by_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("baseline: c\nvariants: " + GAMMAS, "baseline: found 'c', it should be one of .* a, b"),
+        ("baseline: c\nvariants: " + GAMMAS,
+         "ablation.yaml:2: baseline: found 'c', it should be one of .* a, b"),
         ("baseline: a\nvariants: {a: {}, b: {set: [loss.classification.gamma=2]}}",
          "variants 'a' and 'b' have the same config"),
         ("baseline: a\nvariants: {a: {sets: []}}", "variants.a.sets: unknown key .* 'set'"),
@@ -103,7 +109,12 @@ def test_what_leaves_a_loss_as_it_is_may_be_tuned_by_it(tmp_path: Path) -> None:
         ("baseline: a\nvariants: {a: {set: [train.ema]}}",
          r"ablation.yaml:3: found 'train.ema', it should be key=value"),
         ("baseline: a\nvariants: {a: {}}\nseed: [1]", "seed: unknown key 'seed'.* 'seeds'"),
-        ("baseline: a\nvariants: {a: {}}\nseeds: [1, 1]", "each should occur once"),
+        ("baseline: a\nvariants: {a: {}}\nseeds: [1, 1]",
+         r"ablation.yaml:4: seeds: found \[1, 1\], each should occur once"),
+        ("baseline: a\nvariants: {a: {published: {valeu: 0.3, source: x}}}",
+         "variants.a.published.valeu: unknown key 'valeu'; did you mean 'value'"),
+        ("baseline: a\nvariants: {a: {published: {value: 34.0, source: x}}}",
+         r"variants.a.published.value is 34.0, and AP is a fraction from 0 to 1: 0.34\?"),
         ("baseline: a", "there are no variants"),
         ("baseline: a/b\nvariants: {a/b: {}}", "cannot be the name of a folder"),
         ("baseline: a\nvariants: {a: {}}\nmetric: AP_50",
@@ -189,7 +200,7 @@ def test_the_folder_of_a_trial_names_its_seed(tmp_path: Path) -> None:
     assert folders == [[tuning / f"lr={rate}" / f"seed{s}" for rate in (1, 2)] for s in (0, 5)]
 
 
-def test_a_new_key_with_a_default_changes_no_digest(
+def test_a_new_key_with_a_default_does_not_change_who_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class GrownTrain(Train):
@@ -199,7 +210,7 @@ def test_a_new_key_with_a_default_changes_no_digest(
         train: GrownTrain = GrownTrain()  # type: ignore[assignment]
 
     plan = read(tmp_path, f"baseline: a\nvariants: {GAMMAS}")
-    digests = [plan.digest()]
+    found = [identity(plan)]
     monkeypatch.setattr("detector.lab.plan.Config", GrownConfig)
     for new in (3, 4):
         trains = [GrownTrain(**dict(v.config.train), new=new) for v in plan.variants]
@@ -207,29 +218,28 @@ def test_a_new_key_with_a_default_changes_no_digest(
             dataclasses.replace(v, config=GrownConfig(**dict(v.config) | {"train": train}))
             for v, train in zip(plan.variants, trains, strict=True)
         )
-        digests.append(dataclasses.replace(plan, variants=grown).digest())
-    assert digests[0] == digests[1] != digests[2]
+        found.append(identity(dataclasses.replace(plan, variants=grown)))
+    assert found[0] == found[1] != found[2]
 
 
-def test_the_digest_tells_alternatives_with_their_defaults_apart(tmp_path: Path) -> None:
-    digests = {
-        read(
-            tmp_path, f"baseline: a\nvariants: {GAMMAS}", f"loss.classification.sampling={s}"
-        ).digest()
+def test_the_identity_tells_alternatives_with_their_defaults_apart(tmp_path: Path) -> None:
+    text = f"baseline: a\nvariants: {GAMMAS}"
+    found = {
+        identity(read(tmp_path, text, f"loss.classification.sampling={s}"))
         for s in ("{kind: all}", "{kind: ohem}", "{kind: random}", "{kind: ohem, per_image: 9}")
     }
-    assert len(digests) == 4
+    assert len(found) == 4
 
 
-def test_the_digest_follows_what_is_run(tmp_path: Path) -> None:
+def test_the_identity_follows_what_is_run(tmp_path: Path) -> None:
     text = f"baseline: a\nvariants: {GAMMAS}"
-    digest = read(tmp_path, text).digest()
-    assert read(tmp_path, f"{text}\nseeds: [5]").digest() == digest
-    assert read(tmp_path, text, "optimizer.lr=1").digest() != digest
+    own = identity(read(tmp_path, text))
+    assert identity(read(tmp_path, f"{text}\nseeds: [5]")) == own
+    assert identity(read(tmp_path, text, "optimizer.lr=1")) != own
     other = f"baseline: b\nmetric: loss\nvariants: {GAMMAS}"
-    assert read(tmp_path, other).digest() == digest  # the same runs, read otherwise
+    assert identity(read(tmp_path, other)) == own  # the same runs, read otherwise
     tuned = text.replace("a: {", "a: {tune: {optimizer.lr: [1, 2]}, ")
-    assert len({digest, read(tmp_path, tuned).digest(),
-                read(tmp_path, tuned.replace("[1, 2]", "[1, 3]")).digest(),
-                read(tmp_path, f"{tuned}\nmetric: loss").digest(),
-                read(tmp_path, f"{tuned}\ntuning_share: 0.3").digest()}) == 5  # fmt: skip
+    assert len({own, identity(read(tmp_path, tuned)),
+                identity(read(tmp_path, tuned.replace("[1, 2]", "[1, 3]"))),
+                identity(read(tmp_path, f"{tuned}\nmetric: loss")),
+                identity(read(tmp_path, f"{tuned}\ntuning_share: 0.3"))}) == 5  # fmt: skip

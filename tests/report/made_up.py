@@ -161,7 +161,10 @@ def folder(path: Path) -> Path:
     """All of it, as tools/ablate.py leaves it; `ignored, seed 1` failed, and one is undiagnosed."""
     path.mkdir()
     write(path / "results.json", results())
-    write(path / "ablation.json", {"config": "configs/digits.yaml", "digest": "0"})
+    write(
+        path / "ablation.json",
+        {"ablation": "a.yaml", "command": ["python", "x"], "config": "configs/digits.yaml"},
+    )
     for name, values in VALUES.items():
         for seed, value in values.items():
             run = path / "runs" / name / f"seed{seed}"
