@@ -107,6 +107,17 @@ def test_two_result_files(tool: Command, files: list[Path], tmp_path: Path) -> N
     ]
 
 
+def test_images_that_neither_has_looked_at(
+    tool: Command, files: list[Path], tmp_path: Path
+) -> None:
+    """As where the boxes are those of other images, whose ids overlap."""
+    none, every, _ = files
+    truth = ground_truth(tmp_path / "more.json", images=5)
+    done = tool("compare", none, every, "--ground-truth", truth)
+    said = "3 images without a detection in either; is it their ground truth?"
+    assert said in done.stdout.splitlines()
+
+
 def test_two_runs(tool: Command, runs: list[Path], tmp_path: Path) -> None:
     """The AP of each is that of its metrics.json."""
     done = tool("compare", *runs, "--output", tmp_path / "c")

@@ -191,6 +191,9 @@ def table(first: Evaluated, second: Evaluated, found: Comparison) -> str:
     ]
     lines = [f"{'AP':<13}", *(f"{key:<13}  {text}" for key, text in rows)]
     lines += ["", f"{found.images} images, {found.resamples} paired resamples of them"]
+    seen = set(first.detections[:, 0]) | set(second.detections[:, 0])
+    if unseen := found.images - len(seen):
+        lines.append(f"{unseen} images without a detection in either; is it their ground truth?")
     if found.lacking:
         lines.append(
             f"{found.lacking:.1%} of these lack all boxes of some class, and average the AP of the "
