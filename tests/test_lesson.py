@@ -15,6 +15,7 @@ from detector.lab.plan import Plan
 
 MEASURED = sorted((HOME / "docs" / "ablations").glob("*.json"))
 RESULTS = {
+    "ablation": "configs/ablations/gamma.yaml",
     "metric": "AP",
     "baseline": "focal",
     "seeds": [0, 1],
@@ -46,7 +47,7 @@ def test_totals_by_hand() -> None:
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
-    file = tmp_path / "one.json"
+    file = tmp_path / "gamma.json"
     focal, plain, gone = RESULTS["variants"]
     alone = plain | {"interval": None, "difference": {"mean": -0.25, "interval": None}}
     file.write_text(json.dumps(RESULTS | {"variants": [focal, alone, gone]}))
@@ -95,6 +96,14 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
         answer(tmp_path / "gamma.json")
 
 
+def test_results_under_another_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "prior.json").write_text(json.dumps(RESULTS))
+    with pytest.raises(
+        InputError, match=r"prior\.json: it is of \S*gamma.yaml; call it gamma.json"
+    ):
+        answer(tmp_path / "prior.json")
+
+
 def test_the_command(tool: Command, tiny: list[str], tmp_path: Path) -> None:
     """Anchors of 64 x 64 pixels: nine in each cell of maps of 8, 4, 2, 1 and 1."""
     words = ["--output", tmp_path, "--ablations", tmp_path, "--set", *tiny]
@@ -122,6 +131,7 @@ def test_the_results_are_those_of_the_ablation_of_that_name(file: Path) -> None:
     """The same variants from the same seeds, and each differs from the baseline as it does now."""
     plan = Plan.read(HOME / "configs" / "ablations" / f"{file.stem}.yaml", [], load=load_config)
     found = json.loads(file.read_text())
+    assert found["ablation"] == f"configs/ablations/{file.name.replace('json', 'yaml')}"
     assert (found["baseline"], tuple(found["seeds"])) == (plan.baseline, plan.seeds)
     changes = {v.name: {k: list(d) for k, d in plan.differences(v).items()} for v in plan.variants}
     declared = [v for v in found["variants"] if v["name"] in changes]  # and not added by tuning
