@@ -114,6 +114,20 @@ def panels(
     return list(grid[: len(titles)])
 
 
+def name_outer(grid: Sequence[Axes], x: str, y: str) -> None:
+    """Numbers and names at the outer axes alone: of the first column, and of the lowest in each.
+
+    grid: the panels of `panels`; matplotlib's label_outer takes the last row to be full.
+    """
+    columns = rows_of(len(grid))[1]
+    for axes in grid:
+        axes.label_outer()
+    for axes in grid[-columns:]:
+        axes.set_xlabel(x)
+        axes.tick_params(labelbottom=True)
+    grid[0].set_ylabel(y)
+
+
 def wrapped(name: str, width: int) -> str:
     """A name on lines of at most `width` characters where it has _ or , or spaces to break at."""
     lines = [""]

@@ -16,6 +16,7 @@ from detector.report.ink import (
     Look,
     drawing,
     look,
+    name_outer,
     panels,
     rows_of,
     wrapped,
@@ -102,10 +103,9 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence[Bin]]]) -> str:
                 own = STAGE_LOOKS[stage]
                 axes.plot(*zip(*line, strict=True) if line else ((), ()), own.line, lw=1,
                           color=own.color, marker=own.marker, markersize=3)  # fmt: skip
-            axes.set(xlim=(0, top), ylim=(0, top), xlabel="score", box_aspect=1)
+            axes.set(xlim=(0, top), ylim=(0, top), box_aspect=1)
             axes.locator_params(nbins=4)
-            axes.label_outer()
-        grid[0].set_ylabel("precision at IoU 0.5")
+        name_outer(grid, "score", "precision at IoU 0.5")
 
     return drawing("reliability", 0.25 + 2.05 * rows_of(len(bins))[0], draw)
 
@@ -164,11 +164,10 @@ def score_histograms(found: Mapping[str, Histogram]) -> str:
                     counts, histogram.edges, baseline=0.5, fill=True, color=color, alpha=0.3
                 )
                 axes.stairs(counts, histogram.edges, baseline=None, color=color, linewidth=1.1)
-            axes.set(yscale="log", xlim=(0, 1), xticks=[0, 0.5, 1], xlabel="score")
+            axes.set(yscale="log", xlim=(0, 1), xticks=[0, 0.5, 1])
             axes.set_ylim(bottom=0.5)
             axes.yaxis.set_major_formatter("{x:,.0f}")
-            axes.label_outer()
-        grid[0].set_ylabel("anchors")
+        name_outer(grid, "score", "anchors")
 
     return drawing("score histograms", 0.5 + 1.8 * rows, draw)
 

@@ -224,8 +224,7 @@ def scores(story: Story) -> Section:
         svg=model_pictures.score_histograms(found),
         read="Where the colours lie apart, a score tells objects from background; blue on the left "
         "is missed, orange on the right is invented.",
-        care="Counts are logarithmic: a step on the axis is ten times as many anchors. Mean over "
-        "seeds.",
+        care="Counts are on a logarithmic axis, and means over seeds.",
         legend=tuple(patch(side, model_pictures.SIDE_COLORS[side]) for side in SIDES),
     )
     return Section("scores", "Scores of anchors", [picture])

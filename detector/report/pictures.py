@@ -136,8 +136,10 @@ def shares(
                 _share_row(grid[row], block, curves, title)
             for axes, name in zip(grid[2 * k], block, strict=False):
                 axes.set_title(wrapped(name, LETTERS // columns))
-        for axes in grid[-1]:
+        for number in range(len(names) - columns, len(names)):  # the lowest of each column
+            axes = grid[2 * (number // columns) + 1][number % columns]
             axes.set_xlabel("epoch")
+            axes.tick_params(labelbottom=True)
             axes.locator_params(axis="x", integer=True)
 
     return drawing("shares of loss and gradient", 0.6 + 2.5 * len(blocks), draw)

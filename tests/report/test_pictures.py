@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from detector.report import ink, model_pictures, pictures
@@ -150,6 +151,22 @@ def test_names_break_where_they_can() -> None:
     assert ink.wrapped("sigmoid_negatives_focal", 18) == "sigmoid_negatives_\nfocal"
     assert ink.wrapped("short", 18) == "short"
     assert ink.wrapped("lr=0.01,alpha=0.25", 10) == "lr=0.01,\nalpha=0.25"
+
+
+def test_the_lowest_panel_of_each_column_has_its_numbers() -> None:
+    """Seven panels in rows of four and three: the fourth has none below it."""
+    seen: list[tuple[bool, str]] = []
+
+    def draw(figure: Figure) -> None:
+        grid = ink.panels(figure, list("abcdefg"), sharex=True, sharey=True)
+        ink.name_outer(grid, "score", "anchors")
+        figure.canvas.draw()
+        for axes in grid:
+            ticks = axes.get_xticklabels()
+            seen.append((any(tick.get_visible() for tick in ticks), axes.get_xlabel()))
+
+    drawing("t", 3.0, draw)
+    assert seen == [*[(False, "")] * 3, *[(True, "score")] * 4]
 
 
 def test_rows_of_panels_are_even() -> None:
