@@ -69,10 +69,10 @@ ALTERNATIVES: dict[str, type[Section]] = {
 }
 # where pydantic speaks of Python or of JSON
 WORDS = {
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "dict_type": "a mapping",
-    "tuple_type": "a list",
+    "model_type": "a mapping of keys to values, {} for none",
+    "model_attributes_type": "a mapping of keys to values, {} for none",
+    "dict_type": "a mapping, such as {key: value}",
+    "tuple_type": "a list, such as [a, b]",
     "too_long": "a list of two",
     "path_type": "a file or folder",
     "string_type": "a text",

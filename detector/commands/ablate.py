@@ -58,6 +58,8 @@ def ablate(plan: Plan, output: Path, *, workers: int, say: Callable[[str], None]
     failed = [run for run in failed if run not in trials or not diverged(run)]
     for run in failed:
         say(f"failed: {run.name}; see {run.log}")
+    if failed:
+        say("the same command goes on from their checkpoints; without their folders, from nothing")
     return 1 if failed else 0
 
 
