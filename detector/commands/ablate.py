@@ -229,10 +229,11 @@ def refuse_other(plan: Plan, output: Path) -> None:
 
 def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Between two identities of plans."""
-    key, *others = (key for key in {**before, **now} if before.get(key) != now.get(key))
-    there, here = (json.dumps(one[key]) if key in one else "not set" for one in (before, now))
+    there, here = ({k: json.dumps(v) for k, v in one.items()} for one in (before, now))
+    key, *others = (key for key in {**there, **here} if there.get(key) != here.get(key))
     more = f" (and {len(others)} more)" if others else ""
-    return f"{key} is {there} there and {here} here{more}"
+    default = "the default"
+    return f"{key} is {there.get(key, default)} there and {here.get(key, default)} here{more}"
 
 
 def _claim(plan: Plan, output: Path) -> None:

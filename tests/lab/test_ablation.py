@@ -276,9 +276,7 @@ def test_a_dry_run_looks_at_whose_folder_it_is(tool: Command, tmp_path: Path) ->
     (tmp_path / "ablation.json").write_text(json.dumps(mark))
     done = tool("ablate", "--config", file, "--output", tmp_path, "--dry-run")
     assert done.returncode == 2
-    said = (
-        f"{tmp_path}: it holds other runs, of x.yaml: a: optimizer.lr is 7 there and not set here"
-    )
+    said = f"{tmp_path}: it holds other runs, of x.yaml: a: optimizer.lr is 7 there and the default"
     assert said in done.stderr and "go on with x 'y z', or name another --output" in done.stderr
 
 
@@ -293,6 +291,8 @@ def test_the_folder_remembers_what_made_it(shell: Any, tmp_path: Path) -> None:
         InputError, match=r"b: loss\.\S*gamma is 1.0 there and 3.0 here; go on with"
     ):
         shell(PLAIN.replace("gamma=1", "gamma=3"), by_seed(0.5, 0.25))
+    with pytest.raises(InputError, match=r"b: \S*alpha is the default there and null here; go on"):
+        shell(PLAIN.replace("gamma=1", "gamma=1, loss.classification.alpha=null"), by_seed(0.5, 0))
 
 
 def test_a_call_that_runs_nothing_keeps_the_account(
