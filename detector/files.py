@@ -37,15 +37,14 @@ def new_directory(directory: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def made_directory(directory: Path) -> Path:
-    """It, made where it is not there; InputError where that, or writing in it, is impossible."""
+def make_directory(directory: Path) -> None:
+    """Make it where it is not there; InputError where that, or writing in it, is impossible."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--output {directory} cannot be made ({error.strerror}).") from error
     if not os.access(directory, os.W_OK):
         raise InputError(f"--output {directory} cannot be written to; choose another --output.")
-    return directory
 
 
 def read_object(

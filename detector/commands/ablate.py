@@ -17,12 +17,12 @@ from detector import build
 from detector.commands.ablation_bootstrap import bootstraps
 from detector.commands.ablation_results import diverged, last_figure, results, table
 from detector.errors import InputError
-from detector.files import made_directory, read_object, write_json
+from detector.files import make_directory, read_object, write_json
 from detector.lab.plan import Plan
 from detector.lab.sweep import Account, Outcome, Run, Stage, Sweep
 from detector.lab.tuning import Choice, choose
 from detector.report.page import write_report
-from detector.settings.ablation import changes_measure
+from detector.settings.ablation import changing_measure
 from detector.settings.data import Data
 
 MARK = "ablation.json"
@@ -128,7 +128,7 @@ def describe(plan: Plan, output: Path) -> str:
     """The runs and the differences of the configs, as lines of text."""
     lines = [f"{len(plan.variants)} variants x {len(plan.seeds)} seeds, metric {plan.metric}"]
     changed = {key for v in plan.variants for key in plan.differences(v)}
-    if other := ", ".join(sorted(key for key in changed if changes_measure(plan.metric, key))):
+    if other := ", ".join(changing_measure(plan.metric, changed)):
         lines.append(f"careful: {plan.metric} measures another thing under other values of {other}")
     for variant in plan.variants:
         mark = " (baseline)" if variant.name == plan.baseline else ""
@@ -239,7 +239,7 @@ def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _claim(plan: Plan, output: Path) -> None:
     """Mark the folder as this ablation's."""
     if not (output / MARK).exists():
-        made_directory(output)
+        make_directory(output)
         command = ["python", "tools/ablate.py", "--config", str(plan.file), "--output", str(output)]
         content = {
             "ablation": str(plan.file),

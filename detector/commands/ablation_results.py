@@ -61,6 +61,7 @@ from detector.lab.plan import Plan, Variant, tuned_name
 from detector.lab.statistics import holm, paired, seeds_needed, summarize
 from detector.lab.sweep import Account, Outcome, Run
 from detector.lab.tuning import Choice
+from detector.report.words import probability
 from detector.settings.ablation import LOSSES
 
 Values = Mapping[int, float | None]  # by seed
@@ -132,7 +133,7 @@ def table(found: Mapping[str, Any]) -> str:
             _interval(entry),
             _figure(difference.get("mean"), sign="+"),
             _interval(difference, sign="+"),
-            _probability(difference.get("p_holm")),
+            "" if difference.get("p_holm") is None else probability(difference["p_holm"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -236,10 +237,6 @@ def _records(directory: Path) -> list[dict[str, Any]]:
 def _interval(entry: Mapping[str, Any], *, sign: str = "") -> str:
     ends = entry.get("interval")
     return "" if ends is None else f"{ends[0]:{sign}.3f} to {ends[1]:{sign}.3f}"
-
-
-def _probability(p: float | None) -> str:
-    return "< 0.001" if p is not None and p < 0.001 else _figure(p)
 
 
 def _figure(value: float | None, *, sign: str = "") -> str:

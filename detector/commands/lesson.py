@@ -16,7 +16,7 @@ from detector import build
 from detector.config import Config
 from detector.data.loader import DetectionDataset, train_loader
 from detector.errors import InputError
-from detector.files import made_directory, write_text
+from detector.files import make_directory, write_text
 from detector.report import curves
 from detector.structures import IGNORED
 
@@ -138,10 +138,8 @@ def answer(file: Path) -> str:
         )
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        named, rows = (
-            Path(found["ablation"]),
-            [_row(v, found["baseline"]) for v in found["variants"]],
-        )
+        named = Path(found["ablation"])
+        rows = [_row(entry, found["baseline"]) for entry in found["variants"]]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{file}: it is not the results.json of an ablation ({error!r}); copy it from the "
@@ -162,7 +160,7 @@ def answer(file: Path) -> str:
 
 def draw(counts: Counts, totals: Sequence[Total], folder: Path) -> list[Path]:
     """All pictures; their paths."""
-    made_directory(folder)
+    make_directory(folder)
     names = ("negative_log", "activations", "overwhelm", "focal", "prior")
     files = {name: folder / f"{name}.svg" for name in names}
     curves.save_pair(files["negative_log"], curves.negative_log, curves.negative_log_of_scale)

@@ -14,7 +14,7 @@ from typing import Any
 
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
-from detector.settings.ablation import Ablation, Published, VariantSettings, changes_measure
+from detector.settings.ablation import Ablation, Published, VariantSettings, changing_measure
 from detector.yaml_text import Document
 
 NAME = r"[\w.=,+-]+"
@@ -160,7 +160,7 @@ class Plan:
 
     def _check_tuned_keys(self, path: Path, variant: Variant) -> None:
         tuned = {key for trial in variant.trials for key in trial.values}
-        keys = sorted(key for key in tuned if changes_measure(self.metric, key))
+        keys = changing_measure(self.metric, tuned)
         if keys:
             raise InputError(
                 f"{path}: variant {variant.name!r}: it tunes {', '.join(keys)} by {self.metric}, "

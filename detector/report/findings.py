@@ -21,7 +21,7 @@ from detector.report.words import (
     probability,
     told_apart,
 )
-from detector.settings.ablation import LOSSES, changes_measure
+from detector.settings.ablation import LOSSES, changing_measure
 
 CARE_OF_SEEDS = (
     "All intervals hold 95 % and are over seeds; what other validation images would say is not in "
@@ -98,8 +98,7 @@ def results(story: Story, looks: Mapping[str, Look]) -> Section:
 
 def _other_measures(story: Story) -> list[Text]:
     """A warning where the metric of one variant is not that of another."""
-    changed = {key for v in story.variants for key in v.changes}
-    keys = sorted(key for key in changed if changes_measure(story.metric, key))
+    keys = changing_measure(story.metric, {key for v in story.variants for key in v.changes})
     if not keys:
         return []
     return [

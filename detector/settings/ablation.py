@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -22,9 +23,10 @@ MEASURED_BY = {
 }
 
 
-def changes_measure(metric: str, key: str) -> bool:
-    """Whether configs that differ in `key` have a metric of one name that measures two things."""
-    return key.startswith(("data.val.", "data.tuning", *MEASURED_BY.get(metric, ())))
+def changing_measure(metric: str, keys: Iterable[str]) -> list[str]:
+    """Those, sorted, by which configs that differ have a metric of one name for two things."""
+    starts = ("data.val.", "data.tuning", *MEASURED_BY.get(metric, ()))
+    return sorted(key for key in keys if key.startswith(starts))
 
 
 def _metric(name: str) -> str:
