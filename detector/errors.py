@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the disk, a quota, a limit of one file
 
 
 class InputError(ValueError):
@@ -21,8 +24,8 @@ class Diverged(ArithmeticError):
 def run_command(main: Callable[[], int]) -> int:
     """The exit code of `main`.
 
-    1 for a training that diverged, 2 for wrong input, 130 for Ctrl-C, each with one sentence on
-    stderr; 141, silently, where whoever read the output has gone (`| head`).
+    1 for a training that diverged, 2 for wrong input or a full disk, 130 for Ctrl-C, each with one
+    sentence on stderr; 141, silently, where whoever read the output has gone (`| head`).
     """
     try:
         code = main()
@@ -37,6 +40,14 @@ def run_command(main: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
         return 141
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        sys.stderr.write(
+            f"error: {error.filename or 'a file'} cannot be written whole: {error.strerror}. Make "
+            "room, then give the command again (a training: with --resume); what was whole stays.\n"
+        )
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130

@@ -11,15 +11,43 @@ import torch
 from detector.errors import InputError
 
 
-def save(state: dict[str, Any], path: Path) -> None:
-    """Write beside, flush to the disk, then replace: the old file stays until the new is whole."""
+def save(state: dict[str, Any], path: Path, *others: Path) -> None:
+    """Write beside, flush to the disk, then replace: the old file stays until the new is whole.
+
+    `others`, in the same folder, become more names of that file where the disk has hard links, and
+    files of their own elsewhere. OSError that names the file where it cannot be written whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    draft = _draft(path)
+    try:
+        with draft.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        draft.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):  # torch hides the disk's error behind its own
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
     draft.replace(path)
+    for other in others:
+        _same(state, path, other)
+
+
+def _same(state: dict[str, Any], path: Path, other: Path) -> None:
+    draft = _draft(other)
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(path, draft)
+    except OSError:  # a file system without hard links
+        save(state, other)
+    else:
+        draft.replace(other)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.draft")
 
 
 def load(path: Path) -> dict[str, Any]:

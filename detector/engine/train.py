@@ -165,8 +165,9 @@ class Trainer:
             return
         self.validated = self.done
         if self.validate is not None and self._validate():
-            self._save("best")
-        self._save("last")
+            self._save("best", "last")
+        else:
+            self._save("last")
 
     def _validate(self) -> bool:
         """Whether the model is the best so far."""
@@ -188,14 +189,15 @@ class Trainer:
         ema = self.step.ema
         return plain(self.step.model) if ema is None else ema.module
 
-    def _save(self, name: str) -> None:
+    def _save(self, *names: str) -> None:
         """Keep the state, unless a step since the last log line was a bad one."""
         bad = int(self.step.first_bad)
         if bad >= 0:
             self._fail({}, bad)
         state = self.state()
         if is_main():
-            checkpoint.save(state, self.run_directory / "checkpoints" / f"{name}.pt")
+            folder = self.run_directory / "checkpoints"
+            checkpoint.save(state, *(folder / f"{name}.pt" for name in names))
         barrier()
 
     def state(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Files of state appear whole, and only data is read from them."""
 
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -26,12 +27,37 @@ def test_the_old_file_stays_until_the_new_one_is_whole(
     checkpoint.save({"step": 1}, path)
 
     def fail(descriptor: int) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="No space left on device: .*last.pt"):
         checkpoint.save({"step": 2}, path)
     assert checkpoint.load(path)["step"] == 1
+    assert os.listdir(tmp_path) == ["last.pt"]
+
+
+def test_a_second_name_takes_no_room(tmp_path: Path) -> None:
+    best, last = tmp_path / "best.pt", tmp_path / "last.pt"
+    checkpoint.save({"step": 1}, last)
+    checkpoint.save({"step": 2}, best, last)
+    assert best.samefile(last) and checkpoint.load(last)["step"] == 2
+    checkpoint.save({"step": 3}, last)
+    assert checkpoint.load(best)["step"] == 2 and checkpoint.load(last)["step"] == 3
+    assert sorted(os.listdir(tmp_path)) == ["best.pt", "last.pt"]
+
+
+def test_a_disk_without_links_gets_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", fail)
+    best, last = tmp_path / "best.pt", tmp_path / "last.pt"
+    checkpoint.save({"step": 2}, best, last)
+    assert checkpoint.load(best) == checkpoint.load(last) == {"step": 2}
+    assert not best.samefile(last)
+    assert sorted(os.listdir(tmp_path)) == ["best.pt", "last.pt"]
 
 
 class Boom:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -68,6 +69,22 @@ def test_sigterm_saves_the_state(tiny: list[str], tmp_path: Path) -> None:
     step = last_state(tmp_path / "run")["step"]
     assert 0 < step < 1000
     assert f"step {step} is saved" in said
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(
+    tiny: list[str], tmp_path: Path, undisturbed: Path
+) -> None:
+    """A limit on the size of a file, set while a run goes on, stands for the end of the disk."""
+    output = tmp_path / "run"
+    process = start(output, [*tiny, *LONG])
+    wait_for(output / "checkpoints" / "last.pt", process)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2**20, 2**20))
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 2 and "Traceback" not in said, said
+    assert "last.pt cannot be written whole: File too large. Make room, then" in said
+    assert os.listdir(output / "checkpoints") == ["last.pt"]
+    finish(start(output, [*tiny, *LONG], "--resume"))
+    assert_same_run(undisturbed, output)
 
 
 def test_resume_refuses_another_config(tool: Command, tiny: list[str], tmp_path: Path) -> None:
