@@ -174,8 +174,14 @@ def test_the_time_is_told_before(ablation: Path, undisturbed: tuple[Path, str]) 
         return forecast(Plan.read(ablation, overrides, load=build.load_config), output, workers=1)
 
     timed = said(ablation.parent / "new")
-    assert "4 runs of 5 steps, 4 of them to do: about 0:00:" in timed
-    assert "ms a step of focal, timed now" in timed
+    told = re.search(
+        r"^4 runs of 5 steps, 4 of them to do: about 0:(\d\d):(\d\d) with --workers 1, "
+        r"by (\d+) ms a step of focal, timed now",
+        timed,
+    )
+    assert told is not None, timed
+    minutes, seconds, pace = map(int, told.groups())
+    assert 60 * minutes + seconds == pytest.approx(4 * 5 * pace / 1000, abs=1.1)
     missing = said(ablation.parent / "new", "data.train.annotations=gone.json")
     assert missing.startswith("no estimate of the time: gone.json")
     assert "0 of them to do: about 0:00:00" in said(undisturbed[0])
