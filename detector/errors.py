@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the disk, a quota, a limit of one file
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # disk, quota, limit of one file
 
 
 class InputError(ValueError):

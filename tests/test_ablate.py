@@ -173,15 +173,16 @@ def test_the_time_is_told_before(ablation: Path, undisturbed: tuple[Path, str]) 
     def said(output: Path, *overrides: str) -> str:
         return forecast(Plan.read(ablation, overrides, load=build.load_config), output, workers=1)
 
-    timed = said(ablation.parent / "new")
+    timed = said(ablation.parent / "new", "schedule.steps=5000")
     told = re.search(
-        r"^4 runs of 5 steps, 4 of them to do: about 0:(\d\d):(\d\d) with --workers 1, "
+        r"^4 runs of 5,000 steps, 4 of them to do: about (\d+):(\d\d):(\d\d) with --workers 1, "
         r"by (\d+) ms a step of focal, timed now",
         timed,
     )
     assert told is not None, timed
-    minutes, seconds, pace = map(int, told.groups())
-    assert 60 * minutes + seconds == pytest.approx(4 * 5 * pace / 1000, abs=1.1)
+    hours, minutes, seconds, pace = map(int, told.groups())
+    expected = 4 * 5000 * pace / 1000
+    assert 3600 * hours + 60 * minutes + seconds == pytest.approx(expected, abs=11)  # 0.5 ms a step
     missing = said(ablation.parent / "new", "data.train.annotations=gone.json")
     assert missing.startswith("no estimate of the time: gone.json")
     assert "0 of them to do: about 0:00:00" in said(undisturbed[0])

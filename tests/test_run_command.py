@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,23 @@ def test_a_reader_that_goes_away_leaves_no_traceback() -> None:
 
 def fail(number: int) -> int:
     raise OSError(number, "what the system says", "runs/a.json")
+
+
+def test_a_text_on_a_full_disk_is_named_and_leaves_no_draft(tmp_path: Path) -> None:
+    """In a process of its own: a limit on the size of a file stands for the end of the disk."""
+    program = (
+        "import resource, sys; from pathlib import Path; from detector.errors import run_command;"
+        "from detector.files import write_text; resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9));"
+        "sys.exit(run_command(lambda: write_text(Path(sys.argv[1]), 'x' * 10_000)))"
+    )
+    file = tmp_path / "config.yaml"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"error: {file} cannot be written whole: File too large.")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ def train(config: Config, output: Path, *, resume: bool, command: Sequence[str])
     """Train into the run directory `output`; the exit code. Under torchrun every rank calls it."""
     on = build.device(config)
     with process_group(on):
-        state = _resumed(config, output) if resume and output.exists() else None
+        state = _resumed(config, output) if resume and run.occupied(output) else None
         if not resume:
             run.refuse_existing(output)
         barrier()

@@ -19,18 +19,19 @@ def save(state: dict[str, Any], path: Path, *others: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path)
+    draft.unlink(missing_ok=True)  # of a killed process; it may be another name of a checkpoint
     try:
         with draft.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
+        draft.replace(path)
     except (OSError, RuntimeError) as error:
         draft.unlink(missing_ok=True)
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):  # torch hides the disk's error behind its own
             raise
         raise OSError(cause.errno, cause.strerror, str(path)) from error
-    draft.replace(path)
     for other in others:
         _same(state, path, other)
 

@@ -119,8 +119,10 @@ class RunJournal:
     def close(self) -> None:
         """Flush and close the files."""
         self._bar.close()
-        self._board.close()
-        self._file.close()
+        try:
+            self._board.close()
+        finally:
+            self._file.close()
 
 
 def _writable(value: Any) -> bool:

@@ -23,9 +23,14 @@ from detector.files import write_json, write_text
 CONFIG = "config.yaml"
 
 
+def occupied(run: Path) -> bool:
+    """Whether there is anything but an empty folder."""
+    return run.exists() and (not run.is_dir() or any(run.iterdir()))
+
+
 def refuse_existing(run: Path) -> None:
     """InputError where a new run would overwrite something."""
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    if occupied(run):
         raise InputError(
             f"{run}: it exists already and is never overwritten; go on with it by --resume, "
             "or name another --output."

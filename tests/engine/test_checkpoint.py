@@ -46,6 +46,14 @@ def test_a_second_name_takes_no_room(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["best.pt", "last.pt"]
 
 
+def test_a_draft_that_a_killed_process_left_is_not_written_through(tmp_path: Path) -> None:
+    best, last = tmp_path / "best.pt", tmp_path / "last.pt"
+    checkpoint.save({"step": 2}, best)
+    os.link(best, tmp_path / ".last.pt.draft")
+    checkpoint.save({"step": 3}, last)
+    assert checkpoint.load(best)["step"] == 2 and checkpoint.load(last)["step"] == 3
+
+
 def test_a_disk_without_links_gets_two_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
