@@ -109,6 +109,8 @@ NOT_RUN = {
     f"{ABLATE} --config configs/ablations/background.yaml --output runs/background --workers 2":
     "fifteen runs",
     f"{ABLATE} --config configs/ablations/gamma.yaml --output runs/gamma --workers 2": "21 runs",
+    f"{ABLATE} --config configs/ablations/alpha.yaml --output runs/alpha --workers 2": "24 runs",
+    f"{ABLATE} --config configs/ablations/weight.yaml --output runs/weight --workers 2": "12 runs",
     f"{ABLATE} --config configs/ablations/prior.yaml --output runs/prior --workers 2": "24 runs",
     f"{TRAIN} --config configs/bccd.yaml": "needs BCCD and ImageNet weights",
     f"{TRAIN} --config configs/bccd_cross_entropy.yaml": "needs BCCD and ImageNet weights",
