@@ -14,13 +14,18 @@ from typing import Any
 from detector.errors import InputError
 
 
+def occupied(directory: Path) -> bool:
+    """Whether there is anything but an empty folder."""
+    return directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+
+
 @contextmanager
 def new_directory(directory: Path) -> Iterator[Path]:
     """A draft folder that becomes `directory` when the block ends without an error.
 
     InputError where `directory` holds anything already, or cannot be made.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if occupied(directory):
         raise InputError(
             f"--output {directory}: it holds something already, and nothing is overwritten; "
             "choose another --output."
@@ -76,13 +81,25 @@ def write_json(path: Path, content: object) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, which appears whole or not at all; OSError that names it if not."""
-    draft = path.with_name(path.name + ".draft")
-    try:
+    with whole_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A draft that becomes `path` when the block ends without an error; it is gone after any.
+
+    OSErrors of the block come out with the name of `path`.
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    draft.unlink(missing_ok=True)  # of a killed process; it may be another name of a checkpoint
+    try:
+        yield draft
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def finite(value: float) -> float | None:

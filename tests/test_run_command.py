@@ -30,10 +30,6 @@ def test_a_reader_that_goes_away_leaves_no_traceback() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (141, "a line of output\n", "")
 
 
-def fail(number: int) -> int:
-    raise OSError(number, "what the system says", "runs/a.json")
-
-
 def test_a_text_on_a_full_disk_is_named_and_leaves_no_draft(tmp_path: Path) -> None:
     """In a process of its own: a limit on the size of a file stands for the end of the disk."""
     program = (
@@ -49,6 +45,10 @@ def test_a_text_on_a_full_disk_is_named_and_leaves_no_draft(tmp_path: Path) -> N
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith(f"error: {file} cannot be written whole: File too large.")
     assert not list(tmp_path.iterdir())
+
+
+def fail(number: int) -> int:
+    raise OSError(number, "what the system says", "runs/a.json")
 
 
 def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from detector import build
 from detector.commands.ablation_bootstrap import bootstraps
 from detector.commands.ablation_results import diverged, last_figure, results, table
 from detector.errors import InputError
-from detector.files import make_directory, read_object, write_json
+from detector.files import make_directory, occupied, read_object, write_json
 from detector.lab.plan import Plan
 from detector.lab.sweep import Account, Outcome, Run, Stage, Sweep
 from detector.lab.tuning import Choice, choose
@@ -223,7 +223,7 @@ def refuse_other(plan: Plan, output: Path) -> None:
                 f"{_first_difference(before['identity'], plan.identity())}; go on with "
                 f"{shlex.join(before['command'])}, or name another --output."
             )
-    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+    elif occupied(output):
         raise InputError(f"{output}: it holds something else; name another --output.")
 
 

@@ -26,6 +26,7 @@ from detector.engine.restore import Classes, check_same
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
 from detector.errors import InputError
+from detector.files import occupied
 from detector.model.retinanet import RetinaNet
 from detector.structures import Batch
 
@@ -39,7 +40,7 @@ def train(config: Config, output: Path, *, resume: bool, command: Sequence[str])
     """Train into the run directory `output`; the exit code. Under torchrun every rank calls it."""
     on = build.device(config)
     with process_group(on):
-        state = _resumed(config, output) if resume and run.occupied(output) else None
+        state = _resumed(config, output) if resume and occupied(output) else None
         if not resume:
             run.refuse_existing(output)
         barrier()

@@ -4,51 +4,40 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from detector.errors import InputError
+from detector.files import whole_file
 
 
 def save(state: dict[str, Any], path: Path, *others: Path) -> None:
-    """Write beside, flush to the disk, then replace: the old file stays until the new is whole.
+    """Write, flush to the disk, then replace: the old file stays until the new is whole.
 
     `others`, in the same folder, become more names of that file where the disk has hard links, and
     files of their own elsewhere. OSError that names the file where it cannot be written whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path)
-    draft.unlink(missing_ok=True)  # of a killed process; it may be another name of a checkpoint
-    try:
-        with draft.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except (OSError, RuntimeError) as error:
-        draft.unlink(missing_ok=True)
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError):  # torch hides the disk's error behind its own
-            raise
-        raise OSError(cause.errno, cause.strerror, str(path)) from error
+    with whole_file(path) as draft, draft.open("wb") as file:
+        _write(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     for other in others:
-        _same(state, path, other)
+        try:
+            with whole_file(other) as draft:
+                os.link(path, draft)
+        except OSError:  # a file system without hard links
+            save(state, other)
 
 
-def _same(state: dict[str, Any], path: Path, other: Path) -> None:
-    draft = _draft(other)
-    draft.unlink(missing_ok=True)
+def _write(state: dict[str, Any], file: BinaryIO) -> None:
     try:
-        os.link(path, draft)
-    except OSError:  # a file system without hard links
-        save(state, other)
-    else:
-        draft.replace(other)
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.draft")
+        torch.save(state, file)
+    except RuntimeError as error:  # torch hides the disk's error behind its own
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def load(path: Path) -> dict[str, Any]:

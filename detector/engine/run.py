@@ -18,14 +18,9 @@ from detector import __version__
 from detector.distributed import world_size
 from detector.engine import checkpoint
 from detector.errors import InputError
-from detector.files import write_json, write_text
+from detector.files import occupied, write_json, write_text
 
 CONFIG = "config.yaml"
-
-
-def occupied(run: Path) -> bool:
-    """Whether there is anything but an empty folder."""
-    return run.exists() and (not run.is_dir() or any(run.iterdir()))
 
 
 def refuse_existing(run: Path) -> None:
