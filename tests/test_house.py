@@ -30,6 +30,7 @@ FLOORS = [
     {"engine", "evaluation", "lab"},
     {"build", "report"},
     {"commands"},
+    {"benchmark"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 CODE_WORDS = {"sigmoid", "softmax"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -14,7 +15,6 @@ import torch
 from detector import build
 from detector.commands.ablate import runs_of, trials_of
 from detector.commands.ablation_results import diverged
-from detector.commands.stopwatch import now
 from detector.commands.train import Assembly
 from detector.config import Config
 from detector.data.sampling import steps_per_epoch
@@ -105,7 +105,8 @@ def _seconds_a_step(config: Config, workers: int) -> float:
         for number, step in enumerate(islice(batches, TIMED + 1)):
             moved = [batch.to(on) for batch in step]
             training.step(moved, meter, rate=training.schedule(number), number=number)
-            marks.append(now(on))
+            meter.read()  # waits for the device
+            marks.append(time.perf_counter())
     if len(marks) < 2:
         raise InputError("an epoch has but one step, and the first one cannot be timed.")
     return (marks[-1] - marks[0]) / (len(marks) - 1)

@@ -11,8 +11,8 @@ from torch import Tensor
 from detector.anchors import matching
 from detector.anchors.grid import AnchorGrid, cell_shapes
 from detector.anchors.matching import Matcher
+from detector.benchmark.timing import extra_peak
 from detector.boxes import iou
-from detector.commands.stopwatch import extra_peak
 from detector.structures import BACKGROUND, IGNORED, Batch
 
 ANCHORS = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [20, 0, 30, 10], [100, 100, 110, 110]])

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from detector.anchors.class_code import ClassCode
-from detector.commands.stopwatch import extra_peak
+from detector.benchmark.timing import extra_peak
 from detector.loss import classification
 from detector.loss.classification import ClassificationLoss, per_anchor_loss, trainable
 from detector.loss.focal import Focal

@@ -25,7 +25,7 @@ from torch._subclasses.fake_tensor import (
 
 from detector.anchors.box_code import BoxCode
 from detector.anchors.class_code import ClassCode
-from detector.commands.stopwatch import extra_peak
+from detector.benchmark.timing import extra_peak
 from detector.loss import classification
 from detector.loss.box import L1, BoxLoss
 from detector.loss.classification import ClassificationLoss, per_anchor_loss, trainable

@@ -1,0 +1,115 @@
+"""The dense classification loss and the matcher beside those of torch and torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+
+import torch
+from torch import Tensor
+from torchvision.models.detection._utils import Matcher as TorchvisionMatcher
+from torchvision.ops import box_iou
+
+from detector import build
+from detector.anchors.matching import Matcher
+from detector.benchmark import made_up
+from detector.benchmark.partners import LOSSES, LossOf
+from detector.benchmark.setup import PRESETS, Figures, Setup
+from detector.benchmark.timing import Ratio, Work, extra_peak, in_turn
+from detector.loss.classification import ClassificationLoss
+from detector.structures import Targets
+
+IMAGES = 2
+Prepare = Callable[[ClassificationLoss], LossOf]
+
+
+def measure_losses(setup: Setup) -> Figures:
+    """The section `loss`, of each preset."""
+    return {name: _measure_loss(name, setup, _eager) for name in PRESETS}
+
+
+def measure_compiled_losses(setup: Setup) -> Figures:
+    """The section `loss_compiled`: ours through torch.compile, the partners as they are."""
+    return {name: _measure_loss(name, setup, _compiled) for name in PRESETS}
+
+
+def _eager(loss: ClassificationLoss) -> LossOf:
+    return loss
+
+
+def _compiled(loss: ClassificationLoss) -> LossOf:
+    loss.compile()
+    return loss
+
+
+def _measure_loss(name: str, setup: Setup, prepare: Prepare) -> Figures:
+    code = build.class_code(setup.presets[name], setup.counts.classes)
+    targets = _to(
+        made_up.targets(IMAGES, setup.counts.anchors, classes=setup.counts.classes), setup
+    )
+    shape = (IMAGES, setup.counts.anchors, code.channels)
+    logits = (torch.randn(shape, generator=made_up.seeded()) - 4).to(setup.on, setup.precision)
+    logits.requires_grad_()
+    copy = torch.empty_like(logits, requires_grad=False)
+    autocast = build.autocast(setup.precision, setup.on)
+
+    def gradient(loss: LossOf) -> Tensor:
+        with autocast():
+            value = loss(logits, targets).sum()
+        return torch.autograd.grad(value, logits)[0]
+
+    ours = partial(gradient, prepare(build.criterion(setup.presets[name], code).classification))
+    partner = partial(gradient, LOSSES[name])
+    works: dict[str, Work] = {
+        "ours": ours, "partner": partner, "copy": partial(copy.copy_, logits.detach()),
+    }  # fmt: skip
+    difference = _difference(ours(), partner())
+    size = logits.numel() * logits.element_size()
+    peaks = {side: extra_peak(works[side], setup.on) / size for side in ("ours", "partner")}
+    times = in_turn(works, rounds=setup.counts.rounds, on=setup.on)
+    return {
+        "difference": difference,
+        "copies": peaks["ours"],
+        "partner_copies": peaks["partner"],
+        "speed": asdict(Ratio.of_times(times["partner"], times["ours"])),
+        "over_copy": asdict(Ratio.of_times(times["ours"], times["copy"])),
+        "bandwidth": 2 * size / min(one.device for one in times["copy"]),
+    }
+
+
+def measure_matching(setup: Setup) -> Figures:
+    """The section `matching`."""
+    counts = setup.counts
+    anchors = made_up.rectangles(counts.anchors, 1000, 1000, made_up.seeded()).to(setup.on)
+    batch = made_up.batch(IMAGES, 1000, 1000, boxes=counts.boxes, classes=1).to(setup.on)
+    matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
+    other = TorchvisionMatcher(0.5, 0.4, allow_low_quality_matches=True)
+
+    def ours() -> Tensor:
+        return matcher(anchors, batch).matches
+
+    def partner() -> Tensor:
+        return torch.stack([other(box_iou(own, anchors)) for own in batch.boxes[:, : counts.boxes]])
+
+    agreement = (ours() == partner()).double().mean().item()
+    extra, partner_extra = extra_peak(ours, setup.on), extra_peak(partner, setup.on)
+    times = in_turn({"ours": ours, "partner": partner}, rounds=counts.rounds, on=setup.on)
+    return {
+        "agreement": agreement,
+        "extra_bytes": extra,
+        "partner_extra_bytes": partner_extra,
+        "memory": partner_extra / extra,
+        "speed": asdict(Ratio.of_times(times["partner"], times["ours"])),
+    }
+
+
+def _to(targets: Targets, setup: Setup) -> Targets:
+    tensors = (targets.anchors, targets.matches, targets.boxes, targets.labels, targets.keys)
+    return Targets(*(tensor.to(setup.on) for tensor in tensors))
+
+
+def _difference(ours: Tensor, partner: Tensor) -> float:
+    """Largest difference of two gradients / largest entry of the partner's."""
+    ours, partner = ours.float(), partner.float()
+    return ((ours - partner).abs().max() / partner.abs().max()).item()

@@ -1,0 +1,134 @@
+"""Made-up data of realistic sizes: batches, matched anchors, annotation files, photographs.
+
+N images, A anchors, G boxes of an image, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.io import write_jpeg
+
+from detector.data.batch import Sample, collate
+from detector.structures import BACKGROUND, Batch, Targets
+
+PHOTOGRAPH = (480, 640)  # height and width; most of COCO's have these sides
+BOXES = 8  # of an image; COCO has 7
+FOREGROUND_EVERY = 500  # one anchor in so many is foreground
+CLASSES = 80  # of annotation files
+FILES = 32  # photographs that are drawn; more images repeat them
+
+
+def batch(count: int, height: int, width: int, *, boxes: int, classes: int) -> Batch:
+    """`count` images of noise, with random boxes of random classes."""
+    random = seeded()
+    samples = [
+        Sample(
+            image=torch.randint(256, (3, height, width), dtype=torch.uint8, generator=random),
+            boxes=rectangles(boxes, height, width, random),
+            labels=F.one_hot(torch.randint(classes, (boxes,), generator=random), classes).bool(),
+            crowd=torch.zeros(boxes, dtype=torch.bool),
+            image_id=index,
+            original_size=(height, width),
+            key=index,
+        )
+        for index in range(count)
+    ]
+    return collate(samples)
+
+
+def rectangles(count: int, height: int, width: int, random: torch.Generator) -> Tensor:
+    """(count, 4) x1 y1 x2 y2 in pixels; sides of a hundredth to a fifth of the image's."""
+    corner, side = torch.rand(2, count, 2, generator=random)
+    corners = torch.cat([0.8 * corner, 0.8 * corner + 0.01 + 0.19 * side], dim=1)
+    return corners * torch.tensor([width, height]).repeat(2)
+
+
+def targets(images: int, anchors: int, *, classes: int) -> Targets:
+    """Background but for every so-many-th anchor; none is ignored."""
+    made = batch(images, 1000, 1000, boxes=BOXES, classes=classes)
+    matches = torch.full((images, anchors), BACKGROUND)
+    foreground = matches[:, ::FOREGROUND_EVERY]
+    foreground[:] = torch.arange(foreground.shape[1]) % BOXES
+    return Targets(
+        rectangles(anchors, 1000, 1000, seeded()), matches, made.boxes, made.labels, made.keys
+    )
+
+
+def seeded() -> torch.Generator:
+    """A generator that starts at 0."""
+    return torch.Generator().manual_seed(0)
+
+
+def coco_document(images: int, boxes: int) -> dict[str, Any]:
+    """A COCO document: photographs, of which FILES are distinct, with `boxes` spread at random."""
+    height, width = PHOTOGRAPH
+    owners, corners, classes = _scattered(images, boxes, np.random.default_rng(0))
+    return {
+        "images": [
+            {"id": n + 1, "file_name": f"{n % FILES}.jpg", "height": height, "width": width}
+            for n in range(images)
+        ],
+        "categories": [{"id": k + 1, "name": f"class {k + 1}"} for k in range(CLASSES)],
+        "annotations": [
+            {"id": n + 1, "image_id": owner, "category_id": label, "bbox": box, "iscrowd": 0,
+             "area": round(box[2] * box[3], 2), "segmentation": [_outline(box)]}
+            for n, (owner, box, label) in enumerate(zip(owners, corners, classes, strict=True))
+        ],
+    }  # fmt: skip
+
+
+def detections(truth: dict[str, Any], count: int) -> np.ndarray:
+    """Rows (count, 7) of evaluation.predict.coco_rows: one near each true box, others anywhere."""
+    random = np.random.default_rng(1)
+    owners, corners, classes = _scattered(len(truth["images"]), count, random)
+    rows = np.column_stack([owners, corners, random.random(count), classes])
+    near = truth["annotations"][:count]
+    true = np.array([[a["image_id"], *a["bbox"], a["category_id"]] for a in near])
+    rows[: len(near), :5] = true[:, :5] + np.pad(
+        random.normal(0, 3, (len(near), 2)), ((0, 0), (1, 2))
+    )
+    rows[: len(near), 6] = true[:, 5]
+    return rows
+
+
+def photographs(folder: Path) -> None:
+    """FILES smooth JPEG images of about 100 kB, with the names of `coco_document`."""
+    random = seeded()
+    for index in range(FILES):
+        coarse = 255 * torch.rand(1, 3, 24, 32, generator=random)
+        fine = 30 * torch.rand(1, 3, *PHOTOGRAPH, generator=random)
+        smooth = F.interpolate(coarse, PHOTOGRAPH, mode="bicubic", align_corners=False)
+        image = (smooth + fine - 15).clamp(0, 255).byte()[0]
+        write_jpeg(image, str(folder / f"{index}.jpg"), quality=90)
+
+
+def write_annotations(path: Path, document: dict[str, Any]) -> None:
+    """As other programs write them, in one line."""
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def _scattered(
+    images: int, count: int, random: np.random.Generator
+) -> tuple[list[int], list[list[float]], list[int]]:
+    """Image ids, x y width height inside a photograph, and category ids, each `count` of them."""
+    height, width = PHOTOGRAPH
+    side = 8 + random.random((count, 2)) * np.array([width, height]) / 4
+    corner = random.random((count, 2)) * (np.array([width, height]) - side)
+    boxes = np.hstack([corner, side]).round(2)
+    owners, classes = random.integers(1, images + 1, count), random.integers(1, CLASSES + 1, count)
+    return owners.tolist(), boxes.tolist(), classes.tolist()
+
+
+def _outline(box: list[float]) -> list[float]:
+    """A polygon of eight points: most of the bytes of COCO's files are such outlines."""
+    x, y, width, height = box
+    return [round(c, 2) for c in (x, y, x + width / 2, y, x + width, y, x + width, y + height / 2,
+                                  x + width, y + height, x + width / 2, y + height, x, y + height,
+                                  x, y + height / 2)]  # fmt: skip
