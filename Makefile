@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: demo test slow
+.PHONY: demo test slow gpu
 
 demo: $(VENV)/installed
 	$(BIN)/python data/digits.py --output data/digits
@@ -26,6 +26,10 @@ test: $(VENV)/installed
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+# Needs an NVIDIA GPU and takes at most ten minutes; runs in the present Python, where torch finds it.
+gpu:
+	$(PYTHON) tools/check_gpu.py --output runs/gpu
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,171 @@
+"""The proof on a GPU: sections of commands, each in processes of its own with a time limit.
+
+What a section runs are this project's own tools; what they leave in JSON becomes `gpu.json` and the
+tables of `gpu.md`, both written anew after every section, and one log a section.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from detector.benchmark.setup import Figures
+from detector.benchmark.tables import markdown
+from detector.engine.run import environment
+from detector.files import write_json, write_text
+
+HOME = Path(__file__).parents[2]
+OUT_OF_TIME = None  # instead of an exit code
+
+
+@dataclass(frozen=True)
+class Task:
+    """One command, and how its figures are read from what it leaves."""
+
+    name: str
+    command: tuple[str, ...]
+    read: Callable[[], Figures] = dict
+    table: Callable[[Figures], str] | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """Tasks that prove one thing; they go on one after the other until the limit of them all."""
+
+    name: str
+    share: float  # of the minutes, beside the shares of the sections after it
+    tasks: tuple[Task, ...]
+    # figures by task -> sentences on what should be otherwise
+    judge: Callable[[Mapping[str, Figures]], list[str]] = field(default=lambda figures: [])
+
+
+@dataclass
+class Report:
+    """What became of one section."""
+
+    seconds: float
+    limit: float  # seconds
+    failures: list[str]
+    figures: dict[str, Figures]  # of each task that succeeded
+
+
+def check(
+    sections: Sequence[Section],
+    output: Path,
+    *,
+    minutes: float,
+    command: Sequence[str],
+    say: Callable[[str], None],
+) -> bool:
+    """Run the sections into the folder `output`; whether all of them passed."""
+    deadline = time.monotonic() + 60 * minutes
+    head = {"environment": environment(command), "driver": driver()}
+    reports: dict[str, Report] = {}
+    for index, section in enumerate(sections):
+        left = max(0.0, deadline - time.monotonic())
+        limit = left * section.share / sum(other.share for other in sections[index:])
+        report = _run(section, output / f"{section.name}.log", limit)
+        reports[section.name] = report
+        _write(output, head, sections, reports)
+        say(f"{section.name}: {_verdict(report)} after {report.seconds:.0f} of {limit:.0f} s")
+        for sentence in report.failures:
+            say(f"  {sentence}")
+    return not any(report.failures for report in reports.values())
+
+
+def _run(section: Section, log: Path, limit: float) -> Report:
+    began = time.monotonic()
+    report = Report(0.0, limit, [], {})
+    for task in section.tasks:
+        left = limit - (time.monotonic() - began)
+        code = run_within(task.command, log, left) if left > 0 else OUT_OF_TIME
+        if code == 0:
+            report.figures[task.name] = task.read()
+        else:
+            ended = "ran out of time" if code is OUT_OF_TIME else f"ended with exit code {code}"
+            report.failures.append(f"{task.name} {ended}; see {log.name}")
+    report.failures += section.judge(report.figures)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def run_within(command: Sequence[str], log: Path, limit: float) -> int | None:
+    """The exit code of `command`, its output added to `log`; None where `limit` seconds ended it.
+
+    It is killed with all that it started, as it is if we are interrupted meanwhile.
+    """
+    paths = [str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with log.open("a", encoding="utf-8") as output:
+        output.write(f"$ {' '.join(command)}\n")
+        output.flush()
+        process = subprocess.Popen(
+            command,
+            cwd=HOME,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        try:
+            return process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return OUT_OF_TIME
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def python(script: str, *words: object) -> tuple[str, ...]:
+    """A command of this interpreter on a script of the project."""
+    return (sys.executable, script, *map(str, words))
+
+
+def driver() -> str | None:
+    """Names and driver of the GPUs, as nvidia-smi tells them; None where it is not there."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _write(
+    output: Path, head: Figures, sections: Sequence[Section], reports: Mapping[str, Report]
+) -> None:
+    content = {name: {"passed": not r.failures, **asdict(r)} for name, r in reports.items()}
+    write_json(output / "gpu.json", {**head, "sections": content})
+    write_text(output / "gpu.md", _document(head, sections, reports))
+
+
+def _document(head: Figures, sections: Sequence[Section], reports: Mapping[str, Report]) -> str:
+    about = head["environment"]
+    lines = [
+        f"{head['driver'] or 'no NVIDIA driver'}; torch {about['torch']}, "
+        f"torchvision {about['torchvision']}; {about['started']}; commit {about['git']}",
+        markdown(
+            ("section", "result", "seconds"),
+            [
+                (name, _verdict(r), f"{r.seconds:.0f} of {r.limit:.0f}")
+                for name, r in reports.items()
+            ],
+        ),
+    ]
+    lines += [f"{name}: {sentence}" for name, r in reports.items() for sentence in r.failures]
+    tasks = [(task, reports[s.name]) for s in sections if s.name in reports for task in s.tasks]
+    for task, report in tasks:
+        if task.table is not None and task.name in report.figures:
+            lines.append(f"**{task.name}**\n\n{task.table(report.figures[task.name])}")
+    return "\n\n".join(lines) + "\n"
+
+
+def _verdict(report: Report) -> str:
+    return "failed" if report.failures else "passed"

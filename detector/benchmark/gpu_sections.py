@@ -1,0 +1,236 @@
+"""What is proved on a GPU, most important first: the sections of tools/check_gpu.py."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from detector.benchmark import tables
+from detector.benchmark.gpu_check import Section, Task, python
+from detector.benchmark.gpu_scale import DIGITS, Scale, StepCase
+from detector.benchmark.setup import Figures
+
+LAB = """# Eight short runs for the wall time of several runs on one GPU.
+config: {config}
+set: {settings}
+seeds: {seeds}
+baseline: focal
+variants:
+  focal: {{set: [loss.classification.gamma=2]}}
+  cross_entropy: {{set: [loss.classification.gamma=0, loss.classification.alpha=null]}}
+"""
+CPU_TOLERANCE = 0.005  # of AP between a GPU and a CPU with the same weights
+
+
+def sections(scale: Scale, work: Path) -> dict[str, Section]:
+    """Of the check, most important first; their files go into the folder `work`."""
+    return {
+        section.name: section
+        for section in (
+            _tests(scale, work),
+            _training(scale, work),
+            _step(scale, work),
+            _loss(scale, work),
+            _predict_and_data(scale, work),
+            _lab(scale, work),
+        )
+    }
+
+
+def _tests(scale: Scale, work: Path) -> Section:
+    report = work / "tests.xml"
+    words = ("-m", "pytest", "tests/gpu", "-m", scale.markers, "--device", scale.device)
+    command = python(*words, "-p", "no:cacheprovider", f"--junitxml={report}")
+    task = Task("pytest", command, partial(_test_counts, report), _counts_table)
+    return Section("tests", 3, (task,), _judge_tests)
+
+
+def _test_counts(report: Path) -> Figures:
+    suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
+    counts = {key: int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")}
+    return {**counts, "seconds": float(suite.get("time", "0"))}
+
+
+def _counts_table(counts: Figures) -> str:
+    return tables.markdown(tuple(counts), [tuple(f"{value:g}" for value in counts.values())])
+
+
+def _judge_tests(figures: Mapping[str, Figures]) -> list[str]:
+    counts = figures.get("pytest")
+    if counts is None or counts["tests"] > counts["skipped"]:
+        return []
+    return [f"all {counts['tests']} tests were skipped, so nothing was tested"]
+
+
+def _training(scale: Scale, work: Path) -> Section:
+    runs = {precision: work / precision for precision in ("bfloat16", "float32")}
+    trainings = [
+        Task(
+            f"training in {precision}",
+            _train(scale, work, run, f"train.precision={precision}"),
+            partial(_training_figures, run),
+            _training_table,
+        )
+        for precision, run in runs.items()
+    ]
+    on_cpu = work / "on_cpu"
+    evaluation = Task(
+        "evaluation on the CPU",
+        python("tools/evaluate.py", "--run", runs["float32"], "--checkpoint", "last",
+               "--output", on_cpu, "--set", "train.device=cpu"),
+        partial(_read_json, on_cpu / "metrics.json", "AP", "AP50"),
+    )  # fmt: skip
+    judge = partial(_judge_training, scale.least_ap)
+    return Section("training", 3, (_make_digits(scale, work), *trainings, evaluation), judge)
+
+
+def _make_digits(scale: Scale, work: Path) -> Task:
+    command = python("data/digits.py", "--output", work / "digits", *scale.digits)
+    return Task("digits", command)
+
+
+def _train(scale: Scale, work: Path, run: Path, *settings: str) -> tuple[str, ...]:
+    common = (*_digits_settings(scale, work), *scale.training)
+    words = ("--config", DIGITS, "--output", run, "--set", *common, *settings)
+    return python("tools/train.py", *words)
+
+
+def _digits_settings(scale: Scale, work: Path) -> tuple[str, ...]:
+    data = work / "digits"
+    return (
+        f"data.train.images={data}/train",
+        f"data.train.annotations={data}/annotations/train.json",
+        f"data.val.images={data}/val",
+        f"data.val.annotations={data}/annotations/val.json",
+        f"train.device={scale.device}",
+    )
+
+
+def _training_figures(run: Path) -> Figures:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    validation = [record for record in records if "validation/AP" in record][-1]
+    rates = [record["images_per_second"] for record in records if "images_per_second" in record]
+    return {
+        "AP": validation["validation/AP"],
+        "AP50": validation["validation/AP50"],
+        "steps": validation["step"],
+        "images_per_second": statistics.median(rates),
+    }
+
+
+def _training_table(figures: Figures) -> str:
+    head = ("AP", "AP50", "steps", "images/s, median of the log")
+    row = (f"{figures['AP']:.3f}", f"{figures['AP50']:.3f}", f"{figures['steps']:,}",
+           f"{figures['images_per_second']:,.0f}")  # fmt: skip
+    return tables.markdown(head, [row])
+
+
+def _judge_training(least: float, figures: Mapping[str, Figures]) -> list[str]:
+    trained = {name: one for name, one in figures.items() if name.startswith("training")}
+    sentences = [
+        f"{name}: AP is {one['AP']:.3f}; at least {least} is expected"
+        for name, one in trained.items()
+        if one["AP"] < least
+    ]
+    here, there = figures.get("training in float32"), figures.get("evaluation on the CPU")
+    if here and there and abs(here["AP"] - there["AP"]) > CPU_TOLERANCE:
+        sentences.append(
+            f"the checkpoint has AP {here['AP']:.4f} where it was trained and {there['AP']:.4f} on "
+            f"the CPU; at most {CPU_TOLERANCE} apart is expected"
+        )
+    return sentences
+
+
+def _step(scale: Scale, work: Path) -> Section:
+    """Every case eagerly and in parts first, then compiled: what is dear comes last."""
+    parts = [_step_task(scale, work, "parts", case, scale.parts) for case in scale.steps[:1]]
+    eager, *others = [
+        [_step_task(scale, work, f"step {mode}", case, words) for case in scale.steps]
+        for mode, words in scale.step_modes.items()
+    ]
+    return Section("step", 5, (*eager, *parts, *(task for tasks in others for task in tasks)))
+
+
+def _step_task(scale: Scale, work: Path, name: str, case: StepCase, words: Sequence[str]) -> Task:
+    options = ("--config", case.config, "--classes", str(case.classes), *words)
+    return _benchmark(
+        scale, work, f"{name}, {case.name}", name.split()[:1], (*options, "--set", *case.settings)
+    )
+
+
+def _loss(scale: Scale, work: Path) -> Section:
+    tasks = [_benchmark(scale, work, name, parts, words) for name, parts, words in scale.losses]
+    return Section("loss", 1.5, tuple(tasks))
+
+
+def _predict_and_data(scale: Scale, work: Path) -> Section:
+    tasks = [_benchmark(scale, work, name, parts, words) for name, parts, words in scale.data]
+    return Section("predict", 1.5, tuple(tasks), _judge_prediction)
+
+
+def _judge_prediction(figures: Mapping[str, Figures]) -> list[str]:
+    return [
+        f"{name}: only {one['predict']['agreement']:.4f} of torchvision's detections are ours too; "
+        "at least 0.99 is expected"
+        for name, one in figures.items()
+        if "predict" in one and one["predict"]["agreement"] < 0.99
+    ]
+
+
+def _benchmark(
+    scale: Scale, work: Path, name: str, parts: Sequence[str], words: Sequence[str]
+) -> Task:
+    output = work / name.replace(" ", "_").replace(",", "")
+    command = python(
+        "tools/benchmark.py", "--device", scale.device, "--output", output, "--only", *parts, *words
+    )
+
+    def table(figures: Figures) -> str:
+        return "\n\n".join(tables.section(part, figures[part]) for part in parts)
+
+    return Task(name, command, partial(_read_json, output / "benchmark.json", *parts), table)
+
+
+def _lab(scale: Scale, work: Path) -> Section:
+    """Two runs one at a time tell how long one takes; all of them at once, how much that saves."""
+    alone, together = work / "alone.yaml", work / "together.yaml"
+    seeds = scale.together // 2  # of two variants
+    tasks = (
+        _make_digits(scale, work),
+        _ablation(scale, work, alone, seeds=1, workers=1),
+        _ablation(scale, work, together, seeds=seeds, workers=scale.together),
+    )
+    return Section("lab", 3, tasks)
+
+
+def _ablation(scale: Scale, work: Path, file: Path, *, seeds: int, workers: int) -> Task:
+    settings = [*_digits_settings(scale, work), *scale.lab]
+    text = LAB.format(config=Path(DIGITS).resolve(), settings=json.dumps(settings),
+                      seeds=list(range(seeds)))  # fmt: skip
+    file.write_text(text, encoding="utf-8")
+    output = file.with_suffix("")
+    words = ("--config", file, "--output", output, "--workers", workers)
+    name = f"{2 * seeds} runs, {workers} at a time"
+    read = partial(_lab_figures, output / "results.json", 2 * seeds)
+    return Task(name, python("tools/ablate.py", *words), read, _lab_table)
+
+
+def _lab_figures(results: Path, runs: int) -> Figures:
+    runner = _read_json(results, "runner")["runner"]
+    return {"runs": runs, "seconds": runner["wall"], "seconds_a_run": runner["wall"] / runs}
+
+
+def _lab_table(figures: Figures) -> str:
+    row = (f"{figures['runs']}", f"{figures['seconds']:.0f}", f"{figures['seconds_a_run']:.1f}")
+    return tables.markdown(("runs", "seconds", "seconds / runs"), [row])
+
+
+def _read_json(file: Path, *keys: str) -> Figures:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return {key: content[key] for key in keys}

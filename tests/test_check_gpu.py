@@ -1,0 +1,184 @@
+"""tools/check_gpu.py at toy size on the CPU, and how its sections end."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import HOME, Refused, load_script
+
+from detector.benchmark import gpu_check, gpu_sections
+from detector.benchmark.gpu_check import Section, Task, check, run_within
+from detector.benchmark.gpu_scale import FULL
+from detector.errors import run_command
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole check at toy size."""
+    output = tmp_path_factory.mktemp("check") / "gpu"
+    script = load_script(HOME / "tools" / "check_gpu.py")
+    words = ["--device", "cpu", "--quick", "--output", str(output), "--minutes", "30"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr("sys.argv", ["check_gpu.py", *words])
+        code = run_command(script.main)
+    logs = "\n".join(path.read_text() for path in output.glob("*.log"))
+    assert code == 0, logs[-5000:]
+    return output
+
+
+def test_every_section_runs_at_toy_size(toy: Path) -> None:
+    names = ["tests", "training", "step", "loss", "predict", "lab"]
+    assert list(gpu_sections.sections(FULL, toy)) == names
+    content = json.loads((toy / "gpu.json").read_text())
+    assert list(content["sections"]) == names
+    for section in content["sections"].values():
+        assert section["passed"] and section["failures"] == [] and section["figures"]
+    assert sorted(path.name for path in toy.iterdir()) == sorted(
+        ["gpu.json", "gpu.md", *(f"{name}.log" for name in names)]
+    )
+
+
+def test_the_toy_has_the_figures(toy: Path) -> None:
+    figures = {
+        task: one
+        for section in json.loads((toy / "gpu.json").read_text())["sections"].values()
+        for task, one in section["figures"].items()
+    }
+    assert figures["pytest"]["tests"] > 50 and figures["pytest"]["failures"] == 0
+    assert figures["pytest"]["skipped"] == 0
+    assert figures["training in float32"]["steps"] == 2
+    assert figures["evaluation on the CPU"]["AP"] == figures["training in float32"]["AP"]
+    assert figures["step eager, digits"]["step"]["images"] == [2, 64, 96]
+    assert figures["2 runs, 2 at a time"]["runs"] == 2
+
+
+def test_the_document_has_a_table_of_each(toy: Path) -> None:
+    text = (toy / "gpu.md").read_text()
+    for words in (
+        "| tests ",
+        "**parts, digits**",
+        "| torchvision_default",
+        "| focal ",
+        "seconds / runs",
+    ):
+        assert words in text
+    assert f"torch {torch.__version__}" in text
+
+
+def test_the_full_check_measures_what_the_toy_leaves_out(tmp_path: Path) -> None:
+    """R50 at 800 x 1344 with 16 images; ResNeXt-50 with 264 classes; compiled and as a graph."""
+    step = gpu_sections.sections(FULL, tmp_path)["step"]
+    names = [task.name for task in step.tasks]
+    assert names[:4] == ["step eager, R50", "step eager, ResNeXt-50", "step eager, digits",
+                         "parts, R50"]  # fmt: skip
+    assert len(names) == 10
+    first = step.tasks[0].command
+    assert "data.resize={width: 1344, height: 800}" in first and "train.batch_size=16" in first
+    assert "cuda" in first and "264" in step.tasks[1].command
+
+
+def shell(text: str) -> tuple[str, ...]:
+    return ("/bin/sh", "-c", text)
+
+
+def test_one_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> None:
+    """Of 3 seconds the first section may take a third; the last has what is left."""
+    said: list[str] = []
+    sections = [
+        Section("hangs", 1, (Task("sleeper", shell("sleep 60")), Task("late", shell("true")))),
+        Section("crashes", 1, (Task("killed", shell("kill -9 $$")),)),
+        Section("works", 1, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
+    ]
+    began = time.monotonic()
+    passed = check(sections, tmp_path, minutes=0.05, command=["x"], say=said.append)
+    assert not passed and time.monotonic() - began < 20
+    content = json.loads((tmp_path / "gpu.json").read_text())["sections"]
+    assert content["hangs"]["failures"] == [
+        "sleeper ran out of time; see hangs.log", "late ran out of time; see hangs.log",
+    ]  # fmt: skip
+    assert content["crashes"]["failures"] == ["killed ended with exit code -9; see crashes.log"]
+    assert content["works"] == {**content["works"], "passed": True,
+                                "figures": {"fine": {"answer": 42}}}  # fmt: skip
+    assert content["hangs"]["limit"] == pytest.approx(1, abs=0.3)
+    assert content["works"]["limit"] > content["hangs"]["limit"]
+    assert "hello" in (tmp_path / "works.log").read_text()
+    assert any("hangs: failed" in line for line in said)
+
+
+def test_what_a_command_started_ends_with_it(tmp_path: Path) -> None:
+    """A worker of a training that ran out of time would keep the GPU from the next section."""
+    pid = tmp_path / "pid"
+    text = f"sleep 60 & echo $! > {pid}; wait"
+    assert run_within(shell(text), tmp_path / "log", limit=1.0) is None
+    child = int(pid.read_text())
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _runs(child):
+        time.sleep(0.02)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    """A process that has ended but was not waited for yet counts as ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+def test_commands_import_this_tree(tmp_path: Path) -> None:
+    """Also where the package is not installed, or another one is."""
+    command = (sys.executable, "-c", "import detector; print(detector.__file__)")
+    assert run_within(command, tmp_path / "log", limit=60.0) == 0
+    assert str(HOME / "detector") in (tmp_path / "log").read_text()
+
+
+def test_what_does_not_hold_fails(tmp_path: Path) -> None:
+    """All tests skipped; an AP below .65; the same weights .0051 apart; other detections."""
+    judge = {name: s.judge for name, s in gpu_sections.sections(FULL, tmp_path).items()}
+    assert "skipped" in judge["tests"]({"pytest": {"tests": 9, "skipped": 9}})[0]
+    assert judge["tests"]({"pytest": {"tests": 9, "skipped": 8}}) == []
+    (low,) = judge["training"]({"training in bfloat16": {"AP": 0.64}})
+    assert "0.640" in low and "0.65" in low
+    trained = {"training in float32": {"AP": 0.7}}
+    (apart,) = judge["training"]({**trained, "evaluation on the CPU": {"AP": 0.7051}})
+    assert "0.7000" in apart and "0.7051" in apart
+    assert judge["training"]({**trained, "evaluation on the CPU": {"AP": 0.7049}}) == []
+    (other,) = judge["predict"]({"at 800 px": {"predict": {"agreement": 0.98}, "loader": {}}})
+    assert "0.9800" in other and "at 800 px" in other
+    assert judge["predict"]({"at 128 px": {"loader": {}}}) == []
+
+
+REFUSED = {
+    "no GPU": ([], ["CUDA", "--device cpu --quick"]),
+    "no time": (["--device", "cpu", "--minutes", "0"], ["--minutes is 0", "more than 0"]),
+    "no such section": (["--device", "cpu", "--only", "steps"], ["'steps'", "step", "lab"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_arguments(
+    refused: Refused, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    arguments, words = REFUSED[case]
+    said = refused("check_gpu", "--output", tmp_path / "g", *arguments)
+    assert all(word in said.err for word in words), said.err
+    assert not (tmp_path / "g").exists()
+
+
+def test_an_existing_output_is_refused(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    said = refused("check_gpu", "--device", "cpu", "--quick", "--output", tmp_path)
+    assert str(tmp_path) in said.err and os.listdir(tmp_path) == ["mine.txt"]
+
+
+def test_without_nvidias_tool_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert gpu_check.driver() is None
