@@ -82,6 +82,25 @@ def test_the_full_check_measures_what_the_toy_leaves_out(tmp_path: Path) -> None
     assert "cuda" in first and "264" in step.tasks[1].command
 
 
+def test_the_headline_is_made_of_what_succeeded() -> None:
+    """1.25 times the network: a fifth is not the network. 30 s a run alone, 6 s together."""
+    ratio = {"median": 1.25, "lowest": 1.2, "highest": 1.5}
+    step = {"sides": {"ours": {"images_per_second": 400.0, "launches": 1500}},
+            "ratios": {"ours / network": ratio}}  # fmt: skip
+    loss = {"focal": {"over_copy": {"median": 3.0, "lowest": 2.0, "highest": 4.0}}}
+    figures = {"step eager, R50": {"step": step}, "loss of 80 classes": {"loss": loss},
+               "2 runs": {"seconds_a_run": 30.0}, "8 runs": {"seconds_a_run": 6.0}}  # fmt: skip
+    assert gpu_sections.headline(figures) == [
+        ("step eager, R50: images/s", "400.0"),
+        ("step eager, R50: ours / network", "1.25 (1.20 to 1.50)"),
+        ("step eager, R50: share that is not the network", "20.0%"),
+        ("step eager, R50: launches", "1,500"),
+        ("loss of 80 classes: focal / copy of the logits", "3.00 (2.00 to 4.00)"),
+        ("8 runs: time of one at a time / of these", "5.00"),
+    ]
+    assert gpu_sections.headline({"2 runs": {"seconds_a_run": 30.0}}) == []
+
+
 def shell(text: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", text)
 
@@ -95,7 +114,9 @@ def test_one_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> 
         Section("works", 1, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
     ]
     began = time.monotonic()
-    passed = check(sections, tmp_path, minutes=0.05, command=["x"], say=said.append)
+    passed = check(
+        sections, tmp_path, minutes=0.05, command=["x"], headline=lambda f: [], say=said.append
+    )
     assert not passed and time.monotonic() - began < 20
     content = json.loads((tmp_path / "gpu.json").read_text())["sections"]
     assert content["hangs"]["failures"] == [

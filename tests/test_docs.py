@@ -21,7 +21,7 @@ from detector import build
 from detector.lab.plan import Plan
 from detector.settings.ablation import Ablation, Published, VariantSettings
 
-DOCUMENTS = ["README.md", "docs/guide.md", "docs/results.md"]
+DOCUMENTS = ["README.md", "docs/guide.md", "docs/results.md", "docs/performance.md"]
 TRAIN, EVALUATE = "python tools/train.py", "python tools/evaluate.py"
 ABLATE = "python tools/ablate.py"
 PUBLISHED = "retinanet_resnet50_fpn_coco-eeacb38b.pth"
@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 SHORT = ["--set", "schedule.steps=2"]
 SCRATCH = ["--set", "model.backbone={name: resnet18, weights: null, frozen_stages: 0}"]
-MEASURE_LITTLE = "--rounds 1 --anchors 2000 --boxes 5 --device cpu".split()
+MEASURE_LITTLE = "--only matching --rounds 1 --anchors 2000 --boxes 5 --device cpu".split()
 FOUND = "runs/demo/evaluation/best/detections.json"
 RUN = {
     f"{TRAIN} --config configs/mine.yaml": Case(
@@ -112,6 +112,16 @@ NOT_RUN = {
     f"{ABLATE} --config configs/ablations/alpha.yaml --output runs/alpha --workers 2": "24 runs",
     f"{ABLATE} --config configs/ablations/weight.yaml --output runs/weight --workers 2": "12 runs",
     f"{ABLATE} --config configs/ablations/prior.yaml --output runs/prior --workers 2": "24 runs",
+    "make gpu": "needs a GPU; tests/test_check_gpu.py runs it at toy size",
+    "python tools/check_gpu.py --output runs/gpu": "likewise",
+    "python tools/check_gpu.py --output runs/gpu_step --only step --minutes 4": "likewise",
+    "python tools/check_gpu.py --device cpu --quick --output runs/gpu_toy": "likewise",
+    "python tools/benchmark.py": "minutes; tests/test_benchmark.py measures little",
+    "python tools/benchmark.py --config configs/coco_r50_1x.yaml --only step"
+    " --output runs/benchmark_step": "minutes",
+    "python tools/benchmark.py --config configs/coco_r50_1x.yaml --only step parts"
+    " --set train.batch_size=4 data.resize={width: 320, height: 320}"
+    " --output runs/benchmark_r50": "minutes",
     f"{TRAIN} --config configs/bccd.yaml": "needs BCCD and ImageNet weights",
     f"{TRAIN} --config configs/bccd_cross_entropy.yaml": "needs BCCD and ImageNet weights",
     f"{TRAIN} --config configs/bccd_background_cross_entropy.yaml": "needs BCCD",

@@ -16,7 +16,7 @@ import torch
 
 from detector.benchmark.gpu_check import Section, check
 from detector.benchmark.gpu_scale import FULL, QUICK, Scale
-from detector.benchmark.gpu_sections import sections
+from detector.benchmark.gpu_sections import headline, sections
 from detector.errors import InputError, run_command
 from detector.files import make_directory, occupied
 
@@ -68,7 +68,7 @@ def main() -> int:
         wanted = chosen(sections(scale, Path(work)), options.only)
         make_directory(options.output)
         passed = check(
-            wanted, options.output, minutes=options.minutes, command=sys.argv,
+            wanted, options.output, minutes=options.minutes, command=sys.argv, headline=headline,
             say=lambda text: print(text, flush=True),
         )  # fmt: skip
     print(f"written: {options.output / 'gpu.md'}, {options.output / 'gpu.json'}")

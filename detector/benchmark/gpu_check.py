@@ -22,6 +22,7 @@ from detector.files import write_json, write_text
 
 HOME = Path(__file__).parents[2]
 OUT_OF_TIME = None  # instead of an exit code
+Headline = Callable[[Mapping[str, Figures]], list[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,13 @@ def check(
     *,
     minutes: float,
     command: Sequence[str],
+    headline: Headline,
     say: Callable[[str], None],
 ) -> bool:
-    """Run the sections into the folder `output`; whether all of them passed."""
+    """Run the sections into the folder `output`; whether all of them passed.
+
+    headline: the rows of the first table of gpu.md, from the figures by task.
+    """
     deadline = time.monotonic() + 60 * minutes
     head = {"environment": environment(command), "driver": driver()}
     reports: dict[str, Report] = {}
@@ -72,7 +77,9 @@ def check(
         limit = left * section.share / sum(other.share for other in sections[index:])
         report = _run(section, output / f"{section.name}.log", limit)
         reports[section.name] = report
-        _write(output, head, sections, reports)
+        content = {name: {"passed": not r.failures, **asdict(r)} for name, r in reports.items()}
+        write_json(output / "gpu.json", {**head, "sections": content})
+        write_text(output / "gpu.md", _document(head, sections, reports, headline))
         say(f"{section.name}: {_verdict(report)} after {report.seconds:.0f} of {limit:.0f} s")
         for sentence in report.failures:
             say(f"  {sentence}")
@@ -138,32 +145,25 @@ def driver() -> str | None:
     return done.stdout.strip()
 
 
-def _write(
-    output: Path, head: Figures, sections: Sequence[Section], reports: Mapping[str, Report]
-) -> None:
-    content = {name: {"passed": not r.failures, **asdict(r)} for name, r in reports.items()}
-    write_json(output / "gpu.json", {**head, "sections": content})
-    write_text(output / "gpu.md", _document(head, sections, reports))
-
-
-def _document(head: Figures, sections: Sequence[Section], reports: Mapping[str, Report]) -> str:
+def _document(
+    head: Figures,
+    sections: Sequence[Section],
+    reports: Mapping[str, Report],
+    headline: Headline,
+) -> str:
     about = head["environment"]
+    figures = {task: one for report in reports.values() for task, one in report.figures.items()}
+    times = [(n, _verdict(r), f"{r.seconds:.0f} of {r.limit:.0f}") for n, r in reports.items()]
     lines = [
         f"{head['driver'] or 'no NVIDIA driver'}; torch {about['torch']}, "
         f"torchvision {about['torchvision']}; {about['started']}; commit {about['git']}",
-        markdown(
-            ("section", "result", "seconds"),
-            [
-                (name, _verdict(r), f"{r.seconds:.0f} of {r.limit:.0f}")
-                for name, r in reports.items()
-            ],
-        ),
+        markdown(("section", "result", "seconds"), times),
+        *(f"{name}: {sentence}" for name, r in reports.items() for sentence in r.failures),
+        markdown(("figure", "value"), headline(figures)),
     ]
-    lines += [f"{name}: {sentence}" for name, r in reports.items() for sentence in r.failures]
-    tasks = [(task, reports[s.name]) for s in sections if s.name in reports for task in s.tasks]
-    for task, report in tasks:
-        if task.table is not None and task.name in report.figures:
-            lines.append(f"**{task.name}**\n\n{task.table(report.figures[task.name])}")
+    for task in (task for section in sections for task in section.tasks):
+        if task.table is not None and task.name in figures:
+            lines.append(f"**{task.name}**\n\n{task.table(figures[task.name])}")
     return "\n\n".join(lines) + "\n"
 
 

@@ -234,3 +234,38 @@ def _lab_table(figures: Figures) -> str:
 def _read_json(file: Path, *keys: str) -> Figures:
     content = json.loads(file.read_text(encoding="utf-8"))
     return {key: content[key] for key in keys}
+
+
+def headline(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:
+    """What a person wants to know first, of the tasks that succeeded."""
+    rows = []
+    for name, one in figures.items():
+        rows += [(f"{name}: {label}", value) for label, value in _step_rows(one.get("step", {}))]
+        rows += [
+            (f"{name}: {preset} / copy of the logits", tables.ratio(loss["over_copy"]))
+            for preset, loss in one.get("loss", {}).items()
+        ]
+    return rows + _lab_rows(figures)
+
+
+def _step_rows(step: Figures) -> list[tuple[str, str]]:
+    if not step:
+        return []
+    ours, over = step["sides"]["ours"], step["ratios"].get("ours / network")
+    rows = [("images/s", f"{ours['images_per_second']:,.1f}")]
+    rows += [(label, tables.ratio(value)) for label, value in step["ratios"].items()]
+    if over is not None:
+        rows.append(("share that is not the network", f"{1 - 1 / over['median']:.1%}"))
+    if ours["launches"] is not None:
+        rows.append(("launches", f"{ours['launches']:,}"))
+    return rows
+
+
+def _lab_rows(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:
+    """Time a run, one at a time / several at a time."""
+    labs = {name: one for name, one in figures.items() if "seconds_a_run" in one}
+    if len(labs) < 2:
+        return []
+    (_, alone), (name, together) = labs.items()
+    gain = alone["seconds_a_run"] / together["seconds_a_run"]
+    return [(f"{name}: time of one at a time / of these", f"{gain:.2f}")]
