@@ -31,7 +31,8 @@ class Scale:
     least_ap: float  # that such a training must reach
     steps: tuple[StepCase, ...]
     step_modes: Mapping[str, tuple[str, ...]]  # options, each with a process of its own
-    parts: tuple[str, ...]  # options
+    compiled: tuple[str, ...] | None  # options; minutes of a compiler, for the first case alone
+    parts: tuple[str, ...]  # options, for the first case
     losses: tuple[Measured, ...]
     data: tuple[Measured, ...]
     lab: tuple[str, ...]  # settings of the runs of the lab
@@ -68,10 +69,10 @@ FULL = Scale(
             *("--rounds", "20"),
             *("--sides", "ours", "network", "torchvision", "torchvision_default"),
         ),
-        "compiled": ("--rounds", "20", "--sides", "ours", "ours_compiled", "network_compiled"),
         "graph": ("--rounds", "20", "--sides", "ours", "ours_graph", "network_graph"),
     },
-    parts=("--rounds", "5"),
+    compiled=("--rounds", "20", "--sides", "ours", "ours_compiled", "network_compiled"),
+    parts=("--rounds", "3"),
     losses=(
         (
             "loss of 80 classes",
@@ -80,7 +81,7 @@ FULL = Scale(
         ),
         (
             "loss of 1,203 classes",
-            ("loss", "loss_compiled"),
+            ("loss",),
             ("--anchors", "200000", "--classes", "1203", "--rounds", "5"),
         ),
     ),
@@ -88,7 +89,7 @@ FULL = Scale(
         (
             "at 800 px",
             ("predict", "loader"),
-            ("--config", COCO, "--rounds", "10", "--images", "5000"),
+            ("--config", COCO, "--rounds", "5", "--images", "5000"),
         ),
         (
             "at 128 px",
@@ -96,7 +97,7 @@ FULL = Scale(
             ("--config", DIGITS, "--rounds", "3", "--images", "20000"),
         ),
     ),
-    lab=("schedule.epochs=null", "schedule.steps=120", "evaluation.images=0"),
+    lab=("schedule.epochs=null", "schedule.steps=60", "evaluation.images=0"),
     together=8,
 )
 
@@ -117,6 +118,7 @@ QUICK = Scale(
     least_ap=0.0,
     steps=(StepCase(name="digits", config=DIGITS, classes=10, settings=_TINY),),
     step_modes={"eager": ("--rounds", "1")},
+    compiled=None,
     parts=("--rounds", "1"),
     losses=(("loss of 5 classes", ("loss", "matching"), _LITTLE),),
     data=(("at 96 px", ("predict", "loader"), (*_LITTLE, "--set", *_TINY)),),

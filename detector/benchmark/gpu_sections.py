@@ -72,7 +72,7 @@ def _training(scale: Scale, work: Path) -> Section:
     trainings = [
         Task(
             f"training in {precision}",
-            _train(scale, work, run, f"train.precision={precision}"),
+            _train(scale, work, run, f"train.precision={precision}", "evaluation.every=5"),
             partial(_training_figures, run),
             _training_table,
         )
@@ -148,13 +148,17 @@ def _judge_training(least: float, figures: Mapping[str, Figures]) -> list[str]:
 
 
 def _step(scale: Scale, work: Path) -> Section:
-    """Every case eagerly and in parts first, then compiled: what is dear comes last."""
-    parts = [_step_task(scale, work, "parts", case, scale.parts) for case in scale.steps[:1]]
-    eager, *others = [
-        [_step_task(scale, work, f"step {mode}", case, words) for case in scale.steps]
+    """Every case in each mode, the first also in parts; the compiler, which takes minutes, last."""
+    first = scale.steps[0]
+    tasks = [
+        _step_task(scale, work, f"step {mode}", case, words)
         for mode, words in scale.step_modes.items()
+        for case in scale.steps
     ]
-    return Section("step", 5, (*eager, *parts, *(task for tasks in others for task in tasks)))
+    tasks.append(_step_task(scale, work, "parts", first, scale.parts))
+    if scale.compiled is not None:
+        tasks.append(_step_task(scale, work, "step compiled", first, scale.compiled))
+    return Section("step", 5, tuple(tasks))
 
 
 def _step_task(scale: Scale, work: Path, name: str, case: StepCase, words: Sequence[str]) -> Task:
