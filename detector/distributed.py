@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,6 +11,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from detector.signals import die_with_parent
 
 
 def rank() -> int:
@@ -78,6 +81,10 @@ def process_group(device: torch.device) -> Iterator[None]:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield
         return
+    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
+        # torchrun gives every rank a session of its own, so that they would outlive its SIGKILL
+        # and go on training in a folder that another call resumes
+        die_with_parent()
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(minutes=30))
     try:

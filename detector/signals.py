@@ -1,12 +1,14 @@
-"""SIGINT and SIGTERM in other hands for a while."""
+"""SIGINT and SIGTERM in other hands for a while, and a death that follows the parent's."""
 
 from __future__ import annotations
 
+import ctypes
 import signal
 from collections.abc import Callable
 from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 class Handlers:
@@ -26,3 +28,8 @@ class Handlers:
         while self._before:  # a handler that is called in between may do the same
             number, handler = self._before.popitem()
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def die_with_parent() -> None:
+    """From here on this process is killed when its parent ends; on Linux only."""
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)

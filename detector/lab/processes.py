@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -14,9 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NamedTuple
 
-from detector.signals import Handlers
-
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
+from detector.signals import Handlers, die_with_parent
 
 
 class Ended(NamedTuple):
@@ -64,7 +60,8 @@ class Processes:
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **environment},
                     start_new_session=True,
-                    preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                    # or a killed sweep leaves a training that a new one meets in its folder
+                    preexec_fn=die_with_parent if sys.platform == "linux" else None,
                 )
                 self._in_progress.add(process)
             began = time.perf_counter()
@@ -77,8 +74,3 @@ class Processes:
             self.received = number
             for process in tuple(self._in_progress):
                 process.send_signal(number)
-
-
-def _die_with_parent() -> None:
-    """A killed sweep must leave no training behind that a new sweep would meet in its folder."""
-    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
