@@ -1,5 +1,6 @@
 """A whole ablation by real processes, killed and undisturbed."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,16 +9,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import HOME, Command
 
 from detector import build
+from detector.commands import ablate
 from detector.commands.compare import comparison, diagnosed_run
 from detector.commands.forecast import forecast
+from detector.commands.train import train
 from detector.config import parse
+from detector.files import write_json
+from detector.lab.placement import Placement
 from detector.lab.plan import Plan
 
 TEXT = """config: {config}
@@ -171,7 +179,8 @@ def test_pairs_start_from_the_same_weights_and_images(
 
 def test_the_time_is_told_before(ablation: Path, undisturbed: tuple[Path, str]) -> None:
     def said(output: Path, *overrides: str) -> str:
-        return forecast(Plan.read(ablation, overrides, load=build.load_config), output, workers=1)
+        plan = Plan.read(ablation, overrides, load=build.load_config)
+        return forecast(plan, output, Placement.of(plan, (), workers=1))
 
     timed = said(ablation.parent / "new", "schedule.steps=5000")
     told = re.search(
@@ -244,3 +253,104 @@ def test_a_failed_run_stops_no_other(ablation: Path, tool: Command, tmp_path: Pa
     focal, plain = found["variants"]
     assert focal["values"]["0"] >= 0 and plain["values"] == {"0": None}
     assert plain["mean"] is None and plain["difference"] is None
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_many_runs_on_one_gpu_are_those_of_one_at_a_time(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with the loader process that its share of 16 cores allows; the others decode alone.
+
+    One at a time, trainings are plain ones. The GPU is but a name, which these runs do not use.
+    """
+    config, file = HOME / "configs" / "digits.yaml", tmp_path / "eight.yaml"
+    settings = [*tiny, "data.workers=2", "schedule.steps=2"]
+    text = TEXT.replace("[0, 1]", "[0, 1, 2, 3]")
+    file.write_text(text.format(config=config, settings=json.dumps(settings)))
+    plan = Plan.read(file, [], load=build.load_config)
+    monkeypatch.setattr(ablate, "_diagnosis", lambda run: ("mkdir", "-p", f"{run}/diagnosis/last"))
+    monkeypatch.setattr(ablate, "bootstraps", lambda *runs: [])
+    eight = Placement(workers=8, gpus=("0",), gpus_per_run=1, cores=16, data_workers=2)
+    assert ablate.ablate(plan, tmp_path / "eight", placement=eight, say=print) == 0
+    state: dict[str, float] = {}
+    for variant, seed in ((v, seed) for v in plan.variants for seed in plan.seeds):
+        run = tmp_path / "one" / "runs" / variant.name / f"seed{seed}"
+        changes = [*variant.changes, f"train.seed={seed}", "data.workers=0"]
+        assert train(build.load_config(config, changes), run, resume=False, command=[]) == 0
+        state[f"{variant.name}, seed {seed}"] = 1
+        shared = tmp_path / "eight" / run.relative_to(tmp_path / "one") / "config.yaml"
+        assert parse(shared.read_text(), "").data.workers == 1
+    ablate._claim(plan, tmp_path / "one")
+    write_json(tmp_path / "one" / "state.json", state)
+    alone = Placement.of(plan, (), workers=1)
+    assert ablate.ablate(plan, tmp_path / "one", placement=alone, say=print) == 0
+    found = results(tmp_path / "eight")
+    assert found == results(tmp_path / "one")
+    assert len({value for v in found["variants"] for value in v["values"].values()}) > 4
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+TOGETHER = """
+import sys
+from detector.lab import placement
+from detector.errors import run_command
+placement.visible_gpus = lambda: ["0", "1", "2", "3"]
+sys.path.insert(0, "tools")
+import ablate
+sys.exit(run_command(ablate.main))
+"""
+
+
+def test_runs_of_two_ranks_end_with_the_sweep(tiny: list[str], tmp_path: Path) -> None:
+    """Two at a time under torchrun, on names of GPUs; killed, and gone on with until stopped."""
+    file, output = tmp_path / "two.yaml", tmp_path / "out"
+    more = ["schedule.steps=9999", "train.checkpoint_every=1", "evaluation.every=9999"]
+    settings = json.dumps([*tiny, *more])
+    text = TEXT.format(config=HOME / "configs" / "digits.yaml", settings=settings)
+    file.write_text(text.replace("[0, 1]", "[0]") + "gpus_per_run: 2\n")
+    states = [output / "runs" / v / "seed0/checkpoints/last.pt" for v in ("focal", "plain")]
+    logs = [output / "runs" / v / "seed0.log" for v in ("focal", "plain")]
+    words = ["--config", str(file), "--output", str(output), "--workers", "2"]
+    for number, expected in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
+        began = time.time()
+        sweep = subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, *words], cwd=HOME,
+            env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}, start_new_session=True,
+        )  # fmt: skip
+        wait(partial(saved_since, began, states))
+        assert len(processes_of(output)) == 1 + 2 * (1 + 2)  # sweep, and torchrun and ranks twice
+        sweep.send_signal(number)
+        assert sweep.wait(60) == expected
+        wait(lambda: not processes_of(output))  # what is killed is gone a moment later
+    for state, log in zip(states, logs, strict=True):
+        said = log.read_text()
+        (resumed,) = re.findall(r"resumed at step (\d+) of", said)
+        (saved,) = re.findall(r"Stopped by a signal; step (\d+) is saved", said)
+        assert torch.load(state, weights_only=True)["step"] == int(saved) >= int(resumed) > 0
+
+
+def saved_since(moment: float, states: Sequence[Path]) -> bool:
+    return all(state.exists() and state.stat().st_mtime > moment for state in states)
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert condition()
+
+
+def processes_of(output: Path) -> list[str]:
+    """The command lines that name the folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            found.append(file.read_text())
+    return [line for line in found if str(output) in line]

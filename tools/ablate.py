@@ -14,6 +14,7 @@ from detector import build
 from detector.commands.ablate import ablate, check_data, describe, refuse_other
 from detector.commands.forecast import forecast
 from detector.errors import InputError, run_command
+from detector.lab.placement import Placement, visible_gpus
 from detector.lab.plan import Plan
 
 
@@ -31,8 +32,9 @@ def arguments() -> argparse.Namespace:
         type=int,
         default=1,
         metavar="N",
-        help="runs at the same time (%(default)s); on CPUs they share the cores, unless "
-        "OMP_NUM_THREADS is set; another number of threads rounds otherwise",
+        help="runs at the same time (%(default)s), dealt to the GPUs in turn, so that more than "
+        "there are GPUs share them; on CPUs they share the cores, unless OMP_NUM_THREADS is set; "
+        "another number of threads rounds otherwise",
     )
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
@@ -58,14 +60,15 @@ def main() -> int:
     if options.workers < 1:
         raise InputError(f"--workers is {options.workers}; at least one run goes on at a time.")
     plan = Plan.read(options.config, options.set, load=build.load_config)
+    placement = Placement.of(plan, visible_gpus(), workers=options.workers)
     output = options.output or Path("runs") / options.config.stem
     if options.dry_run:
         refuse_other(plan, output)
-        say(describe(plan, output))
+        say(describe(plan, output, placement))
         check_data(plan)
-        say(forecast(plan, output, workers=options.workers))
+        say(forecast(plan, output, placement))
         return 0
-    return ablate(plan, output, workers=options.workers, say=say)
+    return ablate(plan, output, placement=placement, say=say)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -11,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from detector import build
 from detector.commands.ablation_bootstrap import bootstraps
 from detector.commands.ablation_results import diverged, last_figure, results, table
 from detector.errors import InputError
 from detector.files import make_directory, occupied, read_object, write_json
-from detector.lab.plan import Plan
+from detector.lab.placement import Placement
+from detector.lab.plan import Plan, Trial, Variant
 from detector.lab.sweep import Account, Outcome, Run, Stage, Sweep
 from detector.lab.tuning import Choice, choose
 from detector.report.page import write_report
@@ -29,7 +27,7 @@ MARK = "ablation.json"
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
-def ablate(plan: Plan, output: Path, *, workers: int, say: Callable[[str], None]) -> int:
+def ablate(plan: Plan, output: Path, *, placement: Placement, say: Callable[[str], None]) -> int:
     """Do what is not done yet and write results.json; the exit code.
 
     0; 1 if a run failed; 128 + signal if one ended the sweep, which the same call goes on with.
@@ -37,16 +35,17 @@ def ablate(plan: Plan, output: Path, *, workers: int, say: Callable[[str], None]
     refuse_other(plan, output)
     check_data(plan)
     _claim(plan, output)
-    sweep = Sweep(output, workers=workers, gpus=_gpus(), say=say)
-    trials = trials_of(plan, output)
+    sweep = Sweep(output, environments=placement.environments(), say=say)
+    trials = trials_of(plan, output, placement)
     # the runs fill the places that the last trials leave free
     todo = [run for run in trials if not diverged(run)]
     outcomes = {run: Outcome(1, None) for run in trials if run not in todo}
-    outcomes |= sweep([*todo, *runs_of(plan, output)])
+    outcomes |= sweep([*todo, *runs_of(plan, output, placement)])
     choices = _choices(plan, trials, outcomes)
     whole = _with_tuned(plan, choices)
     if sweep.received is None:
-        outcomes |= sweep([run for run in runs_of(whole, output) if run not in outcomes])
+        runs = runs_of(whole, output, placement)
+        outcomes |= sweep([run for run in runs if run not in outcomes])
     if sweep.received is not None:
         say("stopped by a signal, with the runs in progress saved; the same command goes on")
         return 128 + sweep.received
@@ -94,13 +93,14 @@ def _write(
     say(f"report: {write_report(output)}")
 
 
-def runs_of(plan: Plan, output: Path) -> list[Run]:
+def runs_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
     """Seed by seed, so that a sweep that is stopped early has whole pairs."""
     found = []
     for seed in plan.seeds:
         for v in plan.variants:
             directory = output / "runs" / v.name / f"seed{seed}"
-            training = Stage(_training(plan, seed, directory, v.changes))
+            changes = (*v.changes, *_loaders(v, placement))
+            training = Stage(_training(plan, seed, directory, changes))
             diagnosis = Stage(
                 _diagnosis(directory),
                 product=directory / "diagnosis" / "last",
@@ -110,13 +110,16 @@ def runs_of(plan: Plan, output: Path) -> list[Run]:
     return found
 
 
-def trials_of(plan: Plan, output: Path) -> list[Run]:
+def trials_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
     """Of the first seed, on the part of the training images that tuning leaves."""
     found = []
     for v in plan.variants:
         for trial in v.trials:
             name = _trial_name(v.name, trial.name)
-            changes = (*v.changes, *trial.changes, f"data.tuning={plan.tuning_share}")
+            changes = (
+                *v.changes, *trial.changes, f"data.tuning={plan.tuning_share}",
+                *_loaders(trial, placement),
+            )  # fmt: skip
             seed = plan.seeds[0]
             directory = output / name / f"seed{seed}"
             training = Stage(_training(plan, seed, directory, changes))
@@ -124,8 +127,8 @@ def trials_of(plan: Plan, output: Path) -> list[Run]:
     return found
 
 
-def describe(plan: Plan, output: Path) -> str:
-    """The runs and the differences of the configs, as lines of text."""
+def describe(plan: Plan, output: Path, placement: Placement) -> str:
+    """The runs, the differences of the configs, and what runs where, as lines of text."""
     lines = [f"{len(plan.variants)} variants x {len(plan.seeds)} seeds, metric {plan.metric}"]
     changed = {key for v in plan.variants for key in plan.differences(v)}
     if other := ", ".join(changing_measure(plan.metric, changed)):
@@ -143,17 +146,32 @@ def describe(plan: Plan, output: Path) -> str:
                 f"    tunes {keys}: {len(variant.trials)} runs on {1 - plan.tuning_share:.0%} of "
                 f"the training images, then up to {seeds} more of {variant.tuned_name}"
             )
-    runs = [*trials_of(plan, output), *runs_of(plan, output)]
+    lines.append(placement.describe())
+    runs = [*trials_of(plan, output, placement), *runs_of(plan, output, placement)]
     lines += [shlex.join(run.stages[0].command) for run in runs]
     return "\n".join(lines)
 
 
 def _training(plan: Plan, seed: int, directory: Path, changes: tuple[str, ...]) -> tuple[str, ...]:
     """What trains one run; a person can paste it."""
+    k = plan.gpus_per_run
+    # standalone: a free port of its own, so that several runs at a time do not meet
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(k))
     return (
-        sys.executable, str(TOOLS / "train.py"), "--config", str(plan.config),
+        sys.executable, *(torchrun if k > 1 else ()), str(TOOLS / "train.py"),
+        "--config", str(plan.config),
         "--output", str(directory), "--resume", "--set", *changes, f"train.seed={seed}",
     )  # fmt: skip
+
+
+def _loaders(settings: Variant | Trial, placement: Placement) -> tuple[str, ...]:
+    """Fewer loader processes than its config says, where it has no cores for them.
+
+    No sample depends on them, and a run goes on under another number.
+    """
+    if settings.config.data.workers <= placement.loaders:
+        return ()
+    return (f"data.workers={placement.loaders}",)
 
 
 def _diagnosis(directory: Path) -> tuple[str, ...]:
@@ -203,13 +221,6 @@ def _check_class(plan: Plan) -> None:
             f"{plan.file}: metric: found {plan.metric!r}, and {index.annotations_file} has no "
             f"class {name!r}; it should be one of {', '.join(names)}."
         )
-
-
-def _gpus() -> list[str]:
-    """As CUDA_VISIBLE_DEVICES names them."""
-    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = named.split(",") if named else [str(number) for number in range(count)]
-    return names[:count]
 
 
 def refuse_other(plan: Plan, output: Path) -> None:

@@ -20,41 +20,39 @@ from detector.config import Config
 from detector.data.sampling import steps_per_epoch
 from detector.engine.meter import Meter
 from detector.errors import InputError
+from detector.lab.placement import Placement
 from detector.lab.plan import Plan
-from detector.lab.sweep import Run, clock, read_state, threads
+from detector.lab.sweep import Run, clock, read_state
 from detector.settings.data import Data
 
 TIMED = 8  # steps, after one that sets things up
 
 
-def forecast(plan: Plan, output: Path, *, workers: int) -> str:
+def forecast(plan: Plan, output: Path, placement: Placement) -> str:
     """The steps of every run and the time of all that is left, or why there is no telling.
 
     Seconds a step are those of the finished runs in `output`, all their stages included. Without
-    any a few steps of the first variant are run here, with as many threads as a run gets.
+    any a few steps of the first variant are run here, alone, with as many threads as a run gets.
     """
     try:
-        return _forecast(plan, output, workers)
+        return _forecast(plan, output, placement)
     except InputError as error:
         return f"no estimate of the time: {error}"
 
 
-def _forecast(plan: Plan, output: Path, workers: int) -> str:
-    steps, trials = _steps(plan, output), trials_of(plan, output)
+def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
+    steps, trials = _steps(plan, output, placement), trials_of(plan, output, placement)
     done = read_state(output / "state.json")
-    finished = [run for run in steps if run.name in done]
+    paces = [done[run.name] / steps[run] for run in steps if run.name in done]
     to_do = [run for run in steps if run.name not in done and not (run in trials and diverged(run))]
     left = sum(steps[run] for run in to_do)
-    if finished:
+    if paces:
         # the median: a run that was killed and resumed has only its last part in `done`
-        pace = median(done[run.name] / steps[run] for run in finished)
-        source = f"by the {len(finished)} finished runs in {output}"
+        duration, source = _as_before(left * median(paces), len(paces), output, placement)
     else:
-        pace = _seconds_a_step(plan.variants[0].config, workers)
-        source = (
-            f"by {1000 * pace:.0f} ms a step of {plan.variants[0].name}, timed now; starts, "
-            "validations and diagnoses come on top"
-        )
+        first = plan.variants[0]
+        pace = _seconds_a_step(first.config, placement)
+        duration, source = _as_timed(left * pace, pace, first.name, placement)
     numbers = sorted(set(steps.values()))
     each = " or ".join(f"{n:,}" for n in numbers)
     tuned = [f"{v.tuned_name}, seed {s}" for v in plan.variants if v.trials for s in plan.seeds]
@@ -62,11 +60,39 @@ def _forecast(plan: Plan, output: Path, workers: int) -> str:
     more = f"; up to {unknown} runs of tuned variants come on top" if unknown else ""
     return (
         f"{len(steps)} runs of {each} steps, {len(to_do)} of them to do: about "
-        f"{clock(left * pace / workers)} with --workers {workers}, {source}{more}"
+        f"{duration} with --workers {placement.workers}, {source}{more}"
     )
 
 
-def _steps(plan: Plan, output: Path) -> dict[Run, int]:
+def _as_before(
+    seconds: float, finished: int, output: Path, placement: Placement
+) -> tuple[str, str]:
+    """The time of runs that take so long together, and by what it is told."""
+    source = f"by the {finished} finished runs in {output}"
+    if placement.sharing > 1:
+        source += f", as if those had also been {placement.sharing} on a GPU"
+    return clock(seconds / placement.workers), source
+
+
+def _as_timed(seconds: float, pace: float, variant: str, placement: Placement) -> tuple[str, str]:
+    """The same by seconds a step of a run alone: how much others on its GPU slow it is unknown."""
+    duration = clock(seconds / placement.workers)
+    if placement.sharing > 1:
+        serial = clock(seconds * placement.sharing / placement.workers)
+        duration += (
+            f" (if the {placement.sharing} runs on a GPU do not slow each other down) to {serial} "
+            "(if they gain nothing)"
+        )
+    source = f"by {1000 * pace:.0f} ms a step of {variant}, timed now"
+    if placement.gpus_per_run > 1:
+        source += (
+            f" on one GPU with its part of a batch; what {placement.gpus_per_run} exchange comes "
+            "on top"
+        )
+    return duration, f"{source}; starts, validations and diagnoses come on top"
+
+
+def _steps(plan: Plan, output: Path, placement: Placement) -> dict[Run, int]:
     """Optimizer steps of every run; a tuned variant is not known yet and does not count."""
     trials = [(v.config, plan.tuning_share) for v in plan.variants for _ in v.trials]
     runs = [(v.config, None) for _ in plan.seeds for v in plan.variants]
@@ -74,7 +100,9 @@ def _steps(plan: Plan, output: Path) -> dict[Run, int]:
     return {
         run: _total_steps(_with_tuning(config, share), images)
         for run, (config, share) in zip(
-            [*trials_of(plan, output), *runs_of(plan, output)], [*trials, *runs], strict=True
+            [*trials_of(plan, output, placement), *runs_of(plan, output, placement)],
+            [*trials, *runs],
+            strict=True,
         )
     }
 
@@ -94,14 +122,17 @@ def _total_steps(config: Config, images: dict[Data, int]) -> int:
     return build.schedule(config, an_epoch).total_steps
 
 
-def _seconds_a_step(config: Config, workers: int) -> float:
-    """Of the first steps of a training, with its own images and loader."""
+def _seconds_a_step(config: Config, placement: Placement) -> float:
+    """Of the first steps of a training, with the images and loader of one of its processes."""
     on = build.device(config)
-    training = Assembly(config, Path(os.devnull), on)
+    part = config.train.batch_size // placement.gpus_per_run
+    train = config.train.model_copy(update={"batch_size": part})
+    training = Assembly(config.model_copy(update={"train": train}), Path(os.devnull), on)
     training.net.train()
     meter, marks = Meter(on), []
-    with _threads(threads(workers)):
-        batches = training.load(0, 0, workers=config.data.workers)
+    with _threads(placement.threads):
+        loaders = min(config.data.workers, placement.loaders)
+        batches = training.load(0, 0, workers=loaders)
         for number, step in enumerate(islice(batches, TIMED + 1)):
             moved = [batch.to(on) for batch in step]
             training.step(moved, meter, rate=training.schedule(number), number=number)

@@ -52,6 +52,11 @@ class Variant:
         """Of the variant with the values that its trials recommend."""
         return tuned_name(self.name)
 
+    @property
+    def configs(self) -> list[Config]:
+        """Its own, and those of its trials."""
+        return [self.config, *(trial.config for trial in self.trials)]
+
     def tuned(self, trial: Trial) -> Variant:
         """That variant."""
         values = ", ".join(_changes(trial.values))
@@ -76,6 +81,7 @@ class Plan:
     baseline: str
     variants: tuple[Variant, ...]
     tuning_share: float
+    gpus_per_run: int = 1
 
     @classmethod
     def read(cls, path: Path, overrides: Sequence[str], *, load: Load) -> Plan:
@@ -104,7 +110,7 @@ class Plan:
                 raise InputError(f"{path}: variant {name!r}: {error}") from None
         plan = cls(
             path, tuple(overrides), base, ablation.seeds, ablation.metric, ablation.baseline,
-            tuple(variants), ablation.tuning_share,
+            tuple(variants), ablation.tuning_share, ablation.gpus_per_run,
         )  # fmt: skip
         plan._check(path, document)
         return plan
@@ -119,7 +125,7 @@ class Plan:
         """What its runs are; it changes whenever one would, but not by seeds or new default keys.
 
         Values by "VARIANT: key", without those that are the default. Where something is tuned the
-        metric chooses what is run, and so belongs to it.
+        metric chooses what is run, and so belongs to it; several GPUs of a run round otherwise.
         """
         defaults = flat(Config())
         found = {
@@ -128,6 +134,8 @@ class Plan:
             for key, value in flat(v.config).items()
             if defaults.get(key) != value
         }
+        if self.gpus_per_run > 1:
+            found["gpus_per_run"] = self.gpus_per_run
         tuned = {
             f"{v.name}: tune": [list(trial.changes) for trial in v.trials]
             for v in self.variants
@@ -151,6 +159,7 @@ class Plan:
             trials = [(trial.name, trial.config) for trial in variant.trials]
             _check_distinct(path, f"trials of {variant.name!r}:", trials)
             self._check_tuned_keys(path, variant)
+            self._check_batches(path, variant)
             if variant.trials and variant.config.data.tuning is not None:
                 raise InputError(
                     f"{path}: variant {variant.name!r}: data.tuning is "
@@ -166,6 +175,15 @@ class Plan:
                 f"{path}: variant {variant.name!r}: it tunes {', '.join(keys)} by {self.metric}, "
                 "which measures another thing under each of their values; tune by an AP."
             )
+
+    def _check_batches(self, path: Path, variant: Variant) -> None:
+        for config in variant.configs:
+            images, parts = config.train.batch_size, config.optimizer.accumulate * self.gpus_per_run
+            if self.gpus_per_run > 1 and images % parts:
+                raise InputError(
+                    f"{path}: variant {variant.name!r}: train.batch_size is {images}, and "
+                    f"gpus_per_run x optimizer.accumulate is {parts}; choose a multiple of it."
+                )
 
     def _check_names(self, path: Path) -> None:
         variants = [v.name for v in self.variants]

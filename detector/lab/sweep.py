@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -81,17 +80,20 @@ class Sweep:
     """What is finished is not run again, unless its folder was deleted; the half-done goes on.
 
     folder: gets state.json, seconds by name of all runs whose first stage is done.
-    gpus: names for CUDA_VISIBLE_DEVICES, one for each worker in turn; without any the cores are
-    shared, unless OMP_NUM_THREADS says how many threads a run has.
+    environments: of each worker's processes, over our own; as many runs go on at a time.
     """
 
     def __init__(
-        self, folder: Path, *, workers: int, gpus: Sequence[str], say: Callable[[str], None]
+        self,
+        folder: Path,
+        *,
+        environments: Sequence[Mapping[str, str]],
+        say: Callable[[str], None],
     ) -> None:
         self.state_file = folder / "state.json"
         self.say = say
         self._processes = Processes()
-        self._workers = [_Worker(_environment(n, workers, gpus)) for n in range(workers)]
+        self._workers = [_Worker(environment) for environment in environments]
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)
@@ -211,16 +213,3 @@ def clock(seconds: float) -> str:
     """H:MM:SS"""
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
-def _environment(number: int, workers: int, gpus: Sequence[str]) -> dict[str, str]:
-    """Of the processes of one worker: its GPU, or its share of the cores."""
-    if gpus:
-        return {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
-    return {"OMP_NUM_THREADS": str(threads(workers))}
-
-
-def threads(workers: int) -> int:
-    """Of a run on a CPU; OMP_NUM_THREADS may list more numbers, for nested parts."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(wanted) if wanted.isdigit() else max(1, (os.cpu_count() or 1) // workers)

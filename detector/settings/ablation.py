@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, model_validator
 
-from detector.settings.section import NotEmpty, Proper, Section, Whole, item
+from detector.settings.section import Count, NotEmpty, Proper, Section, Whole, item
 from detector.settings.training import Evaluation
 
 SUMMARY: tuple[str, ...] = get_args(Evaluation.model_fields["best"].annotation)
@@ -84,6 +84,7 @@ class Ablation(Section):
         {}, "keys and their values; every combination is a variant, named after its values"
     )
     tuning_share: Proper = item(0.2, "of the training images, to choose among what is tuned")
+    gpus_per_run: Count = item(1, "that train each run together, started by torchrun")
 
     @model_validator(mode="after")
     def _check(self) -> Ablation:

@@ -17,6 +17,7 @@ from detector.commands import ablation_bootstrap, forecast
 from detector.commands.ablation_results import last_figure
 from detector.commands.compare import Evaluated, comparison
 from detector.errors import InputError
+from detector.lab.placement import Placement
 from detector.lab.plan import Plan
 
 DIGITS = HOME / "configs" / "digits.yaml"
@@ -39,6 +40,11 @@ def read(folder: Path, text: str, *overrides: str) -> Plan:
     return Plan.read(file, overrides, load=build.load_config)
 
 
+def alone(plan: Plan) -> Placement:
+    """One run at a time, on the CPU."""
+    return Placement.of(plan, (), workers=1)
+
+
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs an ablation in tmp_path; `figure` gives the AP of a folder or another shell command."""
@@ -59,7 +65,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict
         monkeypatch.setattr(command, "_diagnosis", lambda folder: ("sh", "-c", diagnosis, folder))
         said: list[str] = []
         plan, output = read(tmp_path, text), tmp_path / "out"
-        assert command.ablate(plan, output, workers=1, say=said.append) == code
+        assert command.ablate(plan, output, placement=alone(plan), say=said.append) == code
         found = json.loads((output / "results.json").read_text())
         return found | {"said": said, "by_name": {v["name"]: v for v in found["variants"]}}
 
@@ -143,13 +149,14 @@ def test_the_forecast_leaves_out_what_diverged(
     shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2 x 2 trials, one of which diverged, and 2 x 2 runs: 7 are finished."""
-    monkeypatch.setattr(forecast, "_seconds_a_step", lambda config, workers: 1.0)
+    monkeypatch.setattr(forecast, "_seconds_a_step", lambda config, placement: 1.0)
     monkeypatch.setattr(forecast, "_total_steps", lambda config, images: 10)
-    said = forecast.forecast(read(tmp_path, TUNE), tmp_path / "out", workers=2)
+    plan = read(tmp_path, TUNE)
+    said = forecast.forecast(plan, tmp_path / "out", Placement.of(plan, (), workers=2))
     assert said.startswith("8 runs of 10 steps, 8 of them to do: about 0:00:40")
     assert said.endswith("; up to 4 runs of tuned variants come on top")
     shell(TUNE, but("tuning/b/lr=0.5", "mkdir failure; exit 1"), code=1)
-    said = forecast.forecast(read(tmp_path, TUNE), tmp_path / "out", workers=1)
+    said = forecast.forecast(plan, tmp_path / "out", alone(plan))
     assert said.startswith("8 runs of 10 steps, 0 of them to do: about 0:00:00")
     assert "by the 7 finished runs" in said
     assert "come on top" not in said
@@ -162,7 +169,8 @@ def test_the_pace_is_the_median_for_resumed_runs_know_only_their_last_part(
     (tmp_path / "out").mkdir()
     seconds = {"a, seed 0": 20.0, "b, seed 0": 20.0, "a, seed 1": 0.5}
     (tmp_path / "out" / "state.json").write_text(json.dumps(seconds))
-    said = forecast.forecast(read(tmp_path, PLAIN), tmp_path / "out", workers=1)
+    plan = read(tmp_path, PLAIN)
+    said = forecast.forecast(plan, tmp_path / "out", alone(plan))
     assert said.startswith("4 runs of 10 steps, 1 of them to do: about 0:00:20")
 
 
@@ -239,14 +247,14 @@ def test_a_class_that_is_none_is_refused_before_the_first_run(
     monkeypatch.setattr(build, "data_index", lambda config, split: Index)
     plan = read(tmp_path, f"metric: AP/ten\n{PLAIN}")
     with pytest.raises(InputError, match=r"val\.json has no class 'ten'; .* zero, one\.$"):
-        command.ablate(plan, tmp_path / "out", workers=1, say=print)
+        command.ablate(plan, tmp_path / "out", placement=alone(plan), say=print)
     assert not (tmp_path / "out").exists()
 
 
 def test_missing_data_are_found_before_the_first_run(tmp_path: Path, tiny: list[str]) -> None:
     plan = read(tmp_path, PLAIN, *tiny, f"data.val.annotations={tmp_path}/gone.json")
     with pytest.raises(InputError, match=r"variant 'a': .*gone\.json"):
-        command.ablate(plan, tmp_path / "out", workers=1, say=print)
+        command.ablate(plan, tmp_path / "out", placement=alone(plan), say=print)
     assert not (tmp_path / "out").exists()
 
 
@@ -267,7 +275,7 @@ def test_a_broken_file_of_the_folder(
     (output / "ablation.json").write_text(json.dumps(mark))
     (output / name).write_text(text)
     with pytest.raises(InputError, match=f"{name}: .*{said}"):
-        command.ablate(plan, output, workers=1, say=print)
+        command.ablate(plan, output, placement=alone(plan), say=print)
 
 
 def test_a_dry_run_looks_at_whose_folder_it_is(tool: Command, tmp_path: Path) -> None:
@@ -330,4 +338,4 @@ def test_a_dry_run_finds_what_the_sweep_would(
 def test_a_dry_run_is_careful_about_losses(tmp_path: Path) -> None:
     plan = read(tmp_path, f"metric: loss\n{PLAIN}")
     said = "careful: loss measures another thing under other values of loss.classification.gamma"
-    assert said in command.describe(plan, tmp_path / "out").splitlines()
+    assert said in command.describe(plan, tmp_path / "out", alone(plan)).splitlines()

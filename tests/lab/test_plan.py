@@ -11,6 +11,7 @@ from detector import build
 from detector.commands.ablate import describe, runs_of, trials_of
 from detector.config import Config
 from detector.errors import InputError
+from detector.lab.placement import Placement
 from detector.lab.plan import Plan
 from detector.settings.training import Train
 
@@ -23,6 +24,10 @@ def read(folder: Path, text: str, *more: str) -> Plan:
     file = folder / "ablation.yaml"
     file.write_text(f"config: {DIGITS}\n{text}\n")
     return Plan.read(file, more, load=build.load_config)
+
+
+def alone(plan: Plan) -> Placement:
+    return Placement.of(plan, (), workers=1)
 
 
 def identity(plan: Plan) -> str:
@@ -38,7 +43,7 @@ def test_every_ablation_of_ours_builds(path: Path, tmp_path: Path) -> None:
     lines = path.read_text().splitlines()
     for line, word in zip(lines, ("For", "Expect", "Measured"), strict=False):
         assert line.startswith(f"# {word}: ")
-    said = describe(plan, tmp_path)
+    said = describe(plan, tmp_path, alone(plan))
     assert all(v.question in said for v in plan.variants)
     runs = len(plan.seeds) * len(plan.variants) + sum(len(v.trials) for v in plan.variants)
     assert said.count("tools/train.py") == runs
@@ -159,6 +164,10 @@ def test_what_leaves_a_loss_as_it_is_may_be_tuned_by_it(tmp_path: Path) -> None:
          "trials of 'a': 'lr=0.1' and 'lr=0.1' have the same config"),
         ("baseline: a\nvariants: {a: {tune: {optimizer.lr: [1, 1.0]}}}",
          "'lr=1' and 'lr=1.0' have the same config"),
+        ("baseline: a\nvariants: {a: {}}\ngpus_per_run: 0", "ablation.yaml:4: gpus_per_run"),
+        ("baseline: a\ngpus_per_run: 2\nset: [optimizer.accumulate=2]\n"
+         "variants: {a: {tune: {train.batch_size: [8, 6]}}}",
+         "variant 'a': train.batch_size is 6, .*gpus_per_run.* is 4; choose a multiple"),
     ],
 )  # fmt: skip
 def test_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -184,7 +193,7 @@ def test_the_seed_is_refused_on_the_command_line_and_comes_last(tmp_path: Path) 
     with pytest.raises(InputError, match=r"train\.seed cannot be set"):
         read(tmp_path, text, "train.seed=7")
     plan = read(tmp_path, f"{text}\nseeds: [4]", "train={seed: 7}")
-    for run in runs_of(plan, tmp_path):
+    for run in runs_of(plan, tmp_path, alone(plan)):
         changes = run.stages[0].command
         assert changes[-1] == "train.seed=4" and "train={seed: 7}" in changes
 
@@ -192,10 +201,8 @@ def test_the_seed_is_refused_on_the_command_line_and_comes_last(tmp_path: Path) 
 def test_the_folder_of_a_trial_names_its_seed(tmp_path: Path) -> None:
     """So that other seeds do not go on with what the first one left."""
     text = "baseline: a\nvariants: {a: {tune: {optimizer.lr: [1, 2]}}}"
-    folders = [
-        [run.directory for run in trials_of(read(tmp_path, f"{text}\nseeds: [{s}, 9]"), tmp_path)]
-        for s in (0, 5)
-    ]
+    plans = [read(tmp_path, f"{text}\nseeds: [{s}, 9]") for s in (0, 5)]
+    folders = [[run.directory for run in trials_of(p, tmp_path, alone(p))] for p in plans]
     tuning = tmp_path / "tuning" / "a"
     assert folders == [[tuning / f"lr={rate}" / f"seed{s}" for rate in (1, 2)] for s in (0, 5)]
 
@@ -243,3 +250,5 @@ def test_the_identity_follows_what_is_run(tmp_path: Path) -> None:
                 identity(read(tmp_path, tuned.replace("[1, 2]", "[1, 3]"))),
                 identity(read(tmp_path, f"{tuned}\nmetric: loss")),
                 identity(read(tmp_path, f"{tuned}\ntuning_share: 0.3"))}) == 5  # fmt: skip
+    assert identity(read(tmp_path, f"{text}\ngpus_per_run: 1")) == own
+    assert identity(read(tmp_path, f"{text}\ngpus_per_run: 2")) != own

@@ -20,8 +20,9 @@ def run(folder: Path, name: str, *stages: Stage) -> Run:
     return Run(name, 0, folder / name, stages)
 
 
-def sweep(folder: Path, *, workers: int = 1, gpus: tuple[str, ...] = ()) -> Sweep:
-    return Sweep(folder, workers=workers, gpus=gpus, say=lambda text: None)
+def sweep(folder: Path, *, workers: int = 1) -> Sweep:
+    environments = [{"WORKER": str(n)} for n in range(workers)]
+    return Sweep(folder, environments=environments, say=lambda text: None)
 
 
 def two_stages(folder: Path, second: str = "mkdir {}") -> Run:
@@ -50,7 +51,7 @@ def test_what_was_finished_before_is_not_told_again(tmp_path: Path) -> None:
     said: list[str] = []
     runs = [run(tmp_path, name, shell(f"mkdir {tmp_path}/{name}")) for name in "abc"]
     sweep(tmp_path)(runs[:2])
-    Sweep(tmp_path, workers=1, gpus=(), say=said.append)(runs)
+    Sweep(tmp_path, environments=[{}], say=said.append)(runs)
     assert said[0] == "2/3  finished before" and len(said) == 2
     assert said[1].startswith("3/3  c, seed 0: finished after ")
 
@@ -99,24 +100,11 @@ def test_later_stages_wait_for_the_first(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists() and not (tmp_path / "state.json").exists()
 
 
-def test_each_worker_has_its_gpu(tmp_path: Path) -> None:
-    each = shell("sleep 0.3; echo $CUDA_VISIBLE_DEVICES")
+def test_each_worker_has_its_environment(tmp_path: Path) -> None:
+    each = shell("sleep 0.3; echo $WORKER")
     runs = [run(tmp_path, name, each) for name in ("lr=0.1", "lr=0.2")]
-    sweep(tmp_path, workers=2, gpus=("3", "GPU-5"))(runs)
-    assert {one.log.read_text() for one in runs} == {"3\n", "GPU-5\n"}
-
-
-@pytest.mark.parametrize(("own", "expected"), [(None, "4\n"), ("3", "3\n")])
-def test_workers_share_the_cores_or_have_the_threads_that_a_person_wants(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str | None, expected: str
-) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 9)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if own is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", own)
-    one = run(tmp_path, "a", shell("echo $OMP_NUM_THREADS"))
-    sweep(tmp_path, workers=2)([one])
-    assert one.log.read_text() == expected
+    sweep(tmp_path, workers=2)(runs)
+    assert {one.log.read_text() for one in runs} == {"0\n", "1\n"}
 
 
 def test_the_overhead_is_what_is_neither_busy_nor_idle() -> None:
