@@ -52,6 +52,30 @@ def make_directory(directory: Path) -> None:
         raise InputError(f"--output {directory} cannot be written to; choose another --output.")
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; InputError where it cannot be read or is none."""
+    return parse_json(json_text(path), path)
+
+
+def json_text(path: Path) -> str:
+    """The text of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte-order mark."""
+    try:
+        data = path.read_bytes()
+        return data.decode(json.detect_encoding(data))  # as json.loads finds it
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: this is not a JSON file: {error}.") from error
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """The content of a JSON text, which came from `path`; InputError where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: this is not a JSON file: {error}.") from error
+
+
 def read_object(
     path: Path, *keys: str, remedy: str = "restore it, or take its folder away"
 ) -> dict[str, Any]:
@@ -60,7 +84,7 @@ def read_object(
     remedy: what the person is told to do then.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
     except ValueError as error:
         raise InputError(
             f"{path}: it is not whole JSON ({error}); it was changed by hand or by a fault of the "

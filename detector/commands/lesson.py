@@ -137,7 +137,7 @@ def answer(file: Path) -> str:
             f"\n(`configs/ablations/{file.stem}.yaml` asks this of the digits; not measured yet.)"
         )
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_bytes())
         named = Path(found["ablation"])
         rows = [_row(entry, found["baseline"]) for entry in found["variants"]]
     except (KeyError, TypeError, ValueError) as error:

@@ -81,7 +81,7 @@ def read_diagnosis(path: Path) -> Diagnosis | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
         return _diagnosis(found)
     except json.JSONDecodeError as error:
         raise InputError(

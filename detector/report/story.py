@@ -232,7 +232,7 @@ def _json(path: Path) -> Any:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except ValueError as error:
         raise InputError(f"{path}: is not JSON ({error}); run the ablation again.") from error
 

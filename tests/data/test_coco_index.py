@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from detector.data import annotations
 from detector.data.coco import CocoIndex
 from detector.errors import InputError
 
@@ -242,7 +243,7 @@ WRONG_FORM = [
     (spoil(document(), "categories", 1, id=9), ["category id 9"]),
     (spoil(document(), "annotations", 1, id=7), ["annotation id 7"]),
     (spoil(document(), "images", 1, id="b"), ["image 'b'", "whole number"]),
-    (spoil(document(), "images", 1, width=0), ["image 10", "width 0"]),
+    (spoil(document(), "images", 1, width=-1), ["image 10", "width -1"]),
     (spoil(document(), "annotations", 1, id=2**70), ["whole number"]),
     (spoil(document(), "images", 1, id=2**53), ["whole number", "9007199254740991"]),
     (spoil(document(), "categories", 1, id=-(2**53)), ["whole number", "9007199254740991"]),
@@ -284,7 +285,9 @@ def test_the_cache_is_used_until_the_file_changes(
     first = CocoIndex.read(path, tmp_path / "images")
     assert (tmp_path / ".boxes.index.npz").is_file()
     with monkeypatch.context() as patched:
-        patched.setattr(json, "loads", lambda _: pytest.fail("the file was parsed again"))
+        patched.setattr(
+            annotations, "read_document", lambda _: pytest.fail("the file was parsed again")
+        )
         again = CocoIndex.read(path, tmp_path / "images")
     assert again.boxes.tolist() == first.boxes.tolist()
     assert again.category_names == first.category_names
