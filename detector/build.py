@@ -87,10 +87,11 @@ def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
         )
     index = CocoIndex.read(source.annotations, source.images, invalid=config.data.invalid)
     index = index if share is None else tuning_part(index, share, part)
-    if part == "train" and len(index.boxes) == 0:
+    if part == "train" and index.crowd.all():
+        crowds = f"no boxes but {len(index.crowd)} crowds" if len(index.crowd) else "no boxes"
         raise InputError(
-            f"{source.annotations}: it holds no boxes, so there is nothing to learn; expected a "
-            "COCO file whose `annotations` list the boxes of its images."
+            f"{source.annotations}: it holds {crowds}, so there is nothing to learn; expected a "
+            "COCO file whose `annotations` list the boxes of its images, some without `iscrowd`."
         )
     several = index.multi_label_annotation()
     if several is not None and not class_code(config, index.num_classes).multi_label:

@@ -38,7 +38,6 @@ from torch import Tensor
 from detector import build
 from detector.anchors.class_code import ClassCode
 from detector.commands.evaluate import Trained
-from detector.commands.train import boxes_per_class
 from detector.engine.restore import check_same
 from detector.errors import InputError
 from detector.evaluation import calibration as scaling
@@ -188,7 +187,7 @@ def training_boxes(trained: Trained) -> list[int] | None:
         check_same(trained.classes, index)
     except InputError:
         return None
-    counts: list[int] = boxes_per_class(index).tolist()
+    counts: list[int] = index.boxes_per_class.tolist()
     return counts
 
 

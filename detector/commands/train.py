@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -65,7 +64,8 @@ class Assembly:
         self.schedule = build.schedule(config, self.steps_per_epoch)
         self.net = build.model(config, self.code)
         build.load_pretrained(self.net, config, self.classes)
-        self.step = training_step(config, self.code, self.net, on, boxes_per_class(self.index))
+        boxes_per_class = torch.from_numpy(self.index.boxes_per_class)
+        self.step = training_step(config, self.code, self.net, on, boxes_per_class)
         self.validate = (
             None
             if self.validation is None
@@ -197,12 +197,6 @@ class Assembly:
             f"initial classification loss: {measured:.4f} measured, {expected:.4f} expected from "
             f"{source}"
         )
-
-
-def boxes_per_class(index: CocoIndex) -> torch.Tensor:
-    """int64 (K,): how many boxes that are no crowds bear each label."""
-    crowd = np.repeat(index.crowd, np.diff(index.label_offsets))
-    return torch.from_numpy(np.bincount(index.label_values[~crowd], minlength=index.num_classes))
 
 
 def training_step(

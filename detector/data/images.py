@@ -63,6 +63,20 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     return _turn(image, orientation) if size in (None, turned) else image
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of the image that `read_image` gives without a size, at a tenth of its time.
+
+    Raises InputError where the file is missing or its head is not an image's.
+    """
+    try:
+        with path.open("rb") as file:
+            header = _open(path, file)
+            turned = _orientation(header) in SWAPS_SIDES
+            return (header.width, header.height) if turned else (header.height, header.width)
+    except OSError as error:
+        raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error
+
+
 def seems_whole(path: Path, size: tuple[int, int]) -> bool:
     """Whether head and tail say that `read_image` will do, at a sixtieth of its time.
 

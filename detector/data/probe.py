@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache as remembering
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.data.cache import Cache
-from detector.data.images import SizeDiffers, read_image, seems_whole
+from detector.data.images import SizeDiffers, read_image, read_size, seems_whole
 from detector.errors import InputError
 
 CACHE_VERSION = 1  # to be raised whenever Stamp changes, or what passes
@@ -122,3 +124,58 @@ def _remembered(cache: Cache) -> set[Stamp]:
 def _remember(cache: Cache, stamps: Iterable[Stamp]) -> None:
     names, *numbers = zip(*stamps, strict=True)
     cache.save(names=np.array(names), numbers=np.array(numbers, np.int64).T)
+
+
+def names_on_disk(images: Path, names: Sequence[str]) -> list[str]:
+    """`names` as the folder `images` spells them: é may be one character there, or e and an accent.
+
+    A name that is not in the folder in either way stays as it is.
+    """
+    listed = remembering(_composed_names)
+    return [_on_disk(images, name, listed) for name in names]
+
+
+def _on_disk(images: Path, name: str, listed: Callable[[Path], dict[str, str]]) -> str:
+    if name.isascii() or os.path.lexists(images / name):
+        return name
+    path = images
+    for part in Path(name).parts:
+        composed = unicodedata.normalize("NFC", part)
+        exact = os.path.lexists(path / part)
+        path /= part if exact else listed(path).get(composed, part)
+    return str(path.relative_to(images))
+
+
+def _composed_names(folder: Path) -> dict[str, str]:
+    """What the folder holds, by its name with composed accents."""
+    try:
+        return {unicodedata.normalize("NFC", entry): entry for entry in os.listdir(folder)}
+    except OSError:  # no such folder, or not for us to list: `probe` says which files are missing
+        return {}
+
+
+def complete_sizes(
+    annotations: Path, images: Path, names: Sequence[str], sizes: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """Heights and widths (I, 2), those that are 0 taken from the image files, turned as EXIF says.
+
+    They stay 0 where a file has none, which is one that `probe` finds fault with.
+    """
+    rows = np.flatnonzero((sizes == 0).any(1)).tolist()
+    if not rows:
+        return sizes
+    stamps = _in_threads(partial(_stamp, images), [(names[row], (0, 0)) for row in rows])
+    passed = _remembered(_cache(annotations, images))
+    known = {stamp._replace(height=0, width=0): (stamp.height, stamp.width) for stamp in passed}
+    completed = sizes.copy()
+    completed[rows] = _in_threads(partial(_size, images, known), stamps)
+    return np.where(sizes > 0, sizes, completed)
+
+
+def _size(images: Path, known: Mapping[Stamp, tuple[int, int]], stamp: Stamp) -> tuple[int, int]:
+    if stamp.length < 0:
+        return 0, 0
+    try:
+        return known.get(stamp) or read_size(images / stamp.name)
+    except InputError:
+        return 0, 0

@@ -25,15 +25,17 @@ Resize = ShorterSide | FixedSize
 def describe_data(name: str, index: CocoIndex) -> str:
     """Images, boxes and classes of a data set as lines of text."""
     without = int((index.box_offsets[1:] == index.box_offsets[:-1]).sum())
-    counts = torch.bincount(
-        torch.as_tensor(index.label_values, dtype=torch.int64), minlength=len(index.category_ids)
-    ).tolist()
-    classes = ", ".join(f"{n} {c}" for n, c in zip(index.category_names, counts, strict=True))
+    counts = zip(index.category_names, index.boxes_per_class.tolist(), strict=True)
+    classes = ", ".join(f"{name} {count}" for name, count in counts)
     lines = [
         f"{name}: {len(index.image_ids)} images ({without} without boxes), "
         f"{len(index.boxes)} boxes ({int(index.crowd.sum())} crowds)",
         f"  boxes by class: {classes}",
     ]
+    if index.area_replaced.any():
+        lines.append(
+            f"  area not above 0: {int(index.area_replaced.sum())} boxes; taken as width x height"
+        )
     lines += [f"  skipped: {count} {reason}" for reason, count in index.skipped.items()]
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from detector import build
+from detector.config import parse
 from detector.data import annotations
 from detector.data.coco import CocoIndex
+from detector.data.images import read_image
+from detector.engine.preflight import describe_data
 from detector.errors import InputError
 
 
@@ -99,6 +104,10 @@ def without(content: dict[str, Any], group: str, entry: int, key: str) -> dict[s
 SKIPPABLE = {
     "unknown image": (spoil(document(), "annotations", 0, image_id=99), ["annotation 7", "99"]),
     "unknown category": (spoil(document(), "annotations", 0, category_id=4), ["annotation 7", "4"]),
+    "no box": (
+        spoil(document(), "annotations", 0, bbox=None),
+        ["annotation 7", "null or empty", "image 10"],
+    ),
     "box not finite": (
         spoil(document(), "annotations", 0, bbox=[math.nan, 0, 5, 5]),
         ["annotation 7", "nan", "image 10"],
@@ -159,6 +168,131 @@ def test_missing_images_are_looked_for_at_every_read(tmp_path: Path) -> None:
     (tmp_path / "images" / "a.jpg").unlink()
     with pytest.raises(InputError, match="image 30"):
         CocoIndex.read(path, tmp_path / "images")
+
+
+def unsized(*keys: str) -> dict[str, Any]:
+    """The document, its second image without these keys."""
+    content = document()
+    for key in keys:
+        content["images"][1][key] = None
+    return content
+
+
+@pytest.mark.parametrize("keys", [("width",), ("height",), ("width", "height")])
+def test_a_size_that_is_not_annotated_is_the_files(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    """100 x 80, to which the second box, 90 .. 110 x -5 .. 20, is clipped; twice: remembered."""
+    path = write(tmp_path, unsized(*keys))
+    for _ in range(2):
+        index = CocoIndex.read(path, tmp_path / "images")
+        assert index.sizes.tolist() == [[80, 100], [80, 100]] and index.sizes.dtype == np.int32
+        assert index.boxes.tolist() == [[10, 20, 40, 60], [90, 0, 100, 20]]
+
+
+def test_that_size_is_of_the_image_as_exif_turns_it(tmp_path: Path) -> None:
+    """Stored as 100 x 80 and to be turned by 90 degrees, it is 80 wide and 100 high."""
+    path = write(tmp_path, unsized("width", "height") | {"annotations": []})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (100, 80)).save(tmp_path / "images" / "sub" / "b.jpg", exif=exif)
+    index = CocoIndex.read(path, tmp_path / "images")
+    assert index.size(1) == (100, 80)
+    assert read_image(index.path(1), index.size(1)).shape == (3, 100, 80)
+
+
+def test_a_remembered_size_is_of_the_file_as_it_is_now(tmp_path: Path) -> None:
+    path = write(tmp_path, unsized("width", "height"))
+    CocoIndex.read(path, tmp_path / "images")
+    Image.new("L", (50, 70)).save(tmp_path / "images" / "sub" / "b.jpg")
+    content = unsized("width", "height") | {"annotations": []}
+    path.write_text(json.dumps(content))
+    assert CocoIndex.read(path, tmp_path / "images").size(1) == (70, 50)
+
+
+def test_one_annotated_side_must_still_be_the_files(tmp_path: Path) -> None:
+    path = write(tmp_path, spoil(unsized("width"), "images", 1, height=90))
+    with pytest.raises(InputError, match="image 10: .*100 x 80.*100 x 90"):
+        CocoIndex.read(path, tmp_path / "images")
+
+
+@pytest.mark.parametrize("kind", ["missing image", "unreadable image"])
+def test_no_size_anywhere(tmp_path: Path, kind: str) -> None:
+    """Its boxes leave with it and are no defects of their own."""
+    path = write(tmp_path, unsized("width", "height"), missing=("sub/b.jpg",))
+    if kind == "unreadable image":
+        (tmp_path / "images" / "sub").mkdir()
+        (tmp_path / "images" / "sub" / "b.jpg").write_text("no image")
+    with pytest.raises(InputError, match=r"image 10: .*b\.jpg(?!.*more kind)"):
+        CocoIndex.read(path, tmp_path / "images")
+    index = CocoIndex.read(path, tmp_path / "images", invalid="skip")
+    assert index.skipped == {kind: 1} and index.image_ids.tolist() == [30]
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("annotated", ["NFC", "NFD"])
+def test_accents_are_found_composed_or_not(tmp_path: Path, annotated: str, on_disk: str) -> None:
+    """Folders made on a Mac hold e and an accent where the annotations have é."""
+    name = "Été/café 가.jpg"
+    content = document()
+    content["images"][1]["file_name"] = unicodedata.normalize(annotated, name)
+    path = write(tmp_path, content, missing=(content["images"][1]["file_name"],))
+    stored = tmp_path / "images" / unicodedata.normalize(on_disk, name)
+    stored.parent.mkdir()
+    Image.new("L", (100, 80)).save(stored)
+    index = CocoIndex.read(path, tmp_path / "images")
+    assert index.path(1) == stored and len(index) == 2
+
+
+def test_of_two_spellings_on_disk_the_annotated_one_is_taken(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")]
+    content = document()
+    for image, name in zip(content["images"], names, strict=True):
+        image["file_name"] = name
+    index = CocoIndex.read(write(tmp_path, content), tmp_path / "images")
+    assert index.file_names.tolist() == names
+
+
+@pytest.mark.parametrize("name", ["é.jpg", "ü/é.jpg", "a.jpg/é.jpg"])
+def test_a_name_that_is_not_there_in_any_spelling(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, spoil(document(), "images", 1, file_name=name), missing=(name,))
+    with pytest.raises(InputError, match=f"image 10: file '{name}' is not in"):
+        CocoIndex.read(path, tmp_path / "images")
+
+
+def test_replaced_areas_are_counted_where_their_boxes_are_kept(tmp_path: Path) -> None:
+    content = spoil(document(), "annotations", 0, area=-1200)
+    content["annotations"].append(content["annotations"][0] | {"id": 8, "bbox": [0, 0, 0, 5]})
+    index = CocoIndex.read(write(tmp_path, content), tmp_path / "images", invalid="skip")
+    assert index.area_replaced.tolist() == [True, False]
+    assert "area not above 0: 1 boxes" in describe_data("train", index)
+
+
+def test_boxes_by_class_leave_crowds_out(tmp_path: Path) -> None:
+    """The dog counts; the cat is a crowd."""
+    index = CocoIndex.read(write(tmp_path, document()), tmp_path / "images")
+    assert index.boxes_per_class.tolist() == [0, 1]
+    said = describe_data("train", index)
+    assert "2 boxes (1 crowds)" in said and "cat 0, dog 1" in said and "area" not in said
+
+
+@pytest.mark.parametrize("crowds", [(1, 1), (0, 0), ()])
+def test_a_training_set_needs_a_box_that_is_no_crowd(
+    tmp_path: Path, crowds: tuple[int, ...]
+) -> None:
+    """A validation set may do without."""
+    content = document()
+    content["annotations"] = [
+        box | {"iscrowd": crowd} for box, crowd in zip(content["annotations"], crowds, strict=False)
+    ]
+    path = write(tmp_path, content)
+    files = {"annotations": path, "images": tmp_path / "images"}
+    config = parse(json.dumps({"data": {"train": files, "val": files}}, default=str), "a test")
+    assert len(build.data_index(config, "val")) == 2
+    if 0 in crowds:
+        assert len(build.data_index(config, "train").boxes) == 2
+        return
+    with pytest.raises(InputError, match="nothing to learn") as caught:
+        build.data_index(config, "train")
+    assert ("2 crowds" in str(caught.value)) == (len(crowds) == 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"cut"])
@@ -258,7 +392,6 @@ WRONG_FORM = [
     (spoil(document(), "images", 0, file_name="C:\\b.jpg"), ["image 30", "leads out"]),
     (spoil(document(), "images", 0, file_name="..\\b.jpg"), ["image 30", "leads out"]),
     (without(document(), "images", 0, "file_name"), ["image 30", "no 'file_name'"]),
-    (without(document(), "images", 0, "height"), ["image 30", "no 'height'"]),
     (without(document(), "annotations", 1, "bbox"), ["annotation 5", "no 'bbox'"]),
     (without(document(), "annotations", 1, "id"), ["entry 1", "no 'id'"]),
     (without(document(), "annotations", 1, "image_id"), ["annotation 5", "no 'image_id'"]),
