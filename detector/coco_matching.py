@@ -27,16 +27,64 @@ def matched(
     `ground_truth`. Areas of all sizes; others than those of `image_ids`, which is not empty, do not
     count.
     """
-    import hotcoco
-
-    assert image_ids, "hotcoco would take no image for every image"
-    truth = hotcoco.COCO(ground_truth)
-    evaluation = hotcoco.COCOeval(truth, truth.loadRes(detections), "bbox")
-    evaluation.params.imgIds = image_ids
-    evaluation.params.catIds = category_ids
+    evaluation = hotcoco_evaluation(
+        detections, ground_truth, image_ids=image_ids, category_ids=category_ids
+    )
     evaluation.params.iouThrs = list(thresholds)
     evaluation.params.areaRng = [list(ALL_AREAS)]
     evaluation.params.areaRngLbl = ["all"]
     evaluation.params.maxDets = [PER_IMAGE]
     evaluation.evaluate()
-    return [entry for entry in evaluation.eval_imgs if entry is not None]
+    images, categories = _ids(ground_truth["images"]), _ids(ground_truth["categories"])
+    return [
+        {
+            **entry,
+            "image_id": int(images[entry["image_id"]]),
+            "category_id": int(categories[entry["category_id"]]),
+        }
+        for entry in evaluation.eval_imgs
+        if entry is not None
+    ]
+
+
+def hotcoco_evaluation(
+    detections: NDArray[np.float64],
+    ground_truth: dict[str, Any],
+    *,
+    image_ids: list[int],
+    category_ids: list[int],
+) -> Any:
+    """hotcoco's COCOeval of boxes, not yet run; arguments as of `matched`.
+
+    hotcoco refuses negative ids, which COCO files may have: within it, images and categories go by
+    their place 0, 1, … in ascending order of id.
+    """
+    import hotcoco
+
+    assert image_ids, "hotcoco would take no image for every image"
+    images, categories = _ids(ground_truth["images"]), _ids(ground_truth["categories"])
+    annotations = ground_truth["annotations"]
+    owners = np.searchsorted(images, [entry["image_id"] for entry in annotations]).tolist()
+    labels = np.searchsorted(categories, [entry["category_id"] for entry in annotations]).tolist()
+    truth = hotcoco.COCO(
+        {
+            "images": [{"id": place} for place in range(len(images))],
+            "categories": [{"id": place, "name": str(place)} for place in range(len(categories))],
+            "annotations": [
+                {**entry, "image_id": owner, "category_id": label}
+                for entry, owner, label in zip(annotations, owners, labels, strict=True)
+            ],
+        }
+    )
+    rows = detections.copy()
+    rows[:, 0] = np.searchsorted(images, rows[:, 0])
+    rows[:, 6] = np.searchsorted(categories, rows[:, 6])
+    evaluation = hotcoco.COCOeval(truth, truth.loadRes(rows), "bbox")
+    evaluation.params.imgIds = np.searchsorted(images, image_ids).tolist()
+    evaluation.params.catIds = np.searchsorted(categories, category_ids).tolist()
+    return evaluation
+
+
+def _ids(entries: list[dict[str, Any]]) -> NDArray[np.int64]:
+    """Ascending."""
+    return np.unique(np.array([entry["id"] for entry in entries], np.int64))

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from detector.coco_matching import hotcoco_evaluation
 from detector.evaluation.coco_files import load_detections, load_ground_truth
 
 __all__ = [
@@ -57,6 +58,7 @@ class CocoResult:
     images: int  # how many were evaluated
     detections: int  # how many lie in those images
     engine: Engine
+    areas_replaced: int = 0  # boxes whose area in the file was not above 0, taken as w x h
 
     @property
     def class_names(self) -> list[str]:
@@ -96,12 +98,15 @@ def evaluate(
         images=len(chosen),
         detections=int(np.isin(detections[:, 0], chosen).sum()),
         engine=engine,
+        areas_replaced=ground_truth.get("areas_replaced", 0),
     )
 
 
 def metrics(result: CocoResult) -> dict[str, Any]:
     """The content of metrics.json."""
     counts = {"images": result.images, "detections": result.detections, "boxes": result.boxes}
+    if result.areas_replaced:
+        counts["areas_replaced"] = result.areas_replaced
     return {**result.summary, "per_class": result.per_class, **counts, "engine": result.engine}
 
 
@@ -115,6 +120,8 @@ def table(result: CocoResult) -> str:
         for name, ap in result.per_class.items()
     ]
     lines += ["", f"{result.images} images, {result.detections} detections ({result.engine})"]
+    if result.areas_replaced:
+        lines.append(f"area not above 0: {result.areas_replaced} boxes; taken as width x height")
     return "\n".join(lines)
 
 
@@ -126,24 +133,23 @@ def _accumulate(
     engine: Engine,
 ) -> dict[str, np.ndarray]:
     """Precision (T, R, K, areas, limits) and recall (T, K, areas, limits), K sorted by id."""
-    evaluation = (_hotcoco if engine == "hotcoco" else _pycocotools)(detections, ground_truth)
-    # hotcoco takes an empty list for "all", also when it was meant as "none".
-    evaluation.params.imgIds = image_ids
-    evaluation.params.catIds = sorted(category_ids)
+    start = hotcoco_evaluation if engine == "hotcoco" else _pycocotools
+    evaluation = start(
+        detections, ground_truth, image_ids=image_ids, category_ids=sorted(category_ids)
+    )
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation.eval
 
 
-def _hotcoco(detections: np.ndarray, ground_truth: dict[str, Any]) -> Any:
-    import hotcoco
-
-    truth = hotcoco.COCO(ground_truth)
-    return hotcoco.COCOeval(truth, truth.loadRes(detections), "bbox")
-
-
-def _pycocotools(detections: np.ndarray, ground_truth: dict[str, Any]) -> Any:
+def _pycocotools(
+    detections: np.ndarray,
+    ground_truth: dict[str, Any],
+    *,
+    image_ids: list[int],
+    category_ids: list[int],
+) -> Any:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -158,7 +164,10 @@ def _pycocotools(detections: np.ndarray, ground_truth: dict[str, Any]) -> Any:
         truth = index([dict(annotation) for annotation in ground_truth["annotations"]])
         # loadRes fails on an empty list.
         found = truth.loadRes(detections) if len(detections) else index([])
-        return COCOeval(truth, found, "bbox")
+        evaluation = COCOeval(truth, found, "bbox")
+    evaluation.params.imgIds = image_ids
+    evaluation.params.catIds = category_ids
+    return evaluation
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:

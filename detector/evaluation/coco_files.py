@@ -5,8 +5,8 @@ Boxes stay x, y, width, height in pixels, as in the files.
 
 from __future__ import annotations
 
-import json
 import math
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.data.annotations import Annotations, read_annotations
+from detector.data.document import LARGEST_ID, whole_number
 from detector.errors import InputError
+from detector.files import read_json
 
 LARGEST = 1e300  # of coordinates; products of larger ones overflow soon
 
@@ -24,12 +26,12 @@ def load_ground_truth(path: str | Path, *, only: NDArray[np.int64] | None = None
     """Images, categories and annotations of a COCO file, checked and completed for `evaluate`.
 
     Of an annotation only what boxes need stays: a new id from 1 on (pycocotools never matches
-    id 0), image_id, category_id, bbox, area (width * height where the file has none) and iscrowd
-    (0 where the file has none); with `category_ids`, one annotation becomes one of each. Of images
-    id and file name stay, of categories id and name, by ascending id. `only` names the annotation
-    ids to take; the others are left out, whatever their ids and boxes. Raises InputError for a
-    file that is missing, is not JSON or not COCO, for ids that are doubled or point nowhere, and
-    for boxes that are no boxes.
+    id 0), image_id, category_id, bbox, area (width * height where the file has none above 0) and
+    iscrowd (0 where the file has none); with `category_ids`, one annotation becomes one of each. Of
+    images id and file name stay, of categories id and name, by ascending id. `areas_replaced` says
+    how many areas of the file were not above 0. `only` names the annotation ids to take; the others
+    are left out, whatever their ids and boxes. Raises InputError for a file that is missing, is not
+    JSON or not COCO, for ids that are doubled or point nowhere, and for boxes that are no boxes.
     """
     found = read_annotations(Path(path))
     chosen = np.ones(len(found.ids), np.bool_) if only is None else np.isin(found.ids, only)
@@ -46,6 +48,7 @@ def load_ground_truth(path: str | Path, *, only: NDArray[np.int64] | None = None
         ],
         "categories": [{"id": category_id, "name": name} for category_id, name in categories],
         "annotations": annotations,
+        "areas_replaced": int(found.area_replaced[chosen].sum()),
     }
 
 
@@ -54,8 +57,12 @@ def _annotations(
 ) -> list[dict[str, Any]]:
     """One for each of the labels, which belong to these rows of what was found."""
     boxes, areas = found.boxes[rows], found.areas[rows]
-    with np.errstate(over="ignore", invalid="ignore"):
-        areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
+    missing = np.flatnonzero(np.isnan(boxes).all(1))
+    if len(missing):
+        raise InputError(
+            f"{path}: annotation {found.ids[rows[missing[0]]]} has no box: its bbox is null or "
+            f"empty, the first of {len(missing)} like it; correct or remove it."
+        )
     columns = {
         "image_id": found.owners[rows],
         "category_id": labels,
@@ -93,7 +100,7 @@ def load_detections(path: str | Path, ground_truth: dict[str, Any]) -> np.ndarra
     one, for a negative width or height, for ids that `ground_truth` does not have, and for a
     file_name that is not that of the image id.
     """
-    content = _read_json(path)
+    content = read_json(Path(path))
     if not isinstance(content, list):
         raise InputError(
             f"{path}: expected a COCO result file, a JSON list of objects with image_id, "
@@ -110,45 +117,49 @@ def load_detections(path: str | Path, ground_truth: dict[str, Any]) -> np.ndarra
                 f"the {entries} of the ground truth ({unknown.sum()} of {len(rows)} detections "
                 "have such ids); do the two files belong together?"
             )
-    _check_file_names(path, content, ground_truth)
+    _check_file_names(path, content, detections[:, 0].tolist(), ground_truth)
     return detections
 
 
 def _check_file_names(
-    path: str | Path, entries: list[dict[str, Any]], ground_truth: dict[str, Any]
+    path: str | Path,
+    entries: list[dict[str, Any]],
+    image_ids: list[float],
+    ground_truth: dict[str, Any],
 ) -> None:
     """InputError where a detection names another file than its image id has, as tools/predict.py
     does: it numbers the images that it is given."""
     names = {image["id"]: image.get("file_name") for image in ground_truth["images"]}
-    for index, entry in enumerate(entries):
+    for index, (entry, image_id) in enumerate(zip(entries, image_ids, strict=True)):
         expected, found = (
-            Path(str(name)).name if name else None
-            for name in (names[entry["image_id"]], entry.get("file_name"))
+            unicodedata.normalize("NFC", Path(str(name)).name) if name else None
+            for name in (names[int(image_id)], entry.get("file_name"))
         )
         if expected and found and found != expected:
             raise InputError(
                 f"{path}: detection {index} of {found} has image_id "
-                f"{entry['image_id']}, which is {expected} in the ground truth; tools/predict.py "
+                f"{image_id:.0f}, which is {expected} in the ground truth; tools/predict.py "
                 "numbers images itself: evaluate a run with --run, or give the ids of the file."
             )
-
-
-def _read_json(path: str | Path) -> Any:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error}).") from error
 
 
 def _detection(entry: Any, where: str) -> tuple[float, ...]:
     if not isinstance(entry, dict):
         raise InputError(f"{where} should be an object; found {_kind(entry)}.")
-    image_id, score, category_id = (
-        _number(entry.get(key), key, where) for key in ("image_id", "score", "category_id")
-    )
+    image_id, category_id = (_id(entry.get(key), key, where) for key in ("image_id", "category_id"))
+    score = _number(entry.get("score"), "score", where)
     return (image_id, *_box(entry.get("bbox"), where), score, category_id)
+
+
+def _id(value: Any, key: str, where: str) -> float:
+    """The whole number `value`, which may be written as text."""
+    number = whole_number(value)
+    if number is None or abs(number) > LARGEST_ID:
+        found = "no such key, or null" if value is None else repr(value)
+        raise InputError(
+            f"{where}: '{key}' should be a whole number within ±{LARGEST_ID}; found {found}."
+        )
+    return number
 
 
 def _box(values: Any, where: str) -> list[float]:

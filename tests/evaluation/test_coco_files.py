@@ -34,7 +34,7 @@ def truth_of(tmp_path, *annotations, only=None, **changes):
         ({"images": []}, "'images' is empty"),
         ({"categories": None}, "'categories' is a NoneType"),
         ({"annotations": None}, "'annotations' is a NoneType"),
-        ({"images": [{"id": "1"}]}, "image '1' .* expected a whole number"),
+        ({"images": [{"id": "img_1"}]}, "image 'img_1' .* expected a whole number"),
         ({"images": [{"id": 2**53}]}, "expected a whole number within ±9007199254740991"),
         ({"images": [{"id": 1}, {"id": 1}]}, "image id 1 occurs 2 times"),
         ({"categories": [{"id": 1}]}, "category 1 .* has no 'name'"),
@@ -47,7 +47,7 @@ def truth_of(tmp_path, *annotations, only=None, **changes):
         ({"annotations": [GOOD | {"bbox": [0, 1e301, 1, 1]}]}, "1e.301, .* finite numbers"),
         ({"annotations": [GOOD | {"bbox": [0, 0, -1, 1]}]}, "not negative"),
         ({"annotations": [GOOD | {"bbox": [0, 0, 1e200, 1e200]}]}, "area inf, .* a finite number"),
-        ({"annotations": [GOOD | {"area": float("inf")}]}, "annotation 7 has area inf"),
+        ({"annotations": [GOOD | {"bbox": None}]}, "annotation 7 has no box: .*null"),
         ({"annotations": [GOOD | {"area": "9"}]}, "annotation 7 .* has area '9'"),
         ({"annotations": ["box"]}, "entry 0 of 'annotations' is 'box'; expected an object"),
     ],
@@ -105,9 +105,19 @@ def test_only_some_annotations(tmp_path):
     assert truth_of(tmp_path, GOOD, only=np.array([], np.int64))["annotations"] == []
 
 
-def test_a_byte_order_mark_is_no_part_of_either_file(tmp_path):
+@pytest.mark.parametrize("area", [-900, 0, float("nan"), float("inf")])
+def test_areas_that_are_not_above_zero_are_replaced_and_counted(tmp_path, area):
+    """9 x 9 = 81. The last is left out."""
+    boxes = [GOOD | {"area": area}, GOOD | {"id": 8, "area": 5}, GOOD | {"id": 9, "area": area}]
+    truth = truth_of(tmp_path, *boxes, only=np.array([7, 8]))
+    assert [annotation["area"] for annotation in truth["annotations"]] == [81, 5]
+    assert truth["areas_replaced"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32-le"])
+def test_neither_file_must_be_in_utf_8(tmp_path, encoding):
     for name, content in (("truth.json", EMPTY), ("found.json", [FOUND])):
-        (tmp_path / name).write_text("\ufeff" + json.dumps(content), encoding="utf-8")
+        (tmp_path / name).write_bytes(json.dumps(content).encode(encoding))
     truth = coco.load_ground_truth(tmp_path / "truth.json")
     assert truth["categories"] == EMPTY["categories"]
     assert coco.load_detections(tmp_path / "found.json", truth).shape == (1, 7)
@@ -122,6 +132,13 @@ def test_detections_become_rows(tmp_path):
     assert rows.tolist() == [[2, 1, 2, 3, 4, 0.5, 1], [2, 1, 2, 3, 4, 1, 1]]
 
 
+def test_ids_of_detections_written_as_text(tmp_path):
+    text = FOUND | {"image_id": "2", "category_id": "1", "file_name": "b.jpg"}
+    truth = EMPTY | {"images": [{"id": 1}, {"id": 2, "file_name": "b.jpg"}]}
+    rows = coco.load_detections(save(tmp_path / "found.json", [text]), truth)
+    assert rows.tolist() == [[2, 1, 2, 3, 4, 0.5, 1]]
+
+
 def test_an_empty_result_file_is_fine(tmp_path):
     assert coco.load_detections(save(tmp_path / "found.json", []), EMPTY).shape == (0, 7)
 
@@ -129,6 +146,10 @@ def test_an_empty_result_file_is_fine(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"image_id": "img_2"}, "detection 1: 'image_id' should be a whole number.*'img_2'"),
+        ({"image_id": 2.5}, "detection 1: 'image_id' should be a whole number"),
+        ({"image_id": 10**400}, "detection 1: 'image_id' should be a whole number"),
+        ({"category_id": None}, "detection 1: 'category_id' .* found no such key"),
         ({"image_id": 3}, "detection 1 has image_id 3, which is not among the images"),
         ({"category_id": 4}, "detection 1 has category_id 4, which is not among the categories"),
         ({"score": float("nan")}, "detection 1: 'score' should be a finite number; found nan"),
@@ -165,3 +186,9 @@ def test_a_detection_that_names_another_file_than_its_image_id(tmp_path):
     file.write_text(json.dumps([*right, {**entry, "image_id": 1, "file_name": "z/b.jpg"}]))
     with pytest.raises(InputError, match=r"detection 2 of b\.jpg has image_id 1, which is a\.jpg"):
         coco.load_detections(file, truth)
+
+
+def test_a_name_with_accents_is_the_same_composed_or_not(tmp_path):
+    truth = EMPTY | {"images": [{"id": 1}, {"id": 2, "file_name": "caf\u00e9.jpg"}]}
+    entry = FOUND | {"file_name": "cafe\u0301.jpg"}
+    assert len(coco.load_detections(save(tmp_path / "found.json", [entry]), truth)) == 1

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detector.coco_matching import THRESHOLDS, matched
 from detector.evaluation import coco, figures
 from detector.files import write_json
 
@@ -181,6 +182,31 @@ def test_classes_keep_the_order_of_the_file(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_ids_below_zero_are_ids_as_any_other(engine):
+    """Of -9's image both boxes are found, of -2**53 + 1's one of two, by the class of id -3."""
+    images, categories = (4, -9, 1 - 2**53), ((-3, "cat"), (0, "dog"))
+    boxes = [(-9, -3, 0, 0, 50, 50), (-9, 0, 9, 9, 50, 50), (1 - 2**53, 0, 0, 0, 50, 50)]
+    found = np.array([[-9, 0, 0, 50, 50, 0.9, -3], [-9, 9, 9, 50, 50, 0.8, 0]], np.float64)
+    content = data_set(boxes, images=images, categories=categories)
+    before = json.dumps(content)
+    result = coco.evaluate(found, content, engine=engine)
+    assert result.per_class == pytest.approx({"cat": 1, "dog": 51 / 101})
+    assert result.boxes == {"cat": 1, "dog": 2} and json.dumps(content) == before
+    chosen = coco.evaluate(found, content, image_ids=[-9], engine=engine)
+    assert chosen.per_class == pytest.approx({"cat": 1, "dog": 1})
+
+
+def test_matches_of_ids_below_zero_keep_their_ids():
+    content = data_set([(-9, 0, 0, 0, 50, 50)], images=(4, -9), categories=((-3, "a"), (0, "b")))
+    found = np.array([[-9, 0, 0, 50, 50, 0.9, 0], [4, 0, 0, 50, 50, 0.9, -3]], np.float64)
+    entries = matched(
+        found, content, image_ids=[-9, 4], category_ids=[-3, 0], thresholds=THRESHOLDS
+    )
+    hits = {(e["image_id"], e["category_id"]): e["dtMatched"][0] for e in entries}
+    assert hits == {(-9, 0): [True], (4, -3): [False]}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_engines_are_silent(engine, capfd, recwarn):
     coco.evaluate(
         np.array([[1, 0, 0, 50, 50, 0.8, 1]]), data_set([(1, 1, 0, 0, 9, 9)]), engine=engine
@@ -213,6 +239,18 @@ def test_area_of_the_file_is_kept(tmp_path):
     truth = coco.load_ground_truth(save(tmp_path / "truth.json", content))
     result = coco.evaluate(np.array([[1, 10, 10, 50, 40, 0.9, 1]]), truth)
     assert (result.summary["APs"], result.summary["APm"]) == pytest.approx((1, -1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_box_of_negative_area_counts_and_is_said(tmp_path, engine):
+    """50 x 40 = 2000 is of medium size; COCO's own tools would ignore the box everywhere."""
+    content = data_set([(1, 1, 10, 10, 50, 40)])
+    content["annotations"][0]["area"] = -2000
+    truth = coco.load_ground_truth(save(tmp_path / "truth.json", content))
+    result = coco.evaluate(np.array([[1, 10, 10, 50, 40, 0.9, 1]]), truth, engine=engine)
+    assert (result.summary["AP"], result.summary["APm"]) == pytest.approx((1, 1))
+    assert coco.metrics(result)["areas_replaced"] == 1
+    assert "area not above 0: 1 boxes" in coco.table(result)
 
 
 def test_table_names_every_figure_and_class():
