@@ -140,9 +140,7 @@ def _on_disk(images: Path, name: str, listed: Callable[[Path], dict[str, str]]) 
         return name
     path = images
     for part in Path(name).parts:
-        composed = unicodedata.normalize("NFC", part)
-        exact = os.path.lexists(path / part)
-        path /= part if exact else listed(path).get(composed, part)
+        path /= listed(path).get(unicodedata.normalize("NFC", part), part)
     return str(path.relative_to(images))
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from detector import build
 from detector.config import parse
-from detector.data import annotations
+from detector.data import annotations, probe
 from detector.data.coco import CocoIndex
 from detector.data.images import read_image
 from detector.engine.preflight import describe_data
@@ -179,11 +179,14 @@ def unsized(*keys: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("keys", [("width",), ("height",), ("width", "height")])
-def test_a_size_that_is_not_annotated_is_the_files(tmp_path: Path, keys: tuple[str, ...]) -> None:
-    """100 x 80, to which the second box, 90 .. 110 x -5 .. 20, is clipped; twice: remembered."""
+def test_a_size_that_is_not_annotated_is_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...]
+) -> None:
+    """100 x 80, to which the second box, 90 .. 110 x -5 .. 20, is clipped; remembered then."""
     path = write(tmp_path, unsized(*keys))
     for _ in range(2):
         index = CocoIndex.read(path, tmp_path / "images")
+        monkeypatch.setattr(probe, "read_size", lambda _: pytest.fail("the file was opened again"))
         assert index.sizes.tolist() == [[80, 100], [80, 100]] and index.sizes.dtype == np.int32
         assert index.boxes.tolist() == [[10, 20, 40, 60], [90, 0, 100, 20]]
 
@@ -263,6 +266,7 @@ def test_replaced_areas_are_counted_where_their_boxes_are_kept(tmp_path: Path) -
     content["annotations"].append(content["annotations"][0] | {"id": 8, "bbox": [0, 0, 0, 5]})
     index = CocoIndex.read(write(tmp_path, content), tmp_path / "images", invalid="skip")
     assert index.area_replaced.tolist() == [True, False]
+    assert index.only(np.array([True, False])).area_replaced.tolist() == []
     assert "area not above 0: 1 boxes" in describe_data("train", index)
 
 
