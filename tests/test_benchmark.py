@@ -43,7 +43,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["benchmark.py", *words])
-        patch.setattr("detector.benchmark.data._cores", lambda: 1)
+        patch.setattr("detector.benchmark.data.usable_cores", lambda: 1)
         torch.set_num_threads(1)
         assert run_command(script.main) == 0
     torch.set_num_threads(threads)

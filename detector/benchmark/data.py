@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
 import resource
 import time
 from collections.abc import Callable, Iterable
@@ -34,6 +33,7 @@ from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, train_loader
 from detector.evaluation.coco import evaluate
 from detector.files import write_json
+from detector.lab.placement import usable_cores
 from detector.model.retinanet import IMAGENET_MEAN, IMAGENET_STD
 from detector.settings.data import Fixed
 
@@ -43,7 +43,7 @@ DETECTIONS_AN_IMAGE = 100
 
 def measure_loader(setup: Setup) -> Figures:
     """The section `loader`."""
-    workers = _cores()
+    workers = usable_cores()
     count = max(setup.counts.images // 5, 2 * setup.config.train.batch_size)
     with TemporaryDirectory() as folder:
         index = _photographs(Path(folder), count)
@@ -226,8 +226,3 @@ def _read_ours(file: Path) -> object:
 def _read_pycocotools(file: Path) -> object:
     with redirect_stdout(StringIO()):
         return COCO(file)
-
-
-def _cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
