@@ -21,7 +21,7 @@ from detector.distributed import barrier, is_main, process_group, rank, world_si
 from detector.engine import preflight, run
 from detector.engine.average import MovingAverage
 from detector.engine.journal import Journal, RunJournal, Silent
-from detector.engine.restore import Classes, check_same
+from detector.engine.restore import Classes, check_resumed, check_same, data_identity
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
 from detector.errors import InputError
@@ -75,6 +75,13 @@ class Assembly:
     def run(self, state: dict[str, Any] | None, command: Sequence[str]) -> int:
         """Write the run directory, say what was found, and train from `state` on."""
         total = self.schedule.total_steps
+        changes = (
+            []
+            if state is None
+            else check_resumed(
+                state, run.checkpoint_file(self.output, "last"), self.index, self.validation
+            )
+        )
         if state is not None and state["step"] == state["validated"] == total:
             if is_main():
                 sys.stdout.write(f"{self.output}: finished already, {total} of {total} steps.\n")
@@ -89,7 +96,7 @@ class Assembly:
             trainer.restore(state)
             if is_main():
                 run.note_resumption(self.output, command, state["step"])
-            findings = [f"{self.output}: resumed at step {state['step']} of {total}."]
+            findings = [f"{self.output}: resumed at step {state['step']} of {total}.", *changes]
         journal.say("\n".join(findings))
         try:
             return trainer.run()
@@ -141,6 +148,7 @@ class Assembly:
                 "config": self.config.to_yaml(),
                 "class_names": self.classes.names,
                 "category_ids": self.classes.category_ids,
+                "data": data_identity(self.index, self.validation),
             },
             file_name=self._file_name,
             device=self.device,
