@@ -20,7 +20,7 @@ from detector.data.coco import CocoIndex
 from detector.data.transforms import FixedSize, ShorterSide, Transform
 from detector.data.tuning import tuning_part
 from detector.engine.optim import Schedule, parameter_groups, with_momentum_buffers
-from detector.engine.restore import Classes, load_detector
+from detector.engine.restore import Classes, start_from
 from detector.errors import InputError
 from detector.evaluation.predict import Predictor
 from detector.loss import box as boxes
@@ -226,13 +226,14 @@ def model(config: Config, code: ClassCode) -> RetinaNet:
     return net.to(memory_format=torch.channels_last) if config.train.channels_last else net
 
 
-def load_pretrained(net: RetinaNet, config: Config, classes: Classes) -> None:
-    """Load model.weights, or else model.backbone.weights, into a new network."""
+def load_pretrained(net: RetinaNet, config: Config, classes: Classes) -> list[str]:
+    """Load model.weights, or else model.backbone.weights, into a new network; what to say of it."""
     if config.model.weights is not None:
-        load_detector(net, config.model.weights, classes)
-    elif config.model.backbone.weights is not None:
+        return [start_from(net, config.model.weights, classes)]
+    if config.model.backbone.weights is not None:
         name = config.model.backbone.weights
         load_backbone(net.backbone, "imagenet" if name == "imagenet" else Path(name))
+    return []
 
 
 def optimizer(config: Config, net: torch.nn.Module) -> torch.optim.Optimizer:

@@ -10,7 +10,7 @@ from conftest import HOME, Command
 from PIL import Image
 
 from detector import build
-from detector.commands.train import Assembly
+from detector.commands.train import Assembly, train
 from detector.engine.meter import Meter
 from detector.structures import Batch
 
@@ -202,19 +202,30 @@ def test_several_labels_under_softmax(
     refused(tool, tmp_path, [*tiny, *settings, *SOFTMAX], "annotation 1", "several labels")
 
 
-def test_a_checkpoint_of_other_classes(
-    tool: Command, tiny: list[str], digits: Path, run: Path, tmp_path: Path
+def test_training_starts_from_a_checkpoint_of_other_classes(
+    tiny: list[str], digits: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def drop(content: dict[str, Any]) -> None:
-        content["categories"].pop()
-        kept = {category["id"] for category in content["categories"]}
-        content["annotations"] = [a for a in content["annotations"] if a["category_id"] in kept]
+    """Ours are its classes 2 to 10 and one more: its channels 1 to 9, and a fresh one of bias -4.6.
 
-    settings = spoil(digits, tmp_path, drop)
-    weights = f"model.weights={run / 'checkpoints' / 'best.pt'}"
-    no_validation = ["data.val.images=null", "data.val.annotations=null"]
-    settings = [*tiny, *settings, weights, *no_validation]
-    refused(tool, tmp_path, settings, "10 classes", "9 classes", "best.pt")
+    The rate is too low to move a weight.
+    """
+
+    def rename(content: dict[str, Any]) -> None:
+        content["categories"][0]["name"] = "ten"
+
+    weights = run / "checkpoints" / "best.pt"
+    settings = [*tiny, *spoil(digits, tmp_path, rename), f"model.weights={weights}"]
+    settings += ["data.val.images=null", "data.val.annotations=null", "schedule.steps=1"]
+    config = build.load_config(HOME / "configs/digits.yaml", [*settings, "optimizer.lr=1e-12"])
+    assert train(config, tmp_path / "run", resume=False, command=[]) == 0
+    assert "channels for 9 classes by name; untrained are those of ten" in capsys.readouterr().out
+    theirs, ours = (
+        torch.load(path, weights_only=True)["model"]["class_head.last.bias"].view(-1, 10)
+        for path in (weights, tmp_path / "run" / "checkpoints" / "last.pt")
+    )
+    assert torch.allclose(ours[:, 1:], theirs[:, 1:], atol=1e-6)
+    assert torch.allclose(ours[:, 0], torch.tensor(-4.595120), atol=1e-5)  # log(.01 / .99)
+    assert not torch.allclose(theirs[:, 0], torch.tensor(-4.595120), atol=1e-5)
 
 
 def refused(tool: Command, tmp_path: Path, settings: list[str], *words: str) -> None:

@@ -63,7 +63,7 @@ class Assembly:
         self.steps_per_epoch = len(self.load(0, 0, workers=0))
         self.schedule = build.schedule(config, self.steps_per_epoch)
         self.net = build.model(config, self.code)
-        build.load_pretrained(self.net, config, self.classes)
+        self.weights = build.load_pretrained(self.net, config, self.classes)
         boxes_per_class = torch.from_numpy(self.index.boxes_per_class)
         self.step = training_step(config, self.code, self.net, on, boxes_per_class)
         self.validate = (
@@ -88,7 +88,7 @@ class Assembly:
             return 0
         findings = [f"{self.output}: a new run of {total} steps"]
         if is_main() and state is None:
-            findings += self._findings()
+            findings += [*self._findings(), *self.weights]
             run.create(self.output, self.config.to_yaml(), command)
         journal = self._journal(state)
         trainer = self._trainer(journal)

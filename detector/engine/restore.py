@@ -15,7 +15,9 @@ from detector.engine import checkpoint
 from detector.errors import InputError
 from detector.model.pretrained import (
     is_torchvision_detector,
+    load_by_name,
     load_checked,
+    torchvision_class_names,
     torchvision_detector_state,
 )
 from detector.model.retinanet import RetinaNet
@@ -130,23 +132,51 @@ def check_resumed(
 
 
 def load_detector(net: RetinaNet, path: Path, classes: Classes) -> None:
-    """The weights of a whole detector: torchvision's, or a checkpoint of ours (its average first).
+    """The weights of a detector of these classes: torchvision's, or a checkpoint of ours.
 
-    InputError for other classes or another architecture.
+    Of ours the moving average is taken first. torchvision's detectors know more classes than a data
+    set has, and name them; ours must be the same. InputError for other classes or another
+    architecture.
     """
     state = checkpoint.load(path)
     if is_torchvision_detector(state):
-        ours = torchvision_detector_state(state, classes.category_ids)
-        load_checked(net, ours, source=str(path))
+        fresh = _load_by_name(net, state, path, classes)
+        if fresh:
+            raise InputError(
+                f"{path}: of the classes of this data set the detector has no channel for "
+                f"{few(fresh)}; expected names that it was trained on (COCO's for torchvision's "
+                "published files)."
+            )
         return
-    found = classes_of(state, path)
-    if found != classes:
+    trained = classes_of(state, path)
+    if trained != classes:
         raise InputError(
-            f"{path}: the checkpoint was trained on {found}; expected {classes} "
-            f"({found.difference(classes)}); use a checkpoint and annotations of the same "
+            f"{path}: the checkpoint was trained on {trained}; expected {classes} "
+            f"({trained.difference(classes)}); use a checkpoint and annotations of the same "
             "categories."
         )
     load_checked(net, averaged(state), source=str(path))
+
+
+def start_from(net: RetinaNet, path: Path, classes: Classes) -> str:
+    """Load a detector, of whatever classes, to be trained further; what is to be said of that.
+
+    A class gets the channel of its namesake in the file. One without keeps the channel of the
+    initialised `net`, with the bias of the prior.
+    """
+    fresh = _load_by_name(net, checkpoint.load(path), path, classes)
+    known = len(set(classes.names) - set(fresh))
+    untrained = f"; untrained are those of {', '.join(fresh)}" if fresh else ""
+    return f"weights of {path}: it has channels for {known} classes by name{untrained}"
+
+
+def _load_by_name(net: RetinaNet, state: dict[str, Any], path: Path, classes: Classes) -> list[str]:
+    """The names of the channels that stay as they were."""
+    if is_torchvision_detector(state):
+        theirs, weights = torchvision_class_names(state), torchvision_detector_state(state)
+    else:
+        theirs, weights = classes_of(state, path).names, averaged(state)
+    return load_by_name(net, weights, theirs, classes.names, source=str(path))
 
 
 def classes_of(state: dict[str, Any], path: Path) -> Classes:

@@ -1,4 +1,4 @@
-"""Weights of other people: torchvision's classifiers and torchvision's RetinaNets.
+"""Weights of other people, torchvision's classifiers and RetinaNets, and of other classes.
 
 A state is a dict of tensors by parameter name. Files are read with `weights_only`: no code in them
 runs. Nothing is loaded unless everything fits.
@@ -7,6 +7,7 @@ runs. Nothing is loaded unless everything fits.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,9 +15,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
+from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
 from detector.errors import InputError
 from detector.model.backbone import Backbone
+from detector.model.retinanet import RetinaNet
 
 State = dict[str, Tensor]
 
@@ -24,6 +27,7 @@ _CLASSIFIERS = ("fc.", "classifier.", "features.18.")  # what a Backbone leaves 
 _COUNTER = "num_batches_tracked"  # old files and frozen norms have none; no result depends on it
 _CLASS_KEYS = tuple(f"head.classification_head.cls_logits.{kind}" for kind in ("weight", "bias"))
 _BOX_KEY = "head.regression_head.bbox_reg.weight"
+_CLASS_HEAD = ("class_head.last.weight", "class_head.last.bias")  # ours
 # torchvision's names, of today and of the published v1 file, and ours
 _RENAMES = (
     (r"backbone\.fpn\.inner_blocks\.(\d+)(?:\.0)?\.", r"pyramid.laterals.\1."),
@@ -96,29 +100,75 @@ def is_torchvision_detector(state: Mapping[str, object]) -> bool:
     return all(key in state for key in (*_CLASS_KEYS, _BOX_KEY))
 
 
-def torchvision_detector_state(state: State, category_ids: Sequence[int]) -> State:
-    """torchvision's RetinaNet -> our RetinaNet's names, with one class channel a category.
+def torchvision_detector_state(state: State) -> State:
+    """torchvision's RetinaNet -> our RetinaNet's names; its class channels stay as they are."""
+    return {_our_name(key): value for key, value in state.items()}
+
+
+def torchvision_class_names(state: State) -> list[str]:
+    """What the class channels of a torchvision detector stand for.
+
+    In the published files channel c is COCO's category id c. A file with another number of channels
+    does not say what they mean, so they get names that no class has.
+    """
+    coco: list[str] = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    channels = 4 * len(state[_CLASS_KEYS[1]]) // len(state[_BOX_KEY])  # as many anchors in both
+    return (
+        coco if channels == len(coco) else [f"channel {c} of {channels}" for c in range(channels)]
+    )
+
+
+def load_by_name(
+    net: RetinaNet, state: State, theirs: Sequence[str], ours: Sequence[str], *, source: str
+) -> list[str]:
+    """Load a detector of other classes; the names of the channels that stay as `net` has them.
+
+    A class gets the channel of its namesake (`channels_by_name`); background gets that of
+    background, where both have one. InputError, which names `source`, for another architecture.
 
     Args:
-        state: of `retinanet_resnet50_fpn` or `_v2`; its class channel is the COCO category id.
-        category_ids: of our classes 0 ... K-1, in order, from the annotation file.
-
-    Raises InputError for a category id that has no channel.
+        state: under our names; its class channels are `theirs`, then background or nothing.
+        ours: the classes of `net`, in order.
     """
-    assert is_torchvision_detector(state)
-    cells = state[_BOX_KEY].shape[0] // 4
-    channels = state[_CLASS_KEYS[0]].shape[0] // cells
-    for category in category_ids:
-        if not 0 <= category < channels:
-            raise InputError(
-                f"The torchvision detector has channels for the category ids 0 to {channels - 1}, "
-                f"but the annotations have category id {category}."
-            )
-    picked = {
-        key: state[key].unflatten(0, (cells, channels))[:, list(category_ids)].flatten(0, 1)
-        for key in _CLASS_KEYS
-    }
-    return {_our_name(key): value for key, value in {**state, **picked}.items()}
+    own, cells = net.state_dict(), net.class_head.cells
+    names, channels = list(ours), channels_by_name(ours, theirs)
+    lengths = [cells * len(theirs), cells * (len(theirs) + 1)]
+    fitting = [
+        key
+        for key in _CLASS_HEAD
+        if key in state
+        and len(state[key]) in lengths
+        and state[key].shape[1:] == own[key].shape[1:]
+    ]  # what does not fit stays as it is, for load_checked to refuse
+    if net.class_head.out_channels > len(ours):
+        names.append("background")
+        both = bool(fitting) and len(state[fitting[0]]) == lengths[1]
+        channels.append(len(theirs) if both else None)
+    picked = {key: _pick(state[key], own[key], cells, channels) for key in fitting}
+    load_checked(net, {**state, **picked}, source=source)
+    return [name for name, channel in zip(names, channels, strict=True) if channel is None]
+
+
+def _pick(theirs: Tensor, own: Tensor, cells: int, channels: Sequence[int | None]) -> Tensor:
+    """`own` (cells * C, ...), in which channel c of every cell is channels[c] of theirs."""
+    theirs, mixed = theirs.unflatten(0, (cells, -1)), own.unflatten(0, (cells, -1)).clone()
+    for c, channel in enumerate(channels):
+        if channel is not None:
+            mixed[:, c] = theirs[:, channel]
+    return mixed.flatten(0, 1)
+
+
+def channels_by_name(ours: Sequence[str], theirs: Sequence[str]) -> list[int | None]:
+    """Of each of our classes the channel of theirs; None where none or several bear its name.
+
+    The case of letters does not count. Equal lists are equal, even where a name occurs twice.
+    """
+    if list(ours) == list(theirs):
+        return list(range(len(ours)))
+    times = Counter(name.casefold() for name in theirs)
+    channels = {name.casefold(): c for c, name in enumerate(theirs)}
+    keys = [name.casefold() for name in ours]
+    return [channels[key] if times[key] == 1 else None for key in keys]
 
 
 def _our_name(key: str) -> str:

@@ -12,18 +12,24 @@ import torch
 from conftest import HOME
 from torch import Tensor, nn
 from torchvision.io import write_png
-from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
+from torchvision.models.detection import (
+    RetinaNet_ResNet50_FPN_Weights,
+    retinanet_resnet50_fpn,
+    retinanet_resnet50_fpn_v2,
+)
 
 from detector.anchors.box_code import BoxCode
 from detector.anchors.class_code import ClassCode
 from detector.anchors.grid import AnchorGrid
 from detector.commands.evaluate import Trained
+from detector.engine.restore import Classes, load_detector
 from detector.errors import InputError
 from detector.model.backbone import Backbone
 from detector.model.head import Head
 from detector.model.pretrained import (
     is_torchvision_detector,
-    load_checked,
+    load_by_name,
+    torchvision_class_names,
     torchvision_detector_state,
 )
 from detector.model.pyramid import Pyramid
@@ -33,6 +39,8 @@ from detector.structures import Detections
 
 MISSING = (0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # channels of 91 that COCO does not use
 CATEGORIES = [category for category in range(91) if category not in MISSING]
+COCO = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+NAMES = [COCO[category] for category in CATEGORIES]
 CELLS = 9
 SHAPES = [(256, 384), (384, 256)]
 BUILD = {"v1": retinanet_resnet50_fpn, "v2": retinanet_resnet50_fpn_v2}
@@ -91,6 +99,12 @@ def ours(version: str, channels: int) -> RetinaNet:
     return RetinaNet(backbone, pyramid, *heads).eval()
 
 
+def load(model: RetinaNet, state: dict[str, Tensor], names: list[str]) -> list[str]:
+    """The names that have no channel in torchvision's state."""
+    known = torchvision_class_names(state)
+    return load_by_name(model, torchvision_detector_state(state), known, names, source="a.pth")
+
+
 def detect(model: RetinaNet, cells: list[Tensor], images: Tensor) -> Detections:
     height, width = images.shape[-2:]
     shapes = [[(w, h) for w, h in (c[:, 2:] - c[:, :2]).tolist()] for c in cells]
@@ -104,8 +118,7 @@ def detect(model: RetinaNet, cells: list[Tensor], images: Tensor) -> Detections:
 
 def test_detections_equal_torchvisions(version: str, theirs: nn.Module) -> None:
     model = ours(version, len(CATEGORIES))
-    state = torchvision_detector_state(theirs.state_dict(), CATEGORIES)
-    load_checked(model, state, source=version)
+    load(model, theirs.state_dict(), NAMES)
     for height, width in SHAPES:
         generator = torch.Generator().manual_seed(height)
         images = torch.randint(0, 256, (1, 3, height, width), generator=generator).to(torch.uint8)
@@ -144,7 +157,7 @@ def one_image_data(folder: Path, image: Tensor) -> list[str]:
     write_png(image, str(folder / "one.png"))
     content = {
         "images": [{"id": 7, "file_name": "one.png", "height": height, "width": width}],
-        "categories": [{"id": number, "name": f"kind {number}"} for number in CATEGORIES],
+        "categories": [{"id": number, "name": COCO[number]} for number in CATEGORIES],
         "annotations": [{"id": 1, "image_id": 7, "category_id": 90, "bbox": [9, 9, 99, 99]}],
     }
     (folder / "one.json").write_text(json.dumps(content))
@@ -185,8 +198,7 @@ def test_the_shipped_config_finds_what_torchvision_finds(
 def test_outputs_equal_torchvisions_at_every_anchor(version: str, theirs: nn.Module) -> None:
     """The best detections may all come from the fine levels; P6 and P7 count here."""
     model = ours(version, len(CATEGORIES))
-    state = torchvision_detector_state(theirs.state_dict(), CATEGORIES)
-    load_checked(model, state, source=version)
+    load(model, theirs.state_dict(), NAMES)
     images = torch.randint(0, 256, (2, 3, 128, 256)).to(torch.uint8)
     normalised = torch.stack([theirs.transform.normalize(image) for image in images / 255])
     expected = theirs.head(list(theirs.backbone(normalised).values()))
@@ -196,13 +208,41 @@ def test_outputs_equal_torchvisions_at_every_anchor(version: str, theirs: nn.Mod
     assert torch.allclose(outputs.box_deltas, expected["bbox_regression"], atol=1e-4)
 
 
-def test_channels_follow_the_category_ids(version: str, theirs: nn.Module) -> None:
-    """Cell 2, category 17 is row 2 * 91 + 17 of theirs; as second of three it is 2 * 3 + 1."""
-    state = theirs.state_dict()
-    mapped = torchvision_detector_state(state, [90, 17, 1])
-    theirs_row = state["head.classification_head.cls_logits.weight"][2 * 91 + 17]
-    assert torch.equal(mapped["class_head.last.weight"][2 * 3 + 1], theirs_row)
-    assert mapped["class_head.last.bias"].shape == (27,)
+def test_channels_follow_the_names(version: str, theirs: nn.Module) -> None:
+    """Whatever the ids: cell 2 of "cat", COCO's 17, is row 2 * 91 + 17 of theirs.
+
+    As second of our three it is row 2 * 3 + 1.
+    """
+    state, model = theirs.state_dict(), ours(version, 3)
+    assert load(model, state, ["toothbrush", "Cat", "person"]) == []
+    row = state["head.classification_head.cls_logits.weight"][2 * 91 + 17]
+    assert torch.equal(model.class_head.last.weight[2 * 3 + 1], row)
+    biases = state["head.classification_head.cls_logits.bias"].view(CELLS, 91)
+    assert torch.equal(model.class_head.last.bias.view(CELLS, 3), biases[:, [90, 17, 1]])
+
+
+def test_a_class_that_coco_lacks_keeps_its_channel(version: str, theirs: nn.Module) -> None:
+    """Nor does "N/A", which ten channels of COCO's are called, and background."""
+    model = ours(version, 4)
+    before = model.class_head.last.weight.clone()
+    model.class_head.last.bias.fill_(-4.595)
+    assert load(model, theirs.state_dict(), ["scratch", "dog", "N/A"]) == [
+        "scratch", "N/A", "background"
+    ]  # fmt: skip
+    biases = model.class_head.last.bias.view(CELLS, 4)
+    assert (biases[:, [0, 2, 3]] == -4.595).all()
+    known = theirs.state_dict()["head.classification_head.cls_logits.bias"].view(CELLS, 91)
+    assert torch.equal(biases[:, 1], known[:, 18])
+    weights = model.class_head.last.weight.unflatten(0, (CELLS, 4))
+    assert torch.equal(weights[:, [0, 2, 3]], before.unflatten(0, (CELLS, 4))[:, [0, 2, 3]])
+
+
+def test_a_file_of_unknown_classes_gives_no_channel(version: str) -> None:
+    """Somebody's own training with four channels: their ids say nothing of ours."""
+    own = BUILD[version](weights=None, weights_backbone=None, num_classes=4)
+    model = ours(version, 3)
+    assert load(model, own.state_dict(), ["person", "car", "dog"]) == ["person", "car", "dog"]
+    assert torch.equal(model.box_head.last.weight, own.head.regression_head.bbox_reg.weight)
 
 
 def test_the_names_of_the_published_v1_file(theirs: nn.Module, version: str) -> None:
@@ -216,23 +256,26 @@ def test_the_names_of_the_published_v1_file(theirs: nn.Module, version: str) -> 
         if "num_batches_tracked" not in key:
             old[key] = value
     assert "head.regression_head.conv.6.weight" in old
-    today = torchvision_detector_state(theirs.state_dict(), CATEGORIES)
-    for key, value in torchvision_detector_state(old, CATEGORIES).items():
+    today = torchvision_detector_state(theirs.state_dict())
+    for key, value in torchvision_detector_state(old).items():
         assert torch.equal(value, today[key])
-    load_checked(ours("v1", 80), torchvision_detector_state(old, CATEGORIES), source="v1")
+    assert load(ours("v1", 80), old, NAMES) == []
 
 
-def test_a_category_without_a_channel_is_refused(theirs: nn.Module) -> None:
-    with pytest.raises(InputError, match="ids 0 to 90.*category id 91"):
-        torchvision_detector_state(theirs.state_dict(), [1, 91])
+def test_evaluation_needs_a_channel_for_each_class(
+    version: str, theirs: nn.Module, tmp_path: Path
+) -> None:
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    with pytest.raises(InputError, match="theirs.pth.* no channel for scratch"):
+        load_detector(
+            ours(version, 2), tmp_path / "theirs.pth", Classes(["dog", "scratch"], [1, 2])
+        )
 
 
 def test_the_other_version_does_not_load(theirs: nn.Module, version: str) -> None:
     model = ours("v2" if version == "v1" else "v1", 80)
     with pytest.raises(InputError, match="a.pth does not fit this model"):
-        load_checked(
-            model, torchvision_detector_state(theirs.state_dict(), CATEGORIES), source="a.pth"
-        )
+        load(model, theirs.state_dict(), NAMES)
 
 
 def test_which_states_are_torchvision_detectors(theirs: nn.Module, version: str) -> None:
