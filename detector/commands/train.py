@@ -21,7 +21,8 @@ from detector.distributed import barrier, is_main, process_group, rank, world_si
 from detector.engine import preflight, run
 from detector.engine.average import MovingAverage
 from detector.engine.journal import Journal, RunJournal, Silent
-from detector.engine.restore import Classes, check_resumed, check_same, data_identity
+from detector.engine.restore import Classes, check_same
+from detector.engine.resume import check_fits, check_resumed, data_identity
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
 from detector.errors import InputError
@@ -75,13 +76,7 @@ class Assembly:
     def run(self, state: dict[str, Any] | None, command: Sequence[str]) -> int:
         """Write the run directory, say what was found, and train from `state` on."""
         total = self.schedule.total_steps
-        changes = (
-            []
-            if state is None
-            else check_resumed(
-                state, run.checkpoint_file(self.output, "last"), self.index, self.validation
-            )
-        )
+        changes = [] if state is None else self._changes(state)
         if state is not None and state["step"] == state["validated"] == total:
             if is_main():
                 sys.stdout.write(f"{self.output}: finished already, {total} of {total} steps.\n")
@@ -102,6 +97,13 @@ class Assembly:
             return trainer.run()
         finally:
             journal.close()
+
+    def _changes(self, state: dict[str, Any]) -> list[str]:
+        """What a resumed run says of its data; InputError where it cannot go on from `state`."""
+        path = run.checkpoint_file(self.output, "last")
+        changes = check_resumed(state, path, self.index, self.validation)
+        check_fits(state, path, self.step, total_steps=self.schedule.total_steps)
+        return changes
 
     def _validation_index(self) -> CocoIndex | None:
         data = self.config.data

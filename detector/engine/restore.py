@@ -1,14 +1,11 @@
-"""Weights of whole detectors, the classes that their channels stand for, and the data of a run."""
+"""Weights of whole detectors, with the classes that their channels stand for."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from detector.data.coco import CocoIndex
 from detector.engine import checkpoint
@@ -65,72 +62,6 @@ def check_same(classes: Classes, index: CocoIndex) -> None:
         )
 
 
-def data_identity(train: CocoIndex, validation: CocoIndex | None) -> dict[str, str]:
-    """What a run learns from and is measured on, each part as its size and a digest.
-
-    Pixels are not read: an image is its id, name and size, in the order of the file, which decides
-    when it is drawn.
-    """
-    parts = {"images": _images(train), "boxes": _boxes(train)}
-    if validation is not None:
-        parts["validation"] = f"{_images(validation)}; {_boxes(validation)}"
-    return parts
-
-
-def _images(index: CocoIndex) -> str:
-    names = "\0".join(index.file_names.tolist()).encode("utf-8", "surrogatepass")
-    return f"{len(index)} images, digest {_digest(index.image_ids, index.sizes, names)}"
-
-
-def _boxes(index: CocoIndex) -> str:
-    labels = index.label_offsets, index.label_values
-    digest = _digest(index.box_offsets, index.boxes, index.crowd, *labels)
-    return f"{len(index.boxes)} boxes, digest {digest}"
-
-
-def _digest(*parts: NDArray[Any] | bytes) -> str:
-    hasher = hashlib.sha256()
-    for part in parts:
-        hasher.update(part if isinstance(part, bytes) else part.tobytes())
-    return hasher.hexdigest()[:16]
-
-
-def check_resumed(
-    state: dict[str, Any], path: Path, train: CocoIndex, validation: CocoIndex | None
-) -> list[str]:
-    """What a run that goes on from `state`, of the file `path`, says of its data.
-
-    InputError where the classes or the training images are others than when it began: channels
-    would change their meaning, and the rest of an epoch would not be the rest.
-    """
-    classes, now = classes_of(state, path), Classes.of(train)
-    if now != classes:
-        raise InputError(
-            f"{train.annotations_file}: it has {now}, but {path} was trained on {classes} "
-            f"({now.difference(classes)}): restore the categories, ids and names, or begin another "
-            "run with another --output."
-        )
-    if "data" not in state:
-        return [
-            f"{path} is of an older version, without a digest of the data: whether they changed is "
-            "not known."
-        ]
-    before, today = state["data"], data_identity(train, validation)
-    if before["images"] != today["images"]:
-        raise InputError(
-            f"{train.annotations_file}: the run began with {before['images']} of ids, names and "
-            f"sizes in their order; now there are {today['images']}: restore the file, or begin "
-            "another run with another --output."
-        )
-    parts = {"boxes": f"the boxes of {train.annotations_file}", "validation": "the validation set"}
-    return [
-        f"Careful: {name} changed since the run began, from {before.get(part)} to "
-        f"{today.get(part)}; figures before and after do not compare."
-        for part, name in parts.items()
-        if before.get(part) != today.get(part)
-    ]
-
-
 def load_detector(net: RetinaNet, path: Path, classes: Classes) -> None:
     """The weights of a detector of these classes: torchvision's, or a checkpoint of ours.
 
@@ -181,7 +112,7 @@ def _load_by_name(net: RetinaNet, state: dict[str, Any], path: Path, classes: Cl
 
 def classes_of(state: dict[str, Any], path: Path) -> Classes:
     """What a checkpoint of ours was trained on."""
-    if not {"model", "category_ids", "class_names"} <= set(state):
+    if "class_names" not in state:  # tensors alone, or checkpoint.load would have refused it
         raise InputError(
             f"{path}: it is neither a checkpoint of tools/train.py nor a state dict of "
             "torchvision's retinanet_resnet50_fpn or _v2."

@@ -226,7 +226,9 @@ class Trainer:
         plain(step.model).load_state_dict(state["model"])
         if step.ema is not None:
             step.ema.load_state_dict(state["ema"])
-        step.optimizer.load_state_dict(state["optimizer"])
+        # the settings in its groups are the config's
+        groups = step.optimizer.state_dict()["param_groups"]
+        step.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:  # empty where the precision needed none
             step.scaler.load_state_dict(state["scaler"])
         step.criterion.load_state_dict(state["criterion"])

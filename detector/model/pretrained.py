@@ -112,7 +112,8 @@ def torchvision_class_names(state: State) -> list[str]:
     does not say what they mean, so they get names that no class has.
     """
     coco: list[str] = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
-    channels = 4 * len(state[_CLASS_KEYS[1]]) // len(state[_BOX_KEY])  # as many anchors in both
+    cells = max(1, state[_BOX_KEY].shape[:1].numel() // 4)
+    channels = state[_CLASS_KEYS[1]].numel() // cells
     return (
         coco if channels == len(coco) else [f"channel {c} of {channels}" for c in range(channels)]
     )
@@ -132,17 +133,17 @@ def load_by_name(
     """
     own, cells = net.state_dict(), net.class_head.cells
     names, channels = list(ours), channels_by_name(ours, theirs)
-    lengths = [cells * len(theirs), cells * (len(theirs) + 1)]
+    lengths = [(cells * len(theirs),), (cells * (len(theirs) + 1),)]
     fitting = [
         key
         for key in _CLASS_HEAD
         if key in state
-        and len(state[key]) in lengths
+        and state[key].shape[:1] in lengths
         and state[key].shape[1:] == own[key].shape[1:]
     ]  # what does not fit stays as it is, for load_checked to refuse
     if net.class_head.out_channels > len(ours):
         names.append("background")
-        both = bool(fitting) and len(state[fitting[0]]) == lengths[1]
+        both = bool(fitting) and state[fitting[0]].shape[:1] == lengths[1]
         channels.append(len(theirs) if both else None)
     picked = {key: _pick(state[key], own[key], cells, channels) for key in fitting}
     load_checked(net, {**state, **picked}, source=source)

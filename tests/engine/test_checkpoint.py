@@ -14,9 +14,8 @@ from detector.errors import InputError
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints" / "last.pt"
-    checkpoint.save({"step": 3, "weights": torch.arange(3)}, path)
-    state = checkpoint.load(path)
-    assert state["step"] == 3 and state["weights"].tolist() == [0, 1, 2]
+    checkpoint.save({"weights": torch.arange(3)}, path)
+    assert checkpoint.load(path)["weights"].tolist() == [0, 1, 2]
     assert os.listdir(path.parent) == ["last.pt"]
 
 
@@ -24,33 +23,33 @@ def test_the_old_file_stays_until_the_new_one_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "last.pt"
-    checkpoint.save({"step": 1}, path)
+    checkpoint.save({"step": torch.tensor(1)}, path)
 
     def fail(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left on device: .*last.pt"):
-        checkpoint.save({"step": 2}, path)
+        checkpoint.save({"step": torch.tensor(2)}, path)
     assert checkpoint.load(path)["step"] == 1
     assert os.listdir(tmp_path) == ["last.pt"]
 
 
 def test_a_second_name_takes_no_room(tmp_path: Path) -> None:
     best, last = tmp_path / "best.pt", tmp_path / "last.pt"
-    checkpoint.save({"step": 1}, last)
-    checkpoint.save({"step": 2}, best, last)
+    checkpoint.save({"step": torch.tensor(1)}, last)
+    checkpoint.save({"step": torch.tensor(2)}, best, last)
     assert best.samefile(last) and checkpoint.load(last)["step"] == 2
-    checkpoint.save({"step": 3}, last)
+    checkpoint.save({"step": torch.tensor(3)}, last)
     assert checkpoint.load(best)["step"] == 2 and checkpoint.load(last)["step"] == 3
     assert sorted(os.listdir(tmp_path)) == ["best.pt", "last.pt"]
 
 
 def test_a_draft_that_a_killed_process_left_is_not_written_through(tmp_path: Path) -> None:
     best, last = tmp_path / "best.pt", tmp_path / "last.pt"
-    checkpoint.save({"step": 2}, best)
+    checkpoint.save({"step": torch.tensor(2)}, best)
     os.link(best, tmp_path / ".last.pt.draft")
-    checkpoint.save({"step": 3}, last)
+    checkpoint.save({"step": torch.tensor(3)}, last)
     assert checkpoint.load(best)["step"] == 2 and checkpoint.load(last)["step"] == 3
 
 
@@ -62,8 +61,8 @@ def test_a_disk_without_links_gets_two_files(
 
     monkeypatch.setattr(os, "link", fail)
     best, last = tmp_path / "best.pt", tmp_path / "last.pt"
-    checkpoint.save({"step": 2}, best, last)
-    assert checkpoint.load(best) == checkpoint.load(last) == {"step": 2}
+    checkpoint.save({"step": torch.tensor(2)}, best, last)
+    assert checkpoint.load(best) == checkpoint.load(last) == {"step": torch.tensor(2)}
     assert not best.samefile(last)
     assert sorted(os.listdir(tmp_path)) == ["best.pt", "last.pt"]
 
