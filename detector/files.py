@@ -1,11 +1,15 @@
-"""Files that a command leaves: they appear whole, and new folders overwrite nothing."""
+"""What a command leaves: whole files, and folders that nobody else writes to or overwrites."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import math
 import os
 import shutil
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +17,72 @@ from typing import Any
 
 from detector.errors import InputError
 
+LOCK = ".lock"
+HELD = frozenset({errno.EAGAIN, errno.EACCES})  # either is what a system says of another's lock
+
 
 def occupied(directory: Path) -> bool:
-    """Whether there is anything but an empty folder."""
-    return directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+    """Whether there is anything but a folder that is empty, or holds a lock alone."""
+    if not directory.is_dir():
+        return directory.exists()
+    return any(path.name != LOCK for path in directory.iterdir())
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep every other process out of `directory`, which is made where it is not there.
+
+    InputError, with the host and the process that hold it, where it is locked already, and where it
+    cannot be made or written to. When the block ends the lock is gone, and the folder if it is new
+    and still empty. The kernel takes the lock from a killed process, on whatever host: what stays
+    then is a file that locks nothing.
+    """
+    new = not directory.exists()
+    make_directory(directory)
+    try:
+        descriptor = _lock(directory)
+        try:
+            yield
+        finally:
+            (directory / LOCK).unlink(missing_ok=True)
+            os.close(descriptor)
+    finally:
+        if new and directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _lock(directory: Path) -> int:
+    """The descriptor of the lock file; to close it is to give the lock back.
+
+    lockf, because forked loader workers do not inherit it as they do flock's: they may live on for
+    seconds after the process is killed. NFS has it, too.
+    """
+    file = directory / LOCK
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in HELD:
+                holder = os.read(descriptor, 1000).decode(errors="replace")
+                os.close(descriptor)
+                raise InputError(
+                    f"{directory}: {holder or 'another process'} is at work in it; wait for its "
+                    "end or stop it, or name another --output."
+                ) from None
+            sys.stderr.write(
+                f"{directory}: its file system has no locks ({error.strerror}), so nothing keeps "
+                "a second process out of it.\n"
+            )
+        if _same(descriptor, file):  # or its last holder took it away meanwhile
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            return descriptor
+        os.close(descriptor)
+
+
+def _same(descriptor: int, file: Path) -> bool:
+    return file.exists() and os.path.samestat(os.fstat(descriptor), file.stat())
 
 
 @contextmanager
@@ -30,16 +96,42 @@ def new_directory(directory: Path) -> Iterator[Path]:
             f"--output {directory}: it holds something already, and nothing is overwritten; "
             "choose another --output."
         )
+    _sweep_folders(directory)
     draft = directory.with_name(f".{directory.name}.{os.getpid()}.draft")
     try:
         draft.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"--output {directory} cannot be made ({error.strerror}).") from error
     try:
-        yield draft
+        with locked(draft):
+            yield draft
         draft.replace(directory)  # an empty folder gives way
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def sweep_files(directory: Path) -> None:
+    """Remove the draft files that killed processes left in a folder; it must be locked."""
+    for draft in directory.glob(".*.draft"):
+        if draft.is_file():
+            draft.unlink()
+
+
+def _sweep_folders(directory: Path) -> None:
+    """Remove the drafts of a folder that killed processes left."""
+    for draft in directory.parent.glob(".*.draft"):
+        if draft.name.startswith(f".{directory.name}.") and _left(draft):
+            shutil.rmtree(draft)
+
+
+def _left(draft: Path) -> bool:
+    """Whether nobody holds the lock of a draft folder any more."""
+    try:
+        with (draft / LOCK).open("r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held; or there is no lock, so that nothing is known
+        return False
+    return True
 
 
 def make_directory(directory: Path) -> None:

@@ -1,15 +1,21 @@
-"""Files that a command reads: their encodings, and what is said of one that is no JSON."""
+"""Files that a command reads, in any encoding, and folders that one process at a time writes to."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HOME
 
 from detector.errors import InputError
-from detector.files import read_json, read_object
+from detector.files import LOCK, locked, new_directory, occupied, read_json, read_object
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
 
@@ -34,3 +40,100 @@ def test_what_is_no_json_is_named(tmp_path: Path, data: bytes) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.json: cannot be read \(No such"):
         read_json(tmp_path / "a.json")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from detector.files import locked, new_directory
+context = {"locked": locked, "new_directory": new_directory}[sys.argv[1]]
+with context(Path(sys.argv[2])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def hold(context: str, folder: Path) -> "subprocess.Popen[str]":
+    """A process that is in the context of the folder; to be killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, context, str(folder)],
+        cwd=HOME, text=True, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
+    holder = hold("locked", tmp_path / "run")
+    try:
+        who = f"process {holder.pid} on {socket.gethostname()}"
+        with pytest.raises(InputError, match=f"run: {who}.*--output"), locked(tmp_path / "run"):
+            pass
+    finally:
+        kill(holder)
+    assert (tmp_path / "run" / LOCK).exists() and not occupied(tmp_path / "run")
+    with locked(tmp_path / "run"):
+        assert str(os.getpid()) in (tmp_path / "run" / LOCK).read_text()
+    assert not (tmp_path / "run" / LOCK).exists()
+
+
+def test_a_forked_child_that_lives_on_does_not_hold_it(tmp_path: Path) -> None:
+    """As a loader's worker does for seconds after its parent is killed."""
+    program = HOLD.replace("import sys, time", "import os, sys, time").replace(
+        "    print", "    if os.fork() == 0: time.sleep(20)\n    print"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, "locked", str(tmp_path / "run")],
+        cwd=HOME, text=True, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with locked(tmp_path / "run"):
+        pass
+    os.killpg(holder.pid, signal.SIGKILL)
+    holder.stdout.close()
+
+
+def test_a_new_folder_goes_with_its_lock_if_nothing_was_put_in(tmp_path: Path) -> None:
+    with locked(tmp_path / "run"):
+        assert not occupied(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "old").mkdir()
+    with locked(tmp_path / "old"):
+        pass
+    assert (tmp_path / "old").exists()
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(descriptor: int, how: int) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.lockf", fail)
+    with locked(tmp_path / "run"):
+        pass
+    assert "no locks (Function not implemented)" in capsys.readouterr().err
+
+
+def test_the_draft_of_a_killed_process_is_swept_away(tmp_path: Path) -> None:
+    """That of a living one, and of another folder, stays."""
+    killed, living = (hold("new_directory", tmp_path / "best") for _ in range(2))
+    other = hold("new_directory", tmp_path / "last")
+    kill(killed)
+    kill(other)
+    try:
+        with new_directory(tmp_path / "best") as draft:
+            (draft / "metrics.json").write_text("{}")
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "best", f".best.{living.pid}.draft", f".last.{other.pid}.draft"
+        }  # fmt: skip
+        assert [path.name for path in (tmp_path / "best").iterdir()] == ["metrics.json"]
+    finally:
+        kill(living)

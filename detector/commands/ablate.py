@@ -14,7 +14,7 @@ from detector import build
 from detector.commands.ablation_bootstrap import bootstraps
 from detector.commands.ablation_results import diverged, last_figure, results, table
 from detector.errors import InputError
-from detector.files import make_directory, occupied, read_object, write_json
+from detector.files import locked, make_directory, occupied, read_object, write_json
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan, Trial, Variant
 from detector.lab.sweep import Account, Outcome, Run, Stage, Sweep
@@ -31,7 +31,13 @@ def ablate(plan: Plan, output: Path, *, placement: Placement, say: Callable[[str
     """Do what is not done yet and write results.json; the exit code.
 
     0; 1 if a run failed; 128 + signal if one ended the sweep, which the same call goes on with.
+    InputError where another process does the same.
     """
+    with locked(output):
+        return _ablate(plan, output, placement, say)
+
+
+def _ablate(plan: Plan, output: Path, placement: Placement, say: Callable[[str], None]) -> int:
     refuse_other(plan, output)
     check_data(plan)
     _claim(plan, output)

@@ -39,7 +39,7 @@ MOVABLE = {
 def train(config: Config, output: Path, *, resume: bool, command: Sequence[str]) -> int:
     """Train into the run directory `output`; the exit code. Under torchrun every rank calls it."""
     on = build.device(config)
-    with process_group(on):
+    with process_group(on), run.held(output):
         state = _resumed(config, output) if resume and occupied(output) else None
         if not resume:
             run.refuse_existing(output)

@@ -6,7 +6,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,34 @@ import torch
 import torchvision
 
 from detector import __version__
-from detector.distributed import world_size
+from detector.distributed import gather_objects, is_main, world_size
 from detector.engine import checkpoint
 from detector.errors import InputError
-from detector.files import occupied, write_json, write_text
+from detector.files import locked, occupied, sweep_files, write_json, write_text
 
 CONFIG = "config.yaml"
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """The lock of a run directory, by the first process for all; InputError in each if it is held.
+
+    Drafts of files that a killed process left are swept away.
+    """
+    with ExitStack() as stack:
+        refusal = ""
+        if is_main():
+            try:
+                stack.enter_context(locked(run))
+            except InputError as error:
+                refusal = str(error)
+        refusal = str(gather_objects(refusal)[0])
+        if refusal:
+            raise InputError(refusal)
+        if is_main():
+            sweep_files(run)
+            sweep_files(run / "checkpoints")
+        yield
 
 
 def refuse_existing(run: Path) -> None:

@@ -9,8 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Command
-from runs_apart import assert_same_run, finish, last_state, start, wait_for
+from conftest import HOME, Command
+from runs_apart import assert_same_run, finish, last_state, records, start, wait_for
+
+from detector import build
+from detector.commands.train import train
+from detector.errors import InputError
 
 LONG = [
     "train.batch_size=2",  # eight steps an epoch
@@ -58,6 +62,24 @@ def test_stopped_in_an_epoch_and_resumed(
     resumed = finish(start(parts, [*tiny, *LONG], "--resume"))
     assert f"resumed at step {step} of 12" in resumed
     assert_same_run(undisturbed, parts)
+
+
+def test_a_second_process_in_the_folder_is_refused(tiny: list[str], tmp_path: Path) -> None:
+    """Fresh or to resume, with the first one's pid; what is there stays the first one's."""
+    output = tmp_path / "run"
+    settings = [*tiny, "schedule.steps=1000", "evaluation.every=1000"]
+    first = start(output, settings)
+    wait_for(output / "metrics.jsonl", first)
+    config = build.load_config(HOME / "configs/digits.yaml", settings)
+    for resume in (False, True):
+        with pytest.raises(InputError, match=f"run: process {first.pid} on .* at work in it"):
+            train(config, output, resume=resume, command=[])
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=120)
+    assert first.returncode == 143
+    steps = [line["step"] for line in records(output)]
+    assert steps == list(range(1, len(steps) + 1))
+    assert not (output / ".lock").exists()
 
 
 def test_sigterm_saves_the_state(tiny: list[str], tmp_path: Path) -> None:
