@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import HOME
 
+from detector.engine import run
 from detector.errors import InputError
 from detector.files import LOCK, locked, new_directory, occupied, read_json, read_object
 
@@ -120,6 +121,17 @@ def test_a_file_system_without_locks_is_said(
     with locked(tmp_path / "run"):
         pass
     assert "no locks (Function not implemented)" in capsys.readouterr().err
+
+
+def test_a_run_sweeps_the_drafts_of_its_files_away(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "evaluation").mkdir()
+    drafts = ["checkpoints/.last.pt.draft", ".config.yaml.draft", "evaluation/.best.7.draft"]
+    for name in [*drafts, "checkpoints/last.pt"]:
+        (tmp_path / name).write_text("")
+    with run.held(tmp_path):
+        left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {LOCK, "checkpoints/last.pt", "evaluation/.best.7.draft"}
 
 
 def test_the_draft_of_a_killed_process_is_swept_away(tmp_path: Path) -> None:

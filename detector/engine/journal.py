@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ class Journal(Protocol):
         ...
 
     def position(self) -> int:
-        """Bytes of metrics.jsonl that are whole now."""
+        """Bytes of metrics.jsonl that are on the disk now."""
         ...
 
     def close(self) -> None:
@@ -66,16 +67,16 @@ class Silent:
 class RunJournal:
     """The journal of the first rank, in a run directory.
 
-    position, step: where a resumed run goes on; what an interrupted run wrote later is cut off.
+    position, step: where a resumed run goes on; what an interrupted run wrote later is cut off. A
+        file that ends before is cut after its last whole line, which is said.
     """
 
     def __init__(self, run: Path, *, total_steps: int, position: int = 0, step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes 1.5 s to import
         from tqdm import tqdm
 
-        self._file = (run / "metrics.jsonl").open("ab")
-        self._file.truncate(position)
-        self._file.seek(position)
+        self._file = (run / "metrics.jsonl").open("a+b")
+        kept = self._cut(position)
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
         self._bar = tqdm(
             total=total_steps,
@@ -84,6 +85,20 @@ class RunJournal:
             dynamic_ncols=True,
             disable=not sys.stderr.isatty(),
         )
+        if kept < position:
+            self.say(
+                f"{run / 'metrics.jsonl'} holds {kept} bytes of whole lines where the checkpoint "
+                f"knew of {position}: the lines between are lost."
+            )
+
+    def _cut(self, position: int) -> int:
+        """Cut the file at `position`, or after its last whole line before; its length."""
+        self._file.seek(0)
+        lines = self._file.read(position)
+        kept = len(lines) if len(lines) == position else lines.rfind(b"\n") + 1
+        self._file.truncate(kept)
+        self._file.seek(kept)
+        return kept
 
     def write(self, record: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl, and each number as a TensorBoard scalar."""
@@ -113,7 +128,8 @@ class RunJournal:
         self._bar.update(step - self._bar.n)
 
     def position(self) -> int:
-        """Bytes of metrics.jsonl that are whole now."""
+        """Bytes of metrics.jsonl that are on the disk now: a checkpoint must not know of more."""
+        os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
