@@ -54,7 +54,7 @@ with context(Path(sys.argv[2])):
 """
 
 
-def hold(context: str, folder: Path) -> "subprocess.Popen[str]":
+def hold(context: str, folder: Path) -> subprocess.Popen[str]:
     """A process that is in the context of the folder; to be killed."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, context, str(folder)],
@@ -64,7 +64,7 @@ def hold(context: str, folder: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def kill(process: "subprocess.Popen[str]") -> None:
+def kill(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
