@@ -73,7 +73,7 @@ class Placement:
         """Of each worker's processes."""
         common = {"OMP_NUM_THREADS": str(self.threads)}
         if self.gpus_per_run > 1:
-            # s; torchrun kills ranks so long after a signal, 30 s by default: in a validation
+            # seconds from a signal to torchrun's SIGKILL; a validation may outlast its 30
             common["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "3600"
         if not self.gpus:
             return [common] * self.workers
@@ -85,7 +85,7 @@ class Placement:
     def describe(self) -> str:
         """For a person, before anything runs."""
         on = Counter(environment.get("CUDA_VISIBLE_DEVICES") for environment in self.environments())
-        where = [f"{runs} on GPU {names}" for names, runs in on.items() if names is not None]
+        where = [f"{n} on GPU {names.replace(',', '+')}" for names, n in on.items() if names]
         asked = f" ({self.data_workers} asked for)" if self.loaders < self.data_workers else ""
         text = (
             f"{self.workers} at a time: {', '.join(where) or 'on the CPU'}; each process with "

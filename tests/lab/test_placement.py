@@ -121,6 +121,8 @@ def test_the_dry_run_says_what_runs_where() -> None:
     assert "data.workers of at most 0 (4 asked for)" in said
     assert said.splitlines()[1].startswith("careful: 8 processes")
     assert placed(workers=2).describe().startswith("2 at a time: on the CPU; ")
+    said = placed(workers=2, gpus="0 1 2 3 4", gpus_per_run=2).describe()
+    assert said.startswith("2 at a time: 1 on GPU 0+1, 1 on GPU 2+3; ")
 
 
 def test_the_forecast_knows_what_it_does_not_know(
