@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import hypothesis
 import pytest
+import torch
 
 from detector.errors import run_command
 
@@ -29,6 +30,30 @@ class Said(NamedTuple):
 
 
 Refused = Callable[..., Said]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "what the tests marked gpu run on; the CPU stands in for a GPU, at the same sizes"
+    parser.addoption("--device", choices=("cuda", "cpu"), default="cuda", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--device") == "cpu" or torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device (--device cpu: the CPU stands in)")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """What a test marked gpu runs on. There float32 is float32: by default cuDNN's convolutions
+    round their inputs to the 11 bits of TF32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    if request.config.getoption("--device") == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from conftest import HOME
 
@@ -65,17 +66,22 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert records(one) == records(other)
 
 
-def assert_same(a: Any, b: Any, path: str = "") -> None:
-    """Equal tensors and values through dicts and lists; `path` says where."""
+def assert_same(a: Any, b: Any, path: str = "", *, near: float = 0.0) -> None:
+    """Equal tensors and values through dicts and lists; `path` says where.
+
+    near: by how much, and by which part of them, numbers may differ.
+    """
     if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
+        torch.testing.assert_close(a, b, rtol=near, atol=near, msg=path)
+    elif isinstance(a, float) and near:
+        assert a == pytest.approx(b, rel=near, abs=near), path
     elif isinstance(a, dict):
         assert a.keys() == b.keys(), path
         for key in a:
-            assert_same(a[key], b[key], f"{path}/{key}")
+            assert_same(a[key], b[key], f"{path}/{key}", near=near)
     elif isinstance(a, list | tuple):
         assert len(a) == len(b), path
         for number, (one, other) in enumerate(zip(a, b, strict=True)):
-            assert_same(one, other, f"{path}/{number}")
+            assert_same(one, other, f"{path}/{number}", near=near)
     elif path != "/journal":  # a length in bytes: times are printed with more or fewer digits
         assert a == b, path

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from waits import Waits
 
 from detector import build
 from detector.commands.train import Assembly
@@ -19,18 +19,6 @@ from detector.structures import Batch, Losses, Outputs
 
 HOME = Path(__file__).parents[2]
 CPU = torch.device("cpu")
-WAITING = {
-    "_local_scalar_dense",
-    "_unique2",
-    "equal",
-    "is_nonzero",
-    "masked_select",
-    "nms",
-    "nonzero",
-    "repeat_interleave",
-    "unique_consecutive",
-    "unique_dim",
-}
 
 
 def assemble(tiny: Sequence[str], *changes: str) -> Assembly:
@@ -81,24 +69,6 @@ def test_a_batch_without_any_box_trains(tiny: list[str]) -> None:
     after = list(assembly.net.parameters())
     assert all(p.isfinite().all() for p in after)
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
-
-
-class Waits(TorchDispatchMode):
-    """Notes every operation that makes the host wait or whose result's shape depends on data."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        name = function.name().split("::")[-1].split(".")[0]
-        indices = args[1] if name in {"index", "index_put", "index_put_"} else []
-        by_mask = any(i is not None and i.dtype in {torch.bool, torch.uint8} for i in indices)
-        if name in WAITING or by_mask:
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
 
 
 CASES = {
