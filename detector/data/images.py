@@ -26,6 +26,7 @@ EXIF_ORIENTATION = 0x0112
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that lie on their side
 # dimensions to flip after that swap: rows are 1, columns 2
 FLIPS = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}
+BACK = {6: 8, 8: 6}  # the orientation that undoes another; the rest undo themselves
 
 # What Pillow and libjpeg raise on a broken file. To be caught around their calls alone, and without
 # TypeError, KeyError and IndexError, which would be mistakes of ours.
@@ -55,12 +56,19 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
         raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error
     header = _open(path, io.BytesIO(data))
     orientation = _orientation(header)
-    stored = header.height, header.width
-    turned = stored[::-1] if orientation in SWAPS_SIDES else stored
+    upright = header.format == "TIFF"  # Pillow turns these as it loads them, and these alone
+    if upright:
+        with _foreign(path):
+            header.load()  # only now its size is the one that its orientation gives
+    decoded = header.height, header.width
+    other = decoded[::-1] if orientation in SWAPS_SIDES else decoded
+    turned, stored = (decoded, other) if upright else (other, decoded)
     if size is not None and size not in (turned, stored):
         raise SizeDiffers(_mismatch(path, size, stored=stored, turned=turned))
     image = _decode(path, data, header)
-    return _turn(image, orientation) if size in (None, turned) else image
+    if size in (None, turned):
+        return image if upright else _turn(image, orientation)
+    return _turn(image, BACK.get(orientation, orientation)) if upright else image
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,16 +33,42 @@ def oriented(path: Path, orientation: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_pillows(tmp_path: Path, orientation: int, suffix: str) -> None:
-    path = oriented(tmp_path / f"a.{suffix}", orientation)
-    upright = ImageOps.exif_transpose(Image.open(path))
-    expected = torch.from_numpy(np.array(upright)).permute(2, 0, 1)
-    image = read_image(path, (upright.height, upright.width))
-    assert (image.int() - expected.int()).abs().max() <= 1
-    assert torch.equal(read_image(path), image)
-    assert image.is_contiguous()
+# What a camera does to the upright picture before it stores it under an orientation (EXIF 2.32).
+STORED_AS = {
+    1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {
+    "jpg": {"quality": 95}, "mpo": {}, "png": {}, "webp": {"lossless": True},
+    "avif": {"quality": 100}, "tif": {}, "tiff": {"compression": "tiff_lzw"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+@pytest.mark.parametrize("orientation", STORED_AS)
+def test_every_orientation_of_every_kind(tmp_path: Path, orientation: int, suffix: str) -> None:
+    """Without a size and with the turned one: the upright picture. With the other: as stored."""
+    upright = Image.fromarray(corners())
+    method = STORED_AS[orientation]
+    stored = upright if method is None else upright.transpose(method)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / f"a.{suffix}"
+    stored.save(path, exif=exif, **KINDS[suffix])
+    assert differ(read_image(path), upright) < 8
+    assert differ(read_image(path, (16, 32)), upright) < 8
+    assert differ(read_image(path), ImageOps.exif_transpose(Image.open(path))) <= 1
+    assert read_image(path).is_contiguous()
+    if orientation in (5, 6, 7, 8):
+        assert differ(read_image(path, (32, 16)), stored) < 8
+
+
+def differ(image: torch.Tensor, expected: Image.Image) -> float:
+    """The mean difference of two images of one size."""
+    pixels = torch.from_numpy(np.array(expected)).permute(2, 0, 1)
+    assert image.shape == pixels.shape
+    return (image.float() - pixels.float()).abs().mean().item()
 
 
 @pytest.mark.parametrize("value", ["6", (6, 6), 77])
