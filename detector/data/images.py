@@ -22,6 +22,13 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from detector.errors import InputError
 
+# Rasters that Pillow decodes in this process; the commonest first, as each is tried in turn. Not
+# EPS, for which it starts Ghostscript on the PostScript of whoever made the file, nor kinds that
+# open what they hold as any other (IPTC). JPEG stands for MPO, too.
+FORMATS = (
+    "JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "PCX", "SGI", "TGA",
+)  # fmt: skip
+
 EXIF_ORIENTATION = 0x0112
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that lie on their side
 # dimensions to flip after that swap: rows are 1, columns 2
@@ -126,8 +133,10 @@ def _foreign(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path, file: BinaryIO) -> Image.Image:
+    Image.init()
+    known = [kind for kind in FORMATS if kind in Image.OPEN]  # AVIF came with Pillow 11.3
     with _foreign(path):
-        return Image.open(file)
+        return Image.open(file, formats=known)
 
 
 def _decode(path: Path, data: bytes, header: Image.Image) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import EpsImagePlugin, Image, ImageOps
 
 from detector.data import images
-from detector.data.images import SizeDiffers, read_image
+from detector.data.images import SizeDiffers, read_image, seems_whole
 from detector.errors import InputError
 
 ORIENTATION = 0x0112
@@ -69,6 +70,31 @@ def differ(image: torch.Tensor, expected: Image.Image) -> float:
     pixels = torch.from_numpy(np.array(expected)).permute(2, 0, 1)
     assert image.shape == pixels.shape
     return (image.float() - pixels.float()).abs().mean().item()
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 20 10
+%%EndComments
+newpath showpage
+%%EOF
+"""
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "eps"])
+def test_no_program_is_started_for_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Pillow runs the PostScript of an EPS, whatever its name, with the gs on the PATH."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # as in a process that never looked
+    path = tmp_path / f"photo.{suffix}"
+    path.write_bytes(EPS)
+    with pytest.raises(InputError, match=rf"photo\.{suffix}"):
+        read_image(path, (10, 20))
+    assert not seems_whole(path, (10, 20))
+    assert not (tmp_path / "called").exists()
 
 
 @pytest.mark.parametrize("value", ["6", (6, 6), 77])
