@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from detector.command_line import harmless_output
+
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # disk, quota, limit of one file
 
 
@@ -26,7 +28,13 @@ def run_command(main: Callable[[], int]) -> int:
 
     1 for a training that diverged, 2 for wrong input or a full disk, 130 for Ctrl-C, each with one
     sentence on stderr; 141, silently, where whoever read the output has gone (`| head`).
+    What it writes is shown harmless, whatever control characters names and files hold.
     """
+    with harmless_output():
+        return _exit_code(main)
+
+
+def _exit_code(main: Callable[[], int]) -> int:
     try:
         code = main()
         sys.stdout.flush()

@@ -17,6 +17,7 @@ FLOORS = [
         "structures",
         "coco_matching",
         "boxes",
+        "command_line",
         "config",
         "settings",
         "signals",

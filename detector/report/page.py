@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from detector.command_line import harmless
 from detector.files import write_text
 from detector.report import behaviour, fairness, findings, models, record
 from detector.report.blocks import Section
@@ -24,7 +25,7 @@ def write_report(folder: Path, *, title: str = "") -> Path:
     story = read_story(folder)
     text = _render(story, sections(story), title or folder.resolve().name)
     path = folder / "report.html"
-    write_text(path, text)
+    write_text(path, harmless(text))
     return path
 
 

@@ -53,6 +53,12 @@ def test_what_came_from_the_folder_is_escaped(page: str, read: Reader) -> None:
     assert HOSTILE in "".join(read.text) and "Which <loss>?" in read.text
 
 
+def test_no_name_commands_the_terminal_that_shows_the_page(ablation: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(ablation, tmp_path / "copy"))
+    page = write_report(copy, title="a\x1b]0;owned\x07b").read_text(encoding="utf-8")
+    assert "\x1b" not in page and "\x07" not in page and r"a\x1b]0;owned\x07b" in page
+
+
 def test_is_the_same_twice(ablation: Path, page: str, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(ablation, tmp_path / "copy"))
     assert write_report(copy, title="Which <loss>?").read_text(encoding="utf-8") == page

@@ -1,0 +1,40 @@
+"""What all tools share: output with which no name in a file can command the terminal."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO, cast
+
+# C0 and C1 controls but tab and newline, overrides of the writing direction, lone surrogates
+COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def harmless(text: str) -> str:
+    r"""With control characters as Python writes them, `\x1b`: they move cursors and set titles."""
+    return COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+@contextmanager
+def harmless_output() -> Iterator[None]:
+    """What the block writes to stdout and stderr is harmless, whatever names it holds."""
+    stdout, stderr = (cast(TextIO, _Harmless(stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        yield
+
+
+class _Harmless:
+    """A text stream in front of another."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        bar = "\r" if text.startswith("\r") else ""  # so a progress bar returns to its line
+        self.stream.write(bar + harmless(text.removeprefix("\r")))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
