@@ -17,6 +17,7 @@ from detector.anchors.grid import AnchorGrid, cell_shapes
 from detector.anchors.matching import Matcher
 from detector.config import Config
 from detector.data.coco import CocoIndex
+from detector.data.images import Decoding
 from detector.data.transforms import FixedSize, ShorterSide, Transform
 from detector.data.tuning import tuning_part
 from detector.engine.optim import Schedule, parameter_groups, with_momentum_buffers
@@ -72,6 +73,11 @@ def class_code(config: Config, num_classes: int) -> ClassCode:
     )
 
 
+def decoding(config: Config) -> Decoding:
+    """How image files are read."""
+    return Decoding(depth=config.data.depth)
+
+
 def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
     """The index of data.train or data.val, refused if its labels do not fit the class code.
 
@@ -85,7 +91,9 @@ def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
             f"data.{name}: images and annotations are not both set; give a folder and a COCO JSON "
             f"file, e.g. --set data.{name}.images=DIR --set data.{name}.annotations=FILE."
         )
-    index = CocoIndex.read(source.annotations, source.images, invalid=config.data.invalid)
+    index = CocoIndex.read(
+        source.annotations, source.images, invalid=config.data.invalid, decoding=decoding(config)
+    )
     index = index if share is None else tuning_part(index, share, part)
     if part == "train" and index.crowd.all():
         crowds = f"no boxes but {len(index.crowd)} crowds" if len(index.crowd) else "no boxes"

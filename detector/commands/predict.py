@@ -70,7 +70,7 @@ def drawn_names(files: Sequence[Path]) -> dict[Path, str]:
 def _detect(
     trained: Trained, file: Path, number: int, score: float
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    image = read_image(file, None)
+    image = read_image(file, decoding=build.decoding(trained.config))
     batch = _batch(trained, image, number)
     _, found = trained.predictor(trained.net, batch)
     kept = found.present[0] & (found.scores[0] >= score)

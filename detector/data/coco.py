@@ -16,6 +16,7 @@ from torch import Tensor
 
 from detector.data.annotations import Annotations, lookup, read_annotations
 from detector.data.defects import Defect, check_boxes, check_images, image_defects, refusal
+from detector.data.images import DEFAULT, Decoding
 from detector.data.probe import complete_sizes, names_on_disk, probe
 from detector.errors import InputError
 
@@ -49,10 +50,16 @@ class CocoIndex:
     category_ids: NDArray[np.int64]  # (K,) ascending
     category_names: tuple[str, ...]  # K
     defects: tuple[Defect, ...]  # what was left out, empty unless invalid="skip"
+    decoding: Decoding = DEFAULT  # how its images are to be read
 
     @classmethod
     def read(
-        cls, annotations: Path, images: Path, *, invalid: Literal["refuse", "skip"] = "refuse"
+        cls,
+        annotations: Path,
+        images: Path,
+        *,
+        invalid: Literal["refuse", "skip"] = "refuse",
+        decoding: Decoding = DEFAULT,
     ) -> CocoIndex:
         """The index of the annotation file, whose file names are relative to the folder `images`.
 
@@ -73,7 +80,7 @@ class CocoIndex:
         names = names_on_disk(images, found.file_names.tolist())
         sizes = complete_sizes(annotations, images, names, found.sizes)
         found = replace(found, file_names=np.array(names), sizes=sizes)
-        faults = probe(annotations, images, names, sizes)
+        faults = probe(annotations, images, names, sizes, decoding)
         boxes, usable, box_defects = check_boxes(annotations, found)
         defects = (*image_defects(annotations, found, faults), *box_defects)
         if defects and invalid == "refuse":
@@ -82,7 +89,8 @@ class CocoIndex:
         present[list(faults)] = False
         if not present.any():
             raise InputError(f"{annotations}: not one of its images in {images} can be used.")
-        return _assemble(annotations, images, found, boxes, present, usable, defects)
+        index = _assemble(annotations, images, found, boxes, present, usable, defects)
+        return replace(index, decoding=decoding)
 
     def __len__(self) -> int:
         return len(self.image_ids)

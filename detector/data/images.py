@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,7 @@ FORMATS = (
     "JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "PCX", "SGI", "TGA",
 )  # fmt: skip
 
+BITS_PER_SAMPLE = 258  # a tag of TIFF
 EXIF_ORIENTATION = 0x0112
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that lie on their side
 # dimensions to flip after that swap: rows are 1, columns 2
@@ -41,21 +43,34 @@ BROKEN = (
     OSError, RuntimeError, ValueError, SyntaxError, EOFError, struct.error, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
+HEAD = 25  # bytes, up to the depth of a PNG
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # no pixel data look like these
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """What image files do not say, or say too much of."""
+
+    depth: int | None = None  # bits that the samples of 16-bit files use, 8 .. 16; None: refused
+
+
+DEFAULT = Decoding()
 
 
 class SizeDiffers(InputError):
     """The file is an image of another size than the annotations say."""
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """uint8 (3, H, W) RGB; grayscale is repeated, transparency dropped, 16 bits scaled to 8.
+def read_image(
+    path: Path, size: tuple[int, int] | None = None, decoding: Decoding = DEFAULT
+) -> Tensor:
+    """uint8 (3, H, W) RGB; grayscale is repeated, transparency dropped, deep samples scaled.
 
     `size` is height, width as annotated. The EXIF orientation is applied if the turned image has
     that size, or without a size; it is not if only the image as stored has it: the boxes were then
     drawn on that. Raises SizeDiffers, naming the file, if neither has it (with all sizes), and
     InputError for a file that is missing, truncated, not an image, or of a kind that has no 8-bit
-    equivalent.
+    equivalent, and for 16 bits of another depth.
     """
     try:
         data = path.read_bytes()
@@ -72,7 +87,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     turned, stored = (decoded, other) if upright else (other, decoded)
     if size is not None and size not in (turned, stored):
         raise SizeDiffers(_mismatch(path, size, stored=stored, turned=turned))
-    image = _decode(path, data, header)
+    image = _decode(path, data, header, decoding.depth)
     if size in (None, turned):
         return image if upright else _turn(image, orientation)
     return _turn(image, BACK.get(orientation, orientation)) if upright else image
@@ -96,13 +111,14 @@ def seems_whole(path: Path, size: tuple[int, int]) -> bool:
     """Whether head and tail say that `read_image` will do, at a sixtieth of its time.
 
     False says no more than that a decode has to tell: a size that is not the stored one, a format
-    without a known ending, bytes after the ending.
+    without a known ending, bytes after the ending, samples of 16 bits.
     """
     try:
         with path.open("rb") as file:
+            head = file.read(HEAD)
             header = _open(path, file)
             ending = ENDINGS.get(header.format or "")
-            if ending is None or not _has_size(header, size):
+            if ending is None or _depth(header, head) is None or not _has_size(header, size):
                 return False
             file.seek(-len(ending), os.SEEK_END)
             return file.read() == ending
@@ -139,27 +155,55 @@ def _open(path: Path, file: BinaryIO) -> Image.Image:
         return Image.open(file, formats=known)
 
 
-def _decode(path: Path, data: bytes, header: Image.Image) -> Tensor:
+def _decode(path: Path, data: bytes, header: Image.Image, depth: int | None) -> Tensor:
     if header.format == "JPEG" and header.mode in ("L", "RGB"):
         stream = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         with _foreign(path):
             return decode_jpeg(stream, mode=ImageReadMode.RGB)
     if header.mode == "F":
         raise InputError(f"{path}: the image has floating-point pixels; save it with 8 or 16 bits.")
-    deep = header.mode.startswith("I")
+    said = _depth(header, data)
+    gray = header.mode.startswith("I")
     with _foreign(path):
-        pixels = np.array(header if deep else header.convert("RGB"))
-    if deep:
-        pixels = _eight_bits(path, pixels)
+        pixels = np.array(header if gray else header.convert("RGB"))
+    if gray:
+        pixels = _eight_bits(path, pixels, depth if said is None else said)
+    elif said is None and depth != 16:
+        raise InputError(
+            f"{path}: the image has 16-bit colours, of which the upper 8 bits are read; set "
+            "data.depth=16 if all 16 are used, or save it with 8."
+        )
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def _eight_bits(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Gray 0 .. 65535 (H, W) -> gray 0 .. 255 (H, W, 3)"""
-    if pixels.min() < 0 or pixels.max() > 65535:
+def _depth(header: Image.Image, data: bytes) -> int | None:
+    """Bits that the samples use; None where they have 16 and the file does not say."""
+    match header.format:
+        case "PNG":
+            bits = data[24]  # of the IHDR chunk, which comes first
+        case "TIFF":
+            bits = max(header.tag_v2.get(BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
+        case "JPEG2000":
+            bits = 16 if header.mode.startswith("I") else 8
+        case _:
+            return 16  # Pillow scales by the largest value that a PGM names
+    return bits if bits < 16 else None
+
+
+def _eight_bits(path: Path, pixels: np.ndarray, depth: int | None) -> np.ndarray:
+    """Gray 0 .. 2^depth - 1 (H, W) -> gray 0 .. 255 (H, W, 3)"""
+    brightest = int(pixels.max())
+    if pixels.min() < 0 or brightest > 65535:
         raise InputError(f"{path}: the image has 32-bit pixels; save it with 8 or 16 bits.")
-    gray = ((pixels.astype(np.int64) + 128) // 257).astype(np.uint8)
-    return np.repeat(gray[:, :, None], 3, axis=2)
+    if depth is None or brightest >= 2**depth:
+        raise InputError(
+            f"{path}: the image has 16-bit pixels, the brightest of them {brightest}, and "
+            f"data.depth is {'null' if depth is None else depth}; set it to the bits that such "
+            "images use, as data.depth=12 for 0 to 4095, or 16 for 0 to 65535."
+        )
+    white = 2**depth - 1
+    levels = ((pixels.astype(np.int64) * 255 + white // 2) // white).astype(np.uint8)
+    return np.repeat(levels[:, :, None], 3, axis=2)
 
 
 def _orientation(header: Image.Image) -> int:

@@ -44,7 +44,7 @@ class DetectionDataset(Dataset[Sample]):
         epoch, row = address
         truth = self.index.truth(row)
         sample = Sample(
-            image=read_image(self.index.path(row), self.index.size(row)),
+            image=read_image(self.index.path(row), self.index.size(row), self.index.decoding),
             boxes=truth.boxes,
             labels=truth.labels,
             crowd=truth.crowd,

@@ -21,10 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.data.cache import Cache
-from detector.data.images import SizeDiffers, read_image, read_size, seems_whole
+from detector.data.images import (
+    DEFAULT,
+    Decoding,
+    SizeDiffers,
+    read_image,
+    read_size,
+    seems_whole,
+)
 from detector.errors import InputError
 
-CACHE_VERSION = 1  # to be raised whenever Stamp changes, or what passes
+CACHE_VERSION = 2  # to be raised whenever Stamp changes, or what passes
 CHUNK = 64  # files of one task: a task costs as much as opening a file
 
 Item = TypeVar("Item")
@@ -52,19 +59,23 @@ class Stamp(NamedTuple):
 
 
 def probe(
-    annotations: Path, images: Path, names: Sequence[str], sizes: NDArray[np.int32]
+    annotations: Path,
+    images: Path,
+    names: Sequence[str],
+    sizes: NDArray[np.int32],
+    decoding: Decoding = DEFAULT,
 ) -> dict[int, Fault]:
     """By row, the faults of the files `names` in the folder `images`, annotated as `sizes` (I, 2).
 
     A fault is a file that is missing, that `read_image` refuses, or that has another height and
     width; of damage in the middle of a JPEG or PNG file nothing is seen. What passed is remembered
-    beside the file `annotations`, for each folder of images by itself.
+    beside the file `annotations`, for each folder of images and each `decoding` by itself.
     """
-    cache = _cache(annotations, images)
+    cache = _cache(annotations, images, decoding)
     stamps = _in_threads(partial(_stamp, images), list(zip(names, sizes.tolist(), strict=True)))
     passed = _remembered(cache)
     unknown = [row for row, stamp in enumerate(stamps) if stamp not in passed]
-    found = _in_threads(partial(_fault, images), [stamps[row] for row in unknown])
+    found = _in_threads(partial(_fault, images, decoding), [stamps[row] for row in unknown])
     faults = {row: fault for row, fault in zip(unknown, found, strict=True) if fault is not None}
     if len(faults) < len(unknown):
         _remember(cache, [stamp for row, stamp in enumerate(stamps) if row not in faults])
@@ -89,7 +100,7 @@ def _stamp(images: Path, image: tuple[str, Sequence[int]]) -> Stamp:
     return Stamp(name, height, width, length, found.st_mtime_ns)
 
 
-def _fault(images: Path, stamp: Stamp) -> Fault | None:
+def _fault(images: Path, decoding: Decoding, stamp: Stamp) -> Fault | None:
     path, size = images / stamp.name, (stamp.height, stamp.width)
     if stamp.length < 0:
         return Fault(
@@ -98,7 +109,7 @@ def _fault(images: Path, stamp: Stamp) -> Fault | None:
     if seems_whole(path, size):
         return None
     try:
-        read_image(path, size)
+        read_image(path, size, decoding)
     except SizeDiffers as error:
         return Fault("size differs", str(error).removesuffix("."))
     except InputError as error:
@@ -106,10 +117,10 @@ def _fault(images: Path, stamp: Stamp) -> Fault | None:
     return None
 
 
-def _cache(annotations: Path, images: Path) -> Cache:
-    """One for each pair: two folders of images, or two annotation files, never share one."""
-    pair = b"\0".join(os.fsencode(path.resolve()) for path in (annotations, images))
-    digest = hashlib.sha256(pair).hexdigest()
+def _cache(annotations: Path, images: Path, decoding: Decoding) -> Cache:
+    """One for each three: two folders of images, or two annotation files, never share one."""
+    paths = [os.fsencode(path.resolve()) for path in (annotations, images)]
+    digest = hashlib.sha256(b"\0".join([*paths, repr(decoding).encode()])).hexdigest()
     return Cache.beside(annotations, f"images-{digest[:8]}", f"{CACHE_VERSION}-{digest}")
 
 

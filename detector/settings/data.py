@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from detector.settings.section import Count, Fraction, NotEmpty, Pair, Proper, Section, Whole, item
 
 
 def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+Depth = Annotated[int, Field(ge=8, le=16)]
 
 
 class Source(Section):
@@ -76,6 +79,9 @@ class Data(Section):
     invalid: Literal["refuse", "skip"] = item(
         "refuse",
         "useless boxes; missing, broken, wrongly sized images: refuse | skip (and count)",
+    )
+    depth: Depth | None = item(
+        None, "bits that 16-bit images use, as 12 for samples 0 to 4095; null refuses such images"
     )
     group_by_aspect: bool = item(
         default=True, description="batches of images of similar shape, so of less padding"

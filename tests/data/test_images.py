@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from PIL import EpsImagePlugin, Image, ImageOps
 
 from detector.data import images
-from detector.data.images import SizeDiffers, read_image, seems_whole
+from detector.data.images import Decoding, SizeDiffers, read_image, seems_whole
 from detector.errors import InputError
 
 ORIENTATION = 0x0112
@@ -152,12 +154,57 @@ def test_transparency_is_dropped(tmp_path: Path) -> None:
     assert (read_image(tmp_path / "a.png") == 90).all()
 
 
-def test_sixteen_bits(tmp_path: Path) -> None:
-    """v * 255 / 65535, rounded: 257 -> 1, 32768 -> 127.5 -> 128, 65535 -> 255"""
-    pixels = np.array([[0, 257, 32768, 65535]], np.uint16)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png", (1, 4))
-    assert image[0].tolist() == image[2].tolist() == [[0, 1, 128, 255]]
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize(
+    ("depth", "values"),
+    # v * 255 / (2^depth - 1), rounded: 257 -> 1, 32768 -> 127.502 -> 128, 65535 -> 255 of 16 bits
+    [(16, {0: 0, 257: 1, 32768: 128, 65535: 255}), (12, {0: 0, 16: 1, 2048: 128, 4095: 255}),
+     (8, {0: 0, 77: 77, 254: 254, 255: 255})],
+)  # fmt: skip
+def test_sixteen_bits(tmp_path: Path, depth: int, values: dict[int, int], suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.array([list(values)], np.uint16)).save(path)
+    image = read_image(path, (1, 4), Decoding(depth=depth))
+    assert image[0].tolist() == image[2].tolist() == [list(values.values())]
+
+
+@pytest.mark.parametrize("depth", [None, 11])
+def test_sixteen_bits_of_another_depth_are_refused(tmp_path: Path, depth: int | None) -> None:
+    """Never the darkest of the levels, and never cut: the sentence says how bright they are."""
+    Image.fromarray(np.array([[0, 2048]], np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: .*16-bit .* 2048.*data\.depth"):
+        read_image(tmp_path / "a.png", (1, 2), Decoding(depth=depth))
+    assert not seems_whole(tmp_path / "a.png", (1, 2))
+
+
+def deep_colour(path: Path) -> Path:
+    """A PNG of one pixel with 16 bits a channel, which Pillow cannot write: 0, 32768, 65535."""
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + struct.pack(">HHH", 0, 32768, 65535))
+    chunks = [(b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    ))  # fmt: skip
+    return path
+
+
+def test_sixteen_bits_of_each_colour(tmp_path: Path) -> None:
+    path = deep_colour(tmp_path / "a.png")
+    assert read_image(path, decoding=Decoding(depth=16)).flatten().tolist() == [0, 128, 255]
+    for depth in (None, 12):
+        with pytest.raises(InputError, match=r"a\.png: .*data\.depth=16"):
+            read_image(path, decoding=Decoding(depth=depth))
+    assert not seems_whole(path, (1, 1))
+
+
+def test_a_depth_that_the_file_says_needs_no_key(tmp_path: Path) -> None:
+    """PGM names its largest value, 4095; 2048 is half of it."""
+    pixels = np.array([0, 2048, 4095], ">u2").tobytes()
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 4095\n" + pixels)
+    for depth in (None, 8):
+        image = read_image(tmp_path / "a.pgm", decoding=Decoding(depth=depth))
+        assert image[1].tolist() == [[0, 128, 255]]
 
 
 @pytest.mark.parametrize(
@@ -201,5 +248,5 @@ def test_a_mistake_of_ours_is_not_taken_for_a_broken_file(
         with monkeypatch.context() as patched:
             patched.setattr(images, name, fail)
             with pytest.raises(mistake, match="ours") as caught:
-                read_image(tmp_path / "a.png")
+                read_image(tmp_path / "a.png", decoding=Decoding(depth=16))
         assert not isinstance(caught.value, InputError)

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from detector import build
+from detector.config import Config
 from detector.data.coco import CocoIndex
 from detector.data.loader import (
     Address,
@@ -58,6 +60,25 @@ def dataset(folder: Path) -> DetectionDataset:
 def assert_equal(a: Batch, b: Batch) -> None:
     for field in fields(Batch):
         assert torch.equal(getattr(a, field.name), getattr(b, field.name)), field.name
+
+
+def test_the_key_of_the_depth_reaches_the_pixels(tmp_path: Path) -> None:
+    """The brightest of 12 bits is white: 4095 * 255 / 4095"""
+    Image.fromarray(np.full((20, 30), 4095, np.uint16)).save(tmp_path / "a.png")
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [4, 4, 9, 9]}
+    image = {"id": 1, "file_name": "a.png", "height": 20, "width": 30}
+    categories = [{"id": 1, "name": "cell"}]
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps({"images": [image], "annotations": [box], "categories": categories}))
+    source = {"images": str(tmp_path), "annotations": str(file)}
+    data = {"train": source, "resize": {"width": 30, "height": 20}}
+    config = Config.model_validate_json(json.dumps({"data": {**data, "depth": 12}}))
+    dataset = DetectionDataset(
+        build.data_index(config, "train"), build.transform(config).for_evaluation()
+    )
+    assert (dataset[Address(0, 0)].image == 255).all()
+    with pytest.raises(InputError, match=r"a\.png: .*data\.depth"):
+        build.data_index(Config.model_validate_json(json.dumps({"data": data})), "train")
 
 
 def test_a_sample_depends_on_seed_epoch_and_row_alone(folder: Path) -> None:

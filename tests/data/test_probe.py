@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from detector.data import probe as probing
-from detector.data.images import EXIF_ORIENTATION, read_image, seems_whole
+from detector.data.images import EXIF_ORIENTATION, Decoding, read_image, seems_whole
 from detector.data.probe import Fault, probe
 from detector.errors import InputError
 
@@ -62,7 +62,7 @@ def test_whole_images_pass_and_no_jpeg_or_png_is_decoded(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = []
-    monkeypatch.setattr(probing, "read_image", lambda path, size: decoded.append(path.name))
+    monkeypatch.setattr(probing, "read_image", lambda path, *_: decoded.append(path.name))
     assert look(images) == {}
     assert decoded == ["e.bmp"]
 
@@ -134,6 +134,14 @@ def test_what_read_image_accepts_passes_and_nothing_else(
         assert not accepted
     faults = probe(tmp_path / "x.json", tmp_path, [path.name], np.array([size]))
     assert [fault.reason for fault in faults.values()] == ([] if accepted else ["size differs"])
+
+
+def test_what_passed_at_one_depth_does_not_pass_at_another(tmp_path: Path) -> None:
+    Image.fromarray(np.full((48, 64), 4095, np.uint16)).save(tmp_path / "a.png")
+    for depth, reasons in ((12, []), (11, ["unreadable image"]), (None, ["unreadable image"])):
+        sizes = np.array([(48, 64)], np.int32)
+        found = probe(tmp_path / "x.json", tmp_path, ["a.png"], sizes, Decoding(depth=depth))
+        assert [fault.reason for fault in found.values()] == reasons
 
 
 def test_a_second_look_opens_nothing(images: Path, opened: list[str]) -> None:
