@@ -1,7 +1,8 @@
-"""What all tools share: output with which no name in a file can command the terminal."""
+"""What all tools share: `--set`, and output with which no name can command the terminal."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,22 @@ from typing import Any, TextIO, cast
 
 # C0 and C1 controls but tab and newline, overrides of the writing direction, lone surrogates
 COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def add_set(parser: argparse.ArgumentParser, help: str) -> None:  # noqa: A002 as argparse has it
+    """The option --set, one or several KEY=VALUE after each; `options.set` is a list of texts."""
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", type=_pair, help=help
+    )
+
+
+def _pair(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, it should be KEY=VALUE, as optimizer.lr=1e-3; anything else goes "
+            "before --set"
+        )
+    return text
 
 
 def harmless(text: str) -> str:

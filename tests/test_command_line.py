@@ -1,9 +1,11 @@
-"""What every tool may write to a terminal."""
+"""What every tool reads behind --set, and what it may write to a terminal."""
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
+from conftest import HOME, load_script
 
 from detector.command_line import harmless
 from detector.errors import InputError, run_command
@@ -46,3 +48,37 @@ def test_a_progress_bar_still_returns_to_its_line(capsys: pytest.CaptureFixture[
 
     assert run_command(main) == 0
     assert capsys.readouterr().err == "\rstep 2 of 9\\r"
+
+
+REQUIRED = {
+    "ablate": ["--config", "f"], "benchmark": ["--output", "o"], "diagnose": ["--run", "r"],
+    "evaluate": ["--run", "r"], "plot_losses": [], "train": ["--config", "f"],
+    "predict": ["--run", "r", "a.jpg", "--output", "o"],
+}  # fmt: skip
+
+
+def with_set() -> list[Path]:
+    texts = {path: path.read_text() for path in sorted((HOME / "tools").glob("*.py"))}
+    return [path for path, text in texts.items() if '"--set"' in text or "add_set(" in text]
+
+
+@pytest.mark.parametrize("path", with_set(), ids=lambda path: path.stem)
+def test_set_takes_one_or_several_in_every_tool(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*REQUIRED[path.stem], "--set", "a.b=1", "c={d: 2}", "--set", "e==x y"]
+    monkeypatch.setattr("sys.argv", [path.name, *words])
+    assert load_script(path).arguments().set == ["a.b=1", "c={d: 2}", "e==x y"]
+
+
+@pytest.mark.parametrize("tool", ["predict", "train"])
+def test_what_is_no_pair_is_named(
+    tool: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images behind --set are the usual slip."""
+    monkeypatch.setattr("sys.argv", [tool, "--run", "r", "--set", "a.b=1", "cat.jpg"])
+    with pytest.raises(SystemExit) as caught:
+        load_script(HOME / "tools" / f"{tool}.py").arguments()
+    assert caught.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert all(word in said for word in ("--set", "'cat.jpg'", "KEY=VALUE", "before"))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from conftest import HOME, Command
-from PIL import Image
 
 from detector import build
 from detector.commands.train import Assembly, train
@@ -80,25 +79,6 @@ def test_the_written_detections_evaluate_alike(
         assert done.returncode == 0, done.stderr
         found = json.loads((tmp_path / engine / "metrics.json").read_text())
         assert [found[k] for k in KEYS] == pytest.approx([expected[k] for k in KEYS], abs=1e-6)
-
-
-def test_predict(tool: Command, run: Path, digits: Path, tmp_path: Path) -> None:
-    odd = tmp_path / "odd size.png"
-    Image.new("L", (90, 50), 128).save(odd)
-    done = tool(
-        "predict", "--run", run, digits / "val", odd, "--output", tmp_path / "p", "--score", 0
-    )
-    assert done.returncode == 0, done.stderr
-    drawn = sorted(path.name for path in (tmp_path / "p").glob("*.jpg"))
-    assert len(drawn) == 7 and "odd size.jpg" in drawn
-    found = json.loads((tmp_path / "p" / "detections.json").read_text())
-    assert {entry["file_name"] for entry in found} >= {str(odd)}
-    assert found[0]["category"] in {"zero", "one", "two", "three", "four", "five"} | {
-        "six", "seven", "eight", "nine",
-    }  # fmt: skip
-    for entry in found:
-        x, y, width, height = entry["bbox"]
-        assert 0 <= x <= x + width <= 90 + 1e-2 and 0 <= y <= y + height <= 64 + 1e-2
 
 
 def test_an_existing_run_is_not_overwritten(tool: Command, tiny: list[str], run: Path) -> None:
@@ -252,14 +232,3 @@ def test_bad_arguments(tool: Command, case: str) -> None:
     (name, *arguments), word = TOOLS[case]
     done = tool(name, *arguments)
     assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr
-
-
-def test_predict_names_what_it_cannot_read(tool: Command, run: Path, tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_text("not an image")
-    Image.new("RGB", (40, 40)).save(tmp_path / "fine.jpg")
-    for path in (tmp_path / "text.jpg", tmp_path / "none.jpg", HOME / "configs"):
-        fine = tmp_path / "fine.jpg"
-        done = tool("predict", "--run", run, fine, path, "--output", tmp_path / "o")
-        assert done.returncode == 2 and path.name in done.stderr, done.stderr
-        assert not (tmp_path / "o").exists()
-        assert "Traceback" not in done.stderr

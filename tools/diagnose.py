@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from detector.command_line import add_set
 from detector.commands.diagnose import diagnose, table
 from detector.commands.evaluate import Trained
 from detector.errors import InputError, run_command
@@ -23,10 +24,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", default="best", metavar="NAME", help="best (the default), last, or a file"
     )
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="change keys of the run's config, e.g. data.val.images=DIR",
-    )  # fmt: skip
+    add_set(parser, "change keys of the run's config, e.g. data.val.images=DIR")
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
         help="gets diagnostics.json and detections.json (RUN/diagnosis/CHECKPOINT)",

@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from detector.command_line import add_set
 from detector.commands.evaluate import Trained, evaluate_files, evaluate_run
 from detector.errors import InputError, run_command
 from detector.evaluation.coco import CocoResult, Engine, table
@@ -27,10 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", metavar="NAME", help="of the run: best (the default), last, or a file"
     )
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="change keys of the run's config, e.g. postprocess.nms=0.6",
-    )  # fmt: skip
+    add_set(parser, "change keys of the run's config, e.g. postprocess.nms=0.6")
     parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO annotation file")
     parser.add_argument(
         "--engine",

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from detector import build
+from detector.command_line import add_set
 from detector.commands.lesson import teach
 from detector.errors import run_command
 
@@ -24,10 +25,7 @@ def arguments() -> argparse.Namespace:
         "--config", type=Path, metavar="FILE", default=HOME / "configs/digits.yaml",
         help="config whose training set is counted (configs/digits.yaml)",
     )  # fmt: skip
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="change keys of the config, e.g. data.train.images=DIR",
-    )  # fmt: skip
+    add_set(parser, "change keys of the config, e.g. data.train.images=DIR")
     parser.add_argument(
         "--ablations", type=Path, metavar="DIR", default=HOME / "docs/ablations",
         help="folder with the results.json of ablations, as NAME.json (docs/ablations)",

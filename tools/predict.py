@@ -9,9 +9,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from detector.command_line import add_set
 from detector.commands.evaluate import Trained
 from detector.commands.predict import predict
-from detector.errors import InputError, run_command
+from detector.errors import run_command
+
+SCORE = 0.3  # of detections that are worth a look; a run has the low one that AP needs
 
 
 def arguments() -> argparse.Namespace:
@@ -21,12 +24,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="images or folders")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--checkpoint", default="best", metavar="NAME", help="best, last or a file")
+    add_set(parser, "change keys of the run's config, e.g. postprocess.nms=0.6")
     parser.add_argument(
-        "--score", type=float, default=0.3, help="lowest score of a detection (%(default)s)"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="change one key of the run's config; may be repeated",
+        "--score", dest="set", action="append", type="postprocess.score={}".format,
+        help=f"lowest score of a detection ({SCORE}), short for --set postprocess.score=SCORE",
     )  # fmt: skip
     return parser.parse_args()
 
@@ -34,11 +35,9 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Predict, and say where the results are."""
     options = arguments()
-    if not 0 <= options.score <= 1:
-        raise InputError(f"--score is {options.score}; a score lies between 0 and 1.")
-    overrides = [*options.set, f"postprocess.score={options.score}"]
+    overrides = [f"postprocess.score={SCORE}", *options.set]  # later ones win
     trained = Trained.from_run(options.run, options.checkpoint, overrides)
-    print(predict(trained, options.paths, options.output, score=options.score))
+    print(predict(trained, options.paths, options.output))
     return 0
 
 

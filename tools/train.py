@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from detector.build import load_config
+from detector.command_line import add_set
 from detector.commands.train import train
 from detector.errors import run_command
 
@@ -19,10 +20,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML config")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="change keys of the config, e.g. loss.classification.gamma=1",
-    )  # fmt: skip
+    add_set(parser, "change keys of the config, e.g. loss.classification.gamma=1")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="run directory (runs/NAME OF THE CONFIG)"
     )

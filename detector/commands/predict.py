@@ -19,22 +19,19 @@ from detector.errors import InputError
 from detector.evaluation.draw import draw
 from detector.evaluation.predict import coco_json, coco_rows
 from detector.files import new_directory, write_json
-from detector.structures import Batch, Detections
+from detector.structures import Batch
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
-def predict(trained: Trained, paths: Sequence[Path], output: Path, *, score: float) -> Path:
-    """Draw what is found in images or folders of images into `output`; the detections' file.
-
-    score: detections below it are neither drawn nor written.
-    """
+def predict(trained: Trained, paths: Sequence[Path], output: Path) -> Path:
+    """Draw what is found in images or folders of images into `output`; the detections' file."""
     files = image_files(paths)
     drawn = drawn_names(files)
     found = []
     with new_directory(output) as draft:
         for number, file in enumerate(files, start=1):
-            image, entries = _detect(trained, file, number, score)
+            image, entries = _detect(trained, file, number)
             write_jpeg(image, str(draft / drawn[file]), quality=92)
             found += entries
         write_json(draft / "detections.json", found)
@@ -67,16 +64,11 @@ def drawn_names(files: Sequence[Path]) -> dict[Path, str]:
     }
 
 
-def _detect(
-    trained: Trained, file: Path, number: int, score: float
-) -> tuple[Tensor, list[dict[str, Any]]]:
+def _detect(trained: Trained, file: Path, number: int) -> tuple[Tensor, list[dict[str, Any]]]:
     image = read_image(file, decoding=build.decoding(trained.config))
     batch = _batch(trained, image, number)
     _, found = trained.predictor(trained.net, batch)
-    kept = found.present[0] & (found.scores[0] >= score)
-    found = Detections(
-        *(getattr(found, f)[:, kept] for f in ("boxes", "scores", "labels", "present"))
-    )
+    present = found.present[0]
     rows = coco_rows(found, batch.image_ids, trained.classes.category_ids)
     names = dict(zip(trained.classes.category_ids, trained.classes.names, strict=True))
     entries = [
@@ -85,11 +77,11 @@ def _detect(
     ]
     drawn = draw(
         image,
-        found.boxes[0],
-        found.labels[0],
-        found.scores[0],
+        found.boxes[0][present],
+        found.labels[0][present],
+        found.scores[0][present],
         names=trained.classes.names,
-        threshold=score,
+        threshold=0,
     )
     return drawn, entries
 
