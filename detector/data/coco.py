@@ -78,7 +78,7 @@ class CocoIndex:
                 f"with {annotations}."
             )
         names = names_on_disk(images, found.file_names.tolist())
-        sizes = complete_sizes(annotations, images, names, found.sizes)
+        sizes = complete_sizes(annotations, images, names, found.sizes, decoding)
         found = replace(found, file_names=np.array(names), sizes=sizes)
         faults = probe(annotations, images, names, sizes, decoding)
         boxes, usable, box_defects = check_boxes(annotations, found)

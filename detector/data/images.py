@@ -102,6 +102,10 @@ def read_size(path: Path) -> tuple[int, int]:
         with path.open("rb") as file:
             header = _open(path, file)
             turned = _orientation(header) in SWAPS_SIDES
+            if header.format == "TIFF":  # as `read_image` has it: turned by loading
+                with _foreign(path):
+                    header.load()
+                return header.height, header.width
             return (header.width, header.height) if turned else (header.height, header.width)
     except OSError as error:
         raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error

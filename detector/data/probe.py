@@ -164,7 +164,11 @@ def _composed_names(folder: Path) -> dict[str, str]:
 
 
 def complete_sizes(
-    annotations: Path, images: Path, names: Sequence[str], sizes: NDArray[np.int32]
+    annotations: Path,
+    images: Path,
+    names: Sequence[str],
+    sizes: NDArray[np.int32],
+    decoding: Decoding = DEFAULT,
 ) -> NDArray[np.int32]:
     """Heights and widths (I, 2), those that are 0 taken from the image files, turned as EXIF says.
 
@@ -174,7 +178,7 @@ def complete_sizes(
     if not rows:
         return sizes
     stamps = _in_threads(partial(_stamp, images), [(names[row], (0, 0)) for row in rows])
-    passed = _remembered(_cache(annotations, images))
+    passed = _remembered(_cache(annotations, images, decoding))
     known = {stamp._replace(height=0, width=0): (stamp.height, stamp.width) for stamp in passed}
     completed = sizes.copy()
     completed[rows] = _in_threads(partial(_size, images, known), stamps)

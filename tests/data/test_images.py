@@ -15,7 +15,7 @@ import torch
 from PIL import EpsImagePlugin, Image, ImageOps
 
 from detector.data import images
-from detector.data.images import Decoding, SizeDiffers, read_image, seems_whole
+from detector.data.images import Decoding, SizeDiffers, read_image, read_size, seems_whole
 from detector.errors import InputError
 
 ORIENTATION = 0x0112
@@ -250,3 +250,17 @@ def test_a_mistake_of_ours_is_not_taken_for_a_broken_file(
             with pytest.raises(mistake, match="ours") as caught:
                 read_image(tmp_path / "a.png", decoding=Decoding(depth=16))
         assert not isinstance(caught.value, InputError)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["tif", "jpg", "png"])
+def test_the_size_of_a_head_is_that_of_the_image(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    """31 x 20 as stored; orientations 5 to 8 swap the sides, in every kind alike."""
+    image, path = Image.new("RGB", (31, 20)), tmp_path / f"a.{kind}"
+    exif = Image.Exif()
+    exif[274] = orientation
+    image.save(path, **({"tiffinfo": {274: orientation}} if kind == "tif" else {"exif": exif}))
+    expected = (31, 20) if orientation >= 5 else (20, 31)
+    assert read_size(path) == expected == tuple(read_image(path).shape[1:])

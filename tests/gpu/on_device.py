@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from waits import Waits
 
-from detector.commands.stopwatch import extra_peak
+from detector.benchmark.timing import extra_peak
 
 
 @contextmanager

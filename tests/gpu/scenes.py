@@ -1,7 +1,6 @@
 """Made-up scenes, a small network and steps of it, on any device.    K = 5 classes."""
 
 import json
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
