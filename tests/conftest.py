@@ -1,10 +1,13 @@
 """A tiny data set of digits, and the settings that make a tiny run of it."""
 
+import contextlib
 import importlib.util
-import os
+import io
+import runpy
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -12,8 +15,6 @@ from typing import NamedTuple
 import hypothesis
 import pytest
 import torch
-
-from detector.errors import run_command
 
 hypothesis.settings.register_profile("busy machine", deadline=None)
 hypothesis.settings.load_profile("busy machine")
@@ -61,7 +62,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """16 training and 6 validation images of 64 x 64 pixels, as data/digits.py makes them."""
     output = tmp_path_factory.mktemp("data") / "digits"
     knobs = "--train 16 --val 6 --size 64 --objects 1 3 --scale 20 36".split()
-    made = run([sys.executable, "data/digits.py", "--output", str(output), *knobs])
+    made = call_script(HOME / "data" / "digits.py", "--output", output, *knobs)
     assert made.returncode == 0, made.stderr
     return output
 
@@ -91,11 +92,15 @@ def tiny(digits: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def tool(tiny: Sequence[str]) -> Command:
-    """Runs tools/NAME.py in a process of its own, from the project's folder."""
+def tool() -> Command:
+    """Calls tools/NAME.py in this process, where another costs seconds, from the project's folder.
 
-    def call(name: str, *arguments: object, **options: float) -> subprocess.CompletedProcess[str]:
-        return run([sys.executable, f"tools/{name}.py", *map(str, arguments)], **options)
+    What a command does to its process, and a signal or a full disk to it, is seen in
+    `tests/engine/runs_apart.py` and tests/test_run_command.py.
+    """
+
+    def call(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+        return call_script(HOME / "tools" / f"{name}.py", *arguments)
 
     return call
 
@@ -112,28 +117,73 @@ def finished(tool: Command, tiny: Sequence[str], tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Calls tools/NAME.py in this process (another costs seconds), to be refused; what it said."""
+def refused(tool: Command) -> Refused:
+    """Calls tools/NAME.py, to be refused; what it said."""
 
     def call(name: str, *arguments: object) -> Said:
-        script = load_script(HOME / "tools" / f"{name}.py")
-        monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, arguments)])
-        assert run_command(script.main) == 2
-        said = Said(*capsys.readouterr())
+        done = tool(name, *arguments)
+        assert done.returncode == 2
+        said = Said(done.stdout, done.stderr)
         assert said.err.startswith("error: ") and said.err.count("\n") == 1
         return said
 
     return call
 
 
-def run(
-    words: Sequence[str], *, cwd: Path = HOME, **options: float
+def call_script(
+    file: Path, *arguments: object, cwd: Path = HOME
 ) -> "subprocess.CompletedProcess[str]":
-    """A process with one thread, so that sums are made in one order."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        words, cwd=cwd, env=environment, capture_output=True, text=True, **options
+    """What a script gives that is run in this process, as if by `python FILE`.
+
+    An exception that is no sentence for the user is raised here, where a process shows a traceback.
+    """
+    words = [str(file), *map(str, arguments)]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        _own_process(words, cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
+        runpy.run_path(str(file), run_name="__main__")
+    return subprocess.CompletedProcess(
+        words, int(end.value.code or 0), out.getvalue(), err.getvalue()
     )
+
+
+@contextlib.contextmanager
+def _own_process(words: Sequence[str], cwd: Path) -> Iterator[None]:
+    """One thread, so that sums are made in one order, no GPU, and nothing left for later calls.
+
+    Warnings go to stderr, as Python's default is, and not into pytest's summary.
+    """
+    threads = torch.get_num_threads()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(),
+    ):
+        warnings.resetwarnings()
+        for kind in (DeprecationWarning, PendingDeprecationWarning, ResourceWarning):
+            warnings.simplefilter("ignore", kind)
+        patch.setattr(warnings, "showwarning", _show_warning)
+        patch.setattr("sys.argv", words)
+        patch.chdir(cwd)
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that it starts
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr("torch.cuda.is_available", lambda: False)
+        patch.setattr("torch.cuda.device_count", lambda: 0)
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object
+) -> None:
+    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def load_script(path: Path) -> ModuleType:

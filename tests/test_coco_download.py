@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import socket
-import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -17,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import load_script
+from conftest import call_script, load_script
 
 from detector.errors import InputError
 
@@ -185,10 +182,8 @@ def test_missing_images_are_counted(tmp_path: Path) -> None:
 
 def test_no_network_exits_2_with_one_sentence_and_keeps_the_part(tmp_path: Path) -> None:
     (tmp_path / "annotations_trainval2017.zip.part").write_bytes(b"begun")
-    command = [sys.executable, "data/coco.py", "--only", "annotations"]
-    command += ["--output", str(tmp_path), "--base-url", closed_port()]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    words = ["--only", "annotations", "--output", tmp_path, "--base-url", closed_port()]
+    done = call_script(ROOT / "data" / "coco.py", *words)
     assert done.returncode == 2
     assert done.stderr.startswith("error: http://127.0.0.1") and done.stderr.count("\n") == 1
     assert "5 of 252,907,541 bytes" in done.stderr

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import load_script
+from conftest import call_script, load_script
 from PIL import Image
 
 from detector.errors import InputError
@@ -193,9 +190,7 @@ def test_bad_knobs_are_named(changes: dict[str, Any], key: str) -> None:
 
 
 def test_wrong_input_exits_2_with_one_sentence(tmp_path: Path) -> None:
-    command = [sys.executable, "data/digits.py", "--output", str(tmp_path / "x"), "--size", "8"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = call_script(ROOT / "data" / "digits.py", "--output", tmp_path / "x", "--size", "8")
     assert done.returncode == 2
     assert done.stderr.startswith("error: --size is 8") and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

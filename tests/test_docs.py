@@ -5,15 +5,13 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import HOME, run
+from conftest import HOME, call_script
 from pydantic import BaseModel
 from torchvision.models.detection import retinanet_resnet50_fpn
 
@@ -193,23 +191,16 @@ def test_the_guide_shows_every_key_of_an_ablation() -> None:
 
 @pytest.fixture(scope="module")
 def done(project: Path, tiny: list[str]) -> dict[str, "subprocess.CompletedProcess[str]"]:
-    """The processes of all commands, in the documents' order; those of one run after each other."""
+    """What all commands said, in the documents' order."""
 
     def call(command: str) -> "subprocess.CompletedProcess[str]":
         (_, *words), case = documented[command], RUN[command]
         settings = [setting for setting in tiny if re.match(case.tiny, setting)]
         quick = [*(["--set", *settings] if settings else []), *case.more]
-        return run([sys.executable, *words, *quick], cwd=project)
-
-    def chain(parts: Sequence[str]) -> dict[str, "subprocess.CompletedProcess[str]"]:
-        return {command: call(command) for command in parts}
+        return call_script(Path(words[0]), *words[1:], *quick, cwd=project)
 
     documented = commands()
-    known = [command for command in documented if command in RUN]
-    demo = [command for command in known if "runs/demo" in command]
-    with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(chain, (demo, [c for c in known if c not in demo]))
-    return one | other
+    return {command: call(command) for command in documented if command in RUN}
 
 
 @pytest.mark.parametrize("command", RUN)

@@ -1,10 +1,6 @@
 """COCO metrics: against paper and pencil and against pycocotools itself."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +14,6 @@ from detector.evaluation import coco, figures
 from detector.files import write_json
 
 ENGINES = ["hotcoco", "pycocotools"]
-ROOT = Path(__file__).parents[2]
 
 
 def data_set(boxes, *, images=(1, 2), categories=((1, "cat"), (2, "dog")), crowds=()):
@@ -286,20 +281,14 @@ def test_curves_without_ground_truth(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def run_tool(*arguments):
-    command = [sys.executable, str(ROOT / "tools" / "evaluate.py"), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-
-def test_the_command_on_foreign_files(tmp_path):
+def test_the_command_on_foreign_files(tool, tmp_path):
     truth = save(tmp_path / "truth.json", data_set([(2, 1, 1, 2, 3, 4)]))
     found = save(
         tmp_path / "found.json",
         [{"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}],
     )
     command = ("--detections", found, "--ground-truth", truth, "--output", tmp_path / "out")
-    first = run_tool(*command)
+    first = tool("evaluate", *command)
     assert (first.returncode, first.stderr) == (0, "")
     assert first.stdout.startswith("AP      1.000")
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -308,16 +297,13 @@ def test_the_command_on_foreign_files(tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "metrics.json", "precision_recall.png",
     ]  # fmt: skip
-    second = run_tool(*command)
+    second = tool("evaluate", *command)
     assert second.returncode == 2 and "nothing is overwritten" in second.stderr
 
 
-def test_the_command_refuses_wrong_input_in_one_line(tmp_path):
-    answer = run_tool("--detections", tmp_path / "a.json", "--ground-truth", tmp_path / "b.json",
-                      "--output", tmp_path / "out")  # fmt: skip
-    assert answer.returncode == 2 and answer.stdout == ""
-    assert (
-        answer.stderr
-        == f"error: {tmp_path / 'b.json'}: cannot be read (No such file or directory).\n"
-    )
+def test_the_command_refuses_wrong_input_in_one_line(refused, tmp_path):
+    files = ("--detections", tmp_path / "a.json", "--ground-truth", tmp_path / "b.json")
+    answer = refused("evaluate", *files, "--output", tmp_path / "out")
+    assert answer.out == ""
+    assert f"{tmp_path / 'b.json'}: cannot be read (No such file" in answer.err
     assert not (tmp_path / "out").exists()
