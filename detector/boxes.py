@@ -1,6 +1,7 @@
 """Geometry of boxes (..., 4) x1 y1 x2 y2 in pixels, float, without + 1.
 
-torchvision.ops has the pairwise functions; these are the batched and elementwise ones.
+torchvision.ops has the pairwise functions; these are the batched and elementwise ones. What is
+multiplied or added is float32 at least: the area of a box of 300 x 300 is infinite in float16.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from torch import Tensor
 
 def area(boxes: Tensor) -> Tensor:
     """(..., 4) -> (...) square pixels."""
+    boxes = _at_least_float32(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
     """(..., 4) and (..., 4), broadcast -> (...) square pixels; 0 where they only touch."""
+    a, b = _at_least_float32(a), _at_least_float32(b)
     left, top, right, bottom = (
         pick(a[..., side], b[..., side])
         for pick, side in ((torch.maximum, 0), (torch.maximum, 1),
@@ -40,6 +43,7 @@ def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
 
 def centred_inside(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Boxes (..., 4) and sizes (N, 2) height, width -> bool (N, ...): the centre lies inside."""
+    boxes = _at_least_float32(boxes)
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     limits = sizes.flip(-1).reshape(-1, *[1] * (boxes.ndim - 1), 2)
     return (centres < limits).all(dim=-1)
@@ -49,3 +53,7 @@ def flip(boxes: Tensor, width: float) -> Tensor:
     """Boxes (..., 4) mirrored left to right in an image `width` pixels wide."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+
+
+def _at_least_float32(boxes: Tensor) -> Tensor:
+    return boxes.to(torch.promote_types(boxes.dtype, torch.float32))

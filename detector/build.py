@@ -178,6 +178,7 @@ def matcher(config: Config) -> Matcher:
         background=m.background,
         low_quality=m.low_quality,
         crowd_overlap=m.crowd_overlap,
+        multi_label=class_code(config, num_classes=1).multi_label,
     )
 
 

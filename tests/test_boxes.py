@@ -1,9 +1,10 @@
 """Geometry against worked examples and torchvision."""
 
+import pytest
 import torch
 from torchvision.ops import box_iou
 
-from detector.boxes import area, clip, flip, intersection, iou
+from detector.boxes import area, centred_inside, clip, flip, intersection, iou
 
 
 def test_worked_examples() -> None:
@@ -16,6 +17,20 @@ def test_worked_examples() -> None:
 def test_empty_boxes_have_iou_zero() -> None:
     empty = torch.zeros(4)
     assert iou(empty, empty) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_iou_of_other_precisions(dtype: torch.dtype) -> None:
+    """300 x 300 = 90,000 pixels are infinite in float16, whose largest number is 65,504."""
+    a, b = torch.tensor([[0, 0, 300, 300], [0, 0, 300, 150]], dtype=dtype)
+    assert area(a) == 90_000 and intersection(a, b) == 45_000
+    assert iou(a, b) == 0.5
+    assert iou(torch.zeros(4, dtype=dtype), a) == 0
+    assert not centred_inside(torch.tensor([48000.0, 0, 48064, 8]).half(), torch.tensor([[8, 9]]))
+
+
+def test_no_boxes_have_no_iou() -> None:
+    assert iou(torch.zeros(3, 1, 4), torch.zeros(0, 4)).shape == (3, 0)
 
 
 def test_pairwise_iou_is_torchvisions() -> None:

@@ -11,7 +11,8 @@ from detector.boxes import area, centred_inside, intersection
 from detector.structures import BACKGROUND, IGNORED, Batch, Targets
 
 PAIRS_AT_ONCE = 6_000_000  # N * G * chunk; about eight float32 temporaries of it live at a time
-TIE = 1e-6  # IoUs this close are equal: the two passes may be compiled to different roundings
+# IoUs are equal up to this share of them: the two passes may be compiled to different roundings
+TIE = 1e-6
 
 
 class Matcher:
@@ -24,18 +25,39 @@ class Matcher:
     and lie by more than `crowd_overlap` of their area in a crowd box are ignored. So are anchors
     centred in the padding, which no box matches: what an image teaches must not depend on the
     sizes of the images that it is batched with.
+
+    Of two boxes at one place no anchor can answer for the second. With `multi_label`, for codes
+    under which a box may have several labels, each therefore has the labels of both.
     """
 
     def __init__(
-        self, *, foreground: float, background: float, low_quality: bool, crowd_overlap: float = 0.5
+        self,
+        *,
+        foreground: float,
+        background: float,
+        low_quality: bool,
+        crowd_overlap: float = 0.5,
+        multi_label: bool = False,
     ) -> None:
         self.foreground = foreground
         self.background = background
         self.low_quality = low_quality
         self.crowd_overlap = crowd_overlap
+        self.multi_label = multi_label
 
     def __call__(self, anchors: Tensor, batch: Batch) -> Targets:
         """Anchors (A, 4) and a batch -> Targets; memory bounded by chunks, never waits."""
+        if anchors.numel() and batch.boxes.numel():
+            matched = self._assign(anchors, batch)
+        else:
+            shape = len(batch), len(anchors)
+            matched = torch.full(shape, BACKGROUND, device=anchors.device)
+        matched = torch.where(centred_inside(anchors, batch.sizes), matched, IGNORED)
+        labels = _shared_labels(batch) if self.multi_label else batch.labels
+        return Targets(anchors, matched, batch.boxes, labels, batch.keys)
+
+    def _assign(self, anchors: Tensor, batch: Batch) -> Tensor:
+        """(N, A) as Targets.matches, but for anchors centred in the padding."""
         matches = [self._match(chunk, batch) for chunk in self._chunks(anchors, batch)]
         columns = list(zip(*matches, strict=True))
         best, box, in_crowd = (torch.cat(parts, dim=1) for parts in columns[:3])
@@ -45,8 +67,7 @@ class Matcher:
         if self.low_quality:
             rescued = self._rescue(anchors, batch, torch.stack(columns[3]).amax(dim=0))
             matched = torch.where(rescued >= 0, rescued, matched)
-        matched = torch.where(centred_inside(anchors, batch.sizes), matched, IGNORED)
-        return Targets(anchors, matched, batch.boxes, batch.labels, batch.keys)
+        return matched
 
     def _match(self, chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(N, chunk) best IoU, its box, whether in a crowd; and (N, G) best IoU of each box."""
@@ -64,7 +85,7 @@ class Matcher:
         found = []
         for chunk in self._chunks(anchors, batch):
             overlap, _ = _overlaps(chunk, batch)
-            of_the_best = (overlap >= best - TIE) & (best > TIE)
+            of_the_best = (overlap >= best * (1 - TIE)) & (best > 0)
             value, box = overlap.masked_fill(~of_the_best, -1).max(dim=1)
             found.append(torch.where(value >= 0, box, -1))
         return torch.cat(found, dim=1)
@@ -82,3 +103,11 @@ def _overlaps(chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     union = (area(boxes) + area(chunk) - shared).clamp(min=tiny)
     usable = (batch.present & ~batch.crowd)[..., None] & centred_inside(chunk, batch.sizes)[:, None]
     return (shared / union) * usable, shared / area(chunk).clamp(min=tiny)
+
+
+def _shared_labels(batch: Batch) -> Tensor:
+    """bool (N, G, K): the labels of all boxes that lie exactly where a box lies, crowds apart."""
+    usable = batch.present & ~batch.crowd
+    same = (batch.boxes[:, :, None] == batch.boxes[:, None]).all(dim=-1)
+    same &= usable[:, :, None] & usable[:, None]
+    return batch.labels | ((same.float() @ batch.labels.float()) > 0)

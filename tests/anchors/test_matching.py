@@ -94,8 +94,68 @@ def test_a_box_that_overlaps_nothing_makes_no_anchor_foreground() -> None:
     assert match([[50, 50, 60, 60]], low_quality=True) == [BACKGROUND] * 4
 
 
+@pytest.mark.parametrize("side", [0.03, 0.033, 1.0])
+def test_a_tie_is_relative(side: float) -> None:
+    """Anchors of 10 x 10, 20 x 5 and 10 x 11 all hold the box; areas 100, 100 and 110.
+
+    So its IoUs are s^2 / 100 twice and 9 % less, however small it is: of 0.03 pixels 9e-6.
+    """
+    anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 20, 5], [0, 0, 10, 11], [40, 0, 50, 10]])
+    boxes = batch([[[4.0, 3.0, 4.0 + side, 3.0 + side]]])
+    found = Matcher(foreground=0.5, background=0.4, low_quality=True)(anchors, boxes)
+    assert found.matches[0].tolist() == [0, 0, BACKGROUND, BACKGROUND]
+
+
+def two_labels(crowd: list[bool]) -> Batch:
+    """Boxes 0, 1 and 3 at one place with labels 0, 1 and 2, box 2 a hair beside it with label 2.
+
+    In a second image a box of label 2 at the same place.
+    """
+    twice = [0.0, 0, 10, 9]
+    images = [[twice, twice, [0.0, 0, 10, 9.001], twice], [twice]]
+    one = batch(images, [crowd, [False]])
+    labels = torch.zeros(2, 4, 3, dtype=torch.bool)
+    labels[0, [0, 1, 2, 3], [0, 1, 2, 2]] = True
+    labels[1, 0, 2] = True
+    return replace(one, labels=labels)
+
+
+def test_boxes_at_one_place_share_their_labels() -> None:
+    """The anchor answers for the first of them; a crowd there is no object."""
+    images = two_labels([False, False, False, True])
+    settings = {"foreground": 0.5, "background": 0.4, "low_quality": True}
+    shared = Matcher(**settings, multi_label=True)(ANCHORS, images)
+    apart = Matcher(**settings)(ANCHORS, images)
+    assert shared.matches[:, 0].tolist() == apart.matches[:, 0].tolist() == [2, 0]
+    assert shared.labels[0].int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 1]]
+    assert shared.labels[1].int().tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert apart.labels.equal(images.labels)
+
+
 def test_an_image_without_boxes_is_background() -> None:
     assert match([], low_quality=True) == [BACKGROUND] * 4
+
+
+def test_nothing_to_match() -> None:
+    """No anchors, or not even room for a box; the third centre, (25, 5), is outside 24 pixels."""
+    matcher = Matcher(foreground=0.5, background=0.4, low_quality=True, multi_label=True)
+    one = replace(batch([[[0, 0, 10, 9]]]), sizes=torch.tensor([[128, 24]]))
+    assert matcher(torch.zeros(0, 4), one).matches.shape == (1, 0)
+    bare = replace(
+        one, boxes=one.boxes[:, :0], labels=one.labels[:, :0],
+        present=one.present[:, :0], crowd=one.crowd[:, :0],
+    )  # fmt: skip
+    assert matcher(ANCHORS[:3], bare).matches.tolist() == [[BACKGROUND, BACKGROUND, IGNORED]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_matches_of_other_precisions(dtype: torch.dtype) -> None:
+    """300 x 300 and 300 x 200: IoU 2/3; the areas exceed what float16 can hold."""
+    anchors = torch.tensor([[0, 0, 300, 300], [0, 0, 300, 100]], dtype=dtype)
+    one = batch([[[0, 0, 300, 200]]])
+    one = replace(one, boxes=one.boxes.to(dtype), sizes=torch.tensor([[300, 300]]))
+    found = Matcher(foreground=0.5, background=0.4, low_quality=False)(anchors, one)
+    assert found.matches.tolist() == [[0, 0]]  # 2/3 and 100/200
 
 
 def test_anchors_mostly_in_a_crowd_are_ignored() -> None:
@@ -115,8 +175,8 @@ def plain_match(anchors: Tensor, boxes: Tensor) -> Tensor:
     best, box = table.max(dim=0)
     found = torch.where(best >= 0.5, box, torch.where(best < 0.4, BACKGROUND, IGNORED))
     for a in range(len(anchors)):
-        served = [g for g in range(len(boxes)) if table[g, a] >= table[g].max() - 1e-6]
-        served = [g for g in served if table[g].max() > 1e-6]
+        served = [g for g in range(len(boxes)) if table[g, a] >= table[g].max() * (1 - 1e-6)]
+        served = [g for g in served if table[g].max() > 0]
         if served:
             found[a] = max(served, key=lambda g: (table[g, a].item(), -g))
     return found
