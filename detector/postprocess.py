@@ -52,8 +52,8 @@ class Postprocess:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (N, T, 4), scores (N, T) and labels (N, T) before NMS.
 
-        T depends on shapes alone, not on data; scores that are too low, or of anchors centred in
-        the padding (which training ignores), are -1.
+        T depends on shapes alone, not on data; scores that are too low, of anchors centred in the
+        padding (which training ignores), or of deltas that are not finite, are -1.
         """
         levels = zip(
             outputs.class_logits.split(list(level_lengths), dim=1),
@@ -70,8 +70,8 @@ class Postprocess:
     ) -> tuple[Tensor, ...]:
         scores = self.class_code.scores(logits.float())
         classes = scores.shape[-1]
-        usable = (scores > self.score) & centred_inside(anchors, sizes)[..., None]
-        scores = torch.where(usable, scores, -1.0).flatten(1)
+        usable = centred_inside(anchors, sizes) & deltas.isfinite().all(dim=-1)
+        scores = torch.where(usable[..., None] & (scores > self.score), scores, -1.0).flatten(1)
         scores, pair = scores.topk(min(self.per_level, scores.shape[1]), dim=1)
         anchor = pair // classes
         chosen = deltas.gather(1, anchor[..., None].expand(-1, -1, 4))

@@ -59,3 +59,16 @@ def test_anchors_centred_in_the_padding_are_not_seen() -> None:
     scores = [[0.01], [0.01], [0.9]]
     assert detect(scores).present.sum() == 1
     assert detect(scores, size=(50, 30)).present.sum() == 0
+
+
+def test_deltas_that_are_not_finite_show_nothing() -> None:
+    """Of the best anchor one delta is NaN, of the third one infinite; the second keeps its box."""
+    deltas = torch.zeros(1, 3, 4)
+    deltas[0, 0, 2], deltas[0, 2, 0] = torch.nan, torch.inf
+    post = Postprocess(
+        ClassCode(num_classes=1), BoxCode(), score=0.05, per_level=1, nms=0.5, per_image=3
+    )
+    outputs = Outputs(torch.tensor([[[0.9], [0.8], [0.7]]]).logit(), deltas)
+    found = post(outputs, ANCHORS, [2, 1], torch.tensor([[50, 31]]))
+    assert found.present.tolist() == [[True, False, False]]
+    assert found.boxes[0].tolist() == [[1, 0, 11, 10], [0, 0, 0, 0], [0, 0, 0, 0]]

@@ -172,6 +172,9 @@ class Assembly:
         yield preflight.describe_data("train", self.index)
         if self.validation is not None:
             yield preflight.describe_data("validation", self.validation)
+        same_place = preflight.describe_same_place(self.index, multi_label=self.code.multi_label)
+        if same_place is not None:
+            yield same_place
         batches = [b.to(self.device) for b in next(iter(self.load(0, 0, workers=0)))]
         yield preflight.describe_anchors(grid, *batches[0].images.shape[-2:])
         hit, boxes = preflight.reachable(

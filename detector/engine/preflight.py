@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
@@ -14,7 +15,7 @@ from detector.anchors.class_code import ClassCode
 from detector.anchors.grid import AnchorGrid
 from detector.anchors.matching import Matcher
 from detector.boxes import centred_inside
-from detector.data.coco import CocoIndex
+from detector.data.coco import NAMED, CocoIndex
 from detector.data.transforms import FixedSize, ShorterSide
 from detector.loss.detection import DetectionLoss
 from detector.structures import Batch, Outputs, Targets
@@ -52,8 +53,8 @@ def reachable(
 ) -> tuple[int, int]:
     """How many boxes some anchor overlaps by `foreground`, and of how many; crowds not counted.
 
-    Of the training images, as evaluation would resize them, at most `most` are looked at, evenly
-    spread over the file.
+    In an image so thin that no anchor is centred in it no box is reached. Of the training images,
+    as evaluation would resize them, at most `most` are looked at, evenly spread over the file.
     """
     hit = boxes = 0
     for row in np.unique(np.linspace(0, len(index) - 1, min(most, len(index))).astype(int)):
@@ -64,9 +65,46 @@ def reachable(
         anchors = grid(tall, wide)
         inside = centred_inside(anchors, torch.tensor([[tall, wide]]))[0]
         overlaps = box_iou(anchors[inside], scaled)
-        hit += int((overlaps.amax(dim=0) >= foreground).sum()) if len(usable) else 0
+        hit += int((overlaps >= foreground).any(dim=0).sum())
         boxes += len(usable)
     return hit, boxes
+
+
+def describe_same_place(index: CocoIndex, *, multi_label: bool) -> str | None:
+    """What becomes of boxes exactly at the place of another of their image, with other labels.
+
+    Crowds not counted; None where there is no such box.
+    """
+    keys = np.column_stack([_rows_of_boxes(index), index.boxes])
+    keys[index.crowd, 0] = -1 - np.flatnonzero(index.crowd)  # a place of its own
+    order = np.lexsort(keys.T)  # stable: the first of a place is the first of the file
+    fresh = np.ones(len(order), np.bool_)
+    fresh[1:] = (keys[order][1:] != keys[order][:-1]).any(axis=1)
+    first = np.empty_like(order)
+    first[order] = order[fresh][np.cumsum(fresh) - 1]
+    later = np.flatnonzero(first != np.arange(len(first))).tolist()
+    other = [box for box in later if set(_labels(index, box)) != set(_labels(index, first[box]))]
+    if not other:
+        return None
+    ids = ", ".join(str(index.annotation_ids[box]) for box in other[:NAMED])
+    what = (
+        "anchors there learn the labels of all"
+        if multi_label
+        else "a softmax teaches their anchors the label of the first alone; set "
+        "loss.classification.activation to sigmoid, or correct them"
+    )
+    return (
+        f"boxes at exactly the place of another, with another label: {len(other)} (annotations "
+        f"{ids}{', …' if len(other) > NAMED else ''}): {what}"
+    )
+
+
+def _rows_of_boxes(index: CocoIndex) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(index)), np.diff(index.box_offsets))
+
+
+def _labels(index: CocoIndex, box: int) -> NDArray[np.int64]:
+    return index.label_values[index.label_offsets[box] : index.label_offsets[box + 1]]
 
 
 class InitialLoss:

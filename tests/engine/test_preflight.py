@@ -1,0 +1,68 @@
+"""What a run says before its first step, by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detector.anchors.grid import AnchorGrid
+from detector.data.coco import CocoIndex
+from detector.data.transforms import ShorterSide
+from detector.engine.preflight import describe_same_place, reachable
+
+WIDE, THIN = 1, 2  # image ids: 160 x 120 and 1500 x 20 pixels
+SQUARE = [3, 3, 24, 24]
+
+
+def index(folder: Path, boxes: list[tuple[int, int, list[int], int]]) -> CocoIndex:
+    """Of two images and boxes (image id, category id, x y w h, crowd), whose ids count from 10."""
+    images = []
+    for image_id, size in ((WIDE, (160, 120)), (THIN, (1500, 20))):
+        Image.new("RGB", size).save(folder / f"{image_id}.png")
+        width, height = size
+        entry = {"id": image_id, "file_name": f"{image_id}.png", "width": width, "height": height}
+        images.append(entry)
+    annotations = [
+        {"id": 10 + n, "image_id": image, "category_id": label, "bbox": box, "iscrowd": crowd}
+        for n, (image, label, box, crowd) in enumerate(boxes)
+    ]
+    categories = [{"id": n, "name": f"class {n}"} for n in (1, 2, 3)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return CocoIndex.read(folder / "boxes.json", folder)
+
+
+def test_boxes_of_an_image_too_thin_for_an_anchor_are_not_reached(tmp_path: Path) -> None:
+    """160 x 120 becomes 213 x 160: [3 3 27 27] is [4 4 36 36], which is an anchor.
+
+    1500 x 20 becomes 256 x 3: the first anchors are centred 4 pixels down.
+    """
+    found = index(
+        tmp_path, [(WIDE, 1, SQUARE, 0), (WIDE, 1, [3, 3, 6, 6], 0), (THIN, 1, [9, 2, 99, 9], 0)]
+    )
+    grid = AnchorGrid([8], [[(32.0, 32.0)]])
+    resize = ShorterSide((160,), 256)
+    assert reachable(found, resize, grid, foreground=0.5) == (1, 3)
+    assert reachable(found, resize, grid, foreground=0.05) == (2, 3)  # 8 x 8 of 32 x 32: 1/16
+
+
+def test_boxes_at_one_place_with_other_labels_are_counted(tmp_path: Path) -> None:
+    """Of annotations 10 to 15 at one place 11 and 13 differ from the first in class.
+
+    12 repeats it, 14 is a crowd, 15 lies in another image.
+    """
+    boxes = [(WIDE, 1, SQUARE, 0), (WIDE, 2, SQUARE, 0), (WIDE, 1, SQUARE, 0), (WIDE, 3, SQUARE, 0)]
+    boxes += [(WIDE, 2, SQUARE, 1), (THIN, 2, [3, 3, 24, 17], 0), (WIDE, 2, [3, 3, 24, 17], 0)]
+    found = index(tmp_path, boxes)
+    said = describe_same_place(found, multi_label=False)
+    assert said is not None and "another label: 2 (annotations 11, 13)" in said
+    assert "activation to sigmoid" in said
+    merged = describe_same_place(found, multi_label=True)
+    assert merged is not None and "2 (annotations 11, 13)" in merged and "labels of all" in merged
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_nothing_is_said_of_boxes_apart(tmp_path: Path, *, multi_label: bool) -> None:
+    found = index(tmp_path, [(WIDE, 2, SQUARE, 0), (THIN, 1, [3, 3, 24, 17], 0)])
+    assert describe_same_place(found, multi_label=multi_label) is None
