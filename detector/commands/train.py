@@ -67,6 +67,9 @@ class Assembly:
         self.weights = build.load_pretrained(self.net, config, self.classes)
         boxes_per_class = torch.from_numpy(self.index.boxes_per_class)
         self.step = training_step(config, self.code, self.net, on, boxes_per_class)
+        preflight.refuse_single_values(
+            self.net, self.index.sizes, self.dataset.transform.resize, images=self._normalized()
+        )
         self.validate = (
             None
             if self.validation is None
@@ -104,6 +107,11 @@ class Assembly:
         changes = check_resumed(state, path, self.index, self.validation)
         check_fits(state, path, self.step, total_steps=self.schedule.total_steps)
         return changes
+
+    def _normalized(self) -> int:
+        """How many images one batch norm sees together: on GPUs those of all ranks."""
+        images = self.config.train.batch_size // self.config.optimizer.accumulate
+        return images if self.device.type == "cuda" else images // world_size()
 
     def _validation_index(self) -> CocoIndex | None:
         data = self.config.data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from detector.anchors.class_code import ClassCode
 from detector.anchors.grid import AnchorGrid
 from detector.anchors.matching import Matcher
 from detector.boxes import centred_inside
+from detector.data.batch import SIDE_MULTIPLE
 from detector.data.coco import NAMED, CocoIndex
 from detector.data.transforms import FixedSize, ShorterSide
+from detector.errors import InputError
 from detector.loss.detection import DetectionLoss
 from detector.structures import Batch, Outputs, Targets
 
@@ -39,6 +42,30 @@ def describe_data(name: str, index: CocoIndex) -> str:
         )
     lines += [f"  skipped: {count} {reason}" for reason, count in index.skipped.items()]
     return "\n".join(lines)
+
+
+def refuse_single_values(
+    net: nn.Module, sizes: NDArray[np.int32], resize: Resize, *, images: int
+) -> None:
+    """InputError where batch normalization would be trained on one value of a channel.
+
+    sizes (I, 2) height, width of the images; images: how many are normalized together. One that is
+    padded to SIDE_MULTIPLE pixels a side has a single cell at the backbone's coarsest stride.
+    """
+    norms = [m for m in net.train().modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
+    if images > 1 or not any(norm.training for norm in norms):
+        return
+    if isinstance(resize, ShorterSide):
+        resize = replace(resize, shorter=(min(resize.shorter),))
+    for height, width in np.unique(sizes, axis=0).tolist():
+        side = max(resize.target(height, width, draw=0.0))
+        if side <= SIDE_MULTIPLE:
+            raise InputError(
+                f"train.batch_size: one image of {width} x {height} pixels, resized to a longer "
+                f"side of {side}, has a single value a channel at stride {SIDE_MULTIPLE}, which "
+                "batch normalization cannot be trained on: set a larger train.batch_size (for each "
+                "process and micro-batch) or data.resize, or model.backbone.norm to group."
+            )
 
 
 def describe_anchors(grid: AnchorGrid, height: int, width: int) -> str:

@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from detector.anchors.grid import AnchorGrid
 from detector.data.coco import CocoIndex
 from detector.data.transforms import ShorterSide
-from detector.engine.preflight import describe_same_place, reachable
+from detector.engine.preflight import describe_same_place, reachable, refuse_single_values
+from detector.errors import InputError
+from detector.model.backbone import Backbone
 
 WIDE, THIN = 1, 2  # image ids: 160 x 120 and 1500 x 20 pixels
 SQUARE = [3, 3, 24, 24]
@@ -66,3 +70,27 @@ def test_boxes_at_one_place_with_other_labels_are_counted(tmp_path: Path) -> Non
 def test_nothing_is_said_of_boxes_apart(tmp_path: Path, *, multi_label: bool) -> None:
     found = index(tmp_path, [(WIDE, 2, SQUARE, 0), (THIN, 1, [3, 3, 24, 17], 0)])
     assert describe_same_place(found, multi_label=multi_label) is None
+
+
+ONE_CELL = np.array([[64, 128], [60, 120], [60, 130]])  # height, width
+
+
+@pytest.mark.parametrize(
+    ("norm", "images", "shorter"), [("batch", 2, 16), ("batch", 1, 17), ("group", 1, 16)]
+)
+def test_several_values_a_channel_are_trained_on(norm: str, images: int, shorter: int) -> None:
+    """At 17 the longer sides are 34, 34 and 37 pixels: two cells of stride 32."""
+    net = Backbone("resnet18", norm, 0)  # type: ignore[arg-type]
+    refuse_single_values(net, ONE_CELL, ShorterSide((shorter, 99), 999), images=images)
+
+
+def test_a_single_value_a_channel_is_refused() -> None:
+    """64 x 128 becomes 16 x 32 in one of its sizes; torch refuses that too, in training."""
+    net = Backbone("resnet18", "batch", 0)
+    with pytest.raises(InputError, match=r"train\.batch_size.*norm to group"):
+        refuse_single_values(net, ONE_CELL, ShorterSide((99, 16), 999), images=1)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        net(torch.zeros(1, 3, 32, 32))
+    frozen = Backbone("resnet18", "batch", 5)
+    refuse_single_values(frozen, ONE_CELL, ShorterSide((16,), 999), images=1)
+    frozen(torch.zeros(1, 3, 32, 32))
