@@ -96,7 +96,8 @@ class Meter:
         """Go on from `state`, be it of another version, which may lack sums (or their names)."""
         named = isinstance(state["sums"], dict)
         saved, self.steps = (state["sums"], state["steps"]) if named else ({}, 0)
-        self.sums.copy_(torch.tensor([saved.get(name, 0.0) for name in NAMES]))
+        sums = [saved.get(name, 0.0) for name in NAMES]
+        self.sums.copy_(torch.tensor(sums, dtype=torch.float64))
 
     def _add(self, *values: Tensor) -> None:
         self.sums[: len(values)] += torch.stack([value.double() for value in values])
