@@ -72,3 +72,27 @@ def test_deltas_that_are_not_finite_show_nothing() -> None:
     found = post(outputs, ANCHORS, [2, 1], torch.tensor([[50, 31]]))
     assert found.present.tolist() == [[True, False, False]]
     assert found.boxes[0].tolist() == [[1, 0, 11, 10], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_a_score_at_the_threshold_is_too_low() -> None:
+    """As in torchvision and Detectron2."""
+    scores = [[0.5], [0.01], [0.01]]
+    assert detect(scores, score=0.5).present.sum() == 0
+    assert detect(scores, score=0.499).present.sum() == 1
+
+
+def test_scores_of_float16_logits_are_float32() -> None:
+    """sigmoid(8) = .999665; float16 has no number between .99951 and 1 but .99976 there."""
+    code = ClassCode(num_classes=1)
+    logits = torch.tensor([[[8.0], [-9.0], [-9.0]]], dtype=torch.float16)
+    post = Postprocess(code, BoxCode(), score=0.05, per_level=9, nms=0.5, per_image=1)
+    found = post(Outputs(logits, torch.zeros(1, 3, 4)), ANCHORS, [2, 1], torch.tensor([[50, 31]]))
+    assert abs(found.scores[0, 0].item() - 0.999665) < 1e-6
+
+
+def test_boxes_scores_and_labels_stay_together() -> None:
+    """The better one is of the second level and of the second class."""
+    found = detect([[0.6, 0.01], [0.01, 0.01], [0.01, 0.9]])
+    assert found.labels[0, :2].tolist() == [1, 0]
+    assert found.boxes[0, :2].tolist() == [[20, 20, 31, 50], [0, 0, 10, 10]]
+    assert torch.allclose(found.scores[0, :2], torch.tensor([0.9, 0.6]))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from detector.anchors import grid as grid_module
 from detector.anchors.grid import AnchorGrid, cell_shapes
 from detector.errors import InputError
 
@@ -49,7 +50,18 @@ def test_strides_stay_exact_where_the_map_is_rounded_up() -> None:
 def test_the_same_shape_is_made_once() -> None:
     grid = AnchorGrid([16], [[(8, 4)]])
     assert grid(32, 48) is grid(32, 48)
-    assert len(grid(48, 32)) == len(grid(32, 48))
+    assert grid(32, 48)[-1].tolist() == [36, 22, 44, 26]
+    assert grid(48, 32)[-1].tolist() == [20, 38, 28, 42]
+
+
+def test_only_so_many_shapes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of every size would fill the memory."""
+    monkeypatch.setattr(grid_module, "MOST_SHAPES", 2)
+    grid = AnchorGrid([16], [[(8, 4)]])
+    first = grid(16, 16)
+    assert grid(16, 32) is grid(16, 32) and grid(16, 16) is first
+    grid(16, 48)
+    assert grid(16, 16) is not first
 
 
 def test_anchors_made_in_inference_can_be_trained_on() -> None:

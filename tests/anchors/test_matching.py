@@ -232,3 +232,9 @@ def test_padding_changes_no_match(right: int, below: int) -> None:
         return [anchors[hit].tolist(), matches[hit].tolist()], int((matches == BACKGROUND).sum())
 
     assert counted(128 + 32 * below, 96 + 32 * right) == counted(128, 96)
+
+
+def test_an_anchor_half_in_a_crowd_is_background() -> None:
+    """Anchor 2 lies in it by 5 of 10 pixels, which is not more than one half; then by 6."""
+    assert match([[0.0, 0, 25, 10]], low_quality=True, crowd=[True])[2] == BACKGROUND
+    assert match([[0.0, 0, 26, 10]], low_quality=True, crowd=[True])[2] == IGNORED

@@ -23,7 +23,7 @@ from detector.data.loader import (
     train_loader,
 )
 from detector.data.sampling import plan_epoch, split_plan, stable_hash, steps_per_epoch
-from detector.data.transforms import ShorterSide, Transform
+from detector.data.transforms import FixedSize, ShorterSide, Transform
 from detector.errors import InputError
 from detector.structures import Batch
 
@@ -238,3 +238,48 @@ def test_an_image_that_breaks_after_the_start_is_one_sentence(
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / '5.jpg'}: this is not a whole")
     assert "Traceback" not in message and "\n" not in message
+
+
+def test_a_sample_is_what_the_file_says(tmp_path: Path) -> None:
+    """90 x 50 to 45 x 100: x halves, y doubles; the first of two boxes is a crowd."""
+    Image.new("RGB", (90, 50)).save(tmp_path / "a.png")
+    box = {"image_id": 42, "category_id": 7}
+    content = {
+        "images": [{"id": 42, "file_name": "a.png", "height": 50, "width": 90}],
+        "categories": [{"id": 7, "name": "cat"}],
+        "annotations": [
+            {**box, "id": 1, "bbox": [10, 5, 20, 10], "iscrowd": 1},
+            {**box, "id": 2, "bbox": [0, 0, 90, 50]},
+        ],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    index = CocoIndex.read(tmp_path / "boxes.json", tmp_path)
+    transform = Transform(resize=FixedSize(width=45, height=100))
+    sample = DetectionDataset(index, transform)[Address(0, 0)]
+    assert sample.image.shape == (3, 100, 45) and sample.original_size == (50, 90)
+    assert sample.boxes.tolist() == [[5, 10, 15, 30], [0, 0, 45, 100]]
+    assert sample.crowd.tolist() == [True, False] and sample.image_id == 42
+
+
+def test_evaluation_comes_to_wide_images_last(dataset: DetectionDataset) -> None:
+    """Every third image is tall, from the first on."""
+    batches = list(evaluation_loader(dataset, batch_size=5))
+    ids = [batch.image_ids.tolist() for batch in batches]
+    assert ids == [[1, 4, 7, 10, 13], [2, 3, 5, 6, 8], [9, 11, 12]]
+
+
+def test_the_order_depends_on_the_seed(folder: Path) -> None:
+    index = CocoIndex.read(folder / "boxes.json", folder)
+
+    def order(seed: int) -> list[list[Address]]:
+        return train_loader(
+            DetectionDataset(index, AUGMENTED, seed=seed), batch_size=4, epoch=0
+        ).batches.addresses
+
+    assert order(3) == order(3) != order(4)
+
+
+def test_wide_batches_are_not_always_first() -> None:
+    sizes = np.array([(32, 48)] * 8 + [(48, 32)] * 8, np.int32)
+    firsts = [plan_epoch(sizes, batch_size=8, seed=0, epoch=e)[0].min() < 8 for e in range(40)]
+    assert 10 < sum(firsts) < 30

@@ -9,6 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detector.anchors.grid import AnchorGrid
+from detector.anchors.matching import Matcher
+from detector.data import transforms
 from detector.data.batch import MEAN_COLOUR, Sample, collate
 from detector.data.transforms import (
     Area,
@@ -19,6 +22,7 @@ from detector.data.transforms import (
     place,
     zoom,
 )
+from detector.structures import BACKGROUND, IGNORED
 
 
 def sample(height: int = 60, width: int = 100, boxes: list[list[float]] | None = None) -> Sample:
@@ -201,3 +205,42 @@ def test_collate_of_nine_boxes_and_of_none() -> None:
     assert batch.boxes.shape == (1, 16, 4) and batch.images.shape[2:] == (32, 64)
     batch = collate([sample(boxes=[]), sample(boxes=[])])
     assert batch.boxes.shape == (2, 8, 4) and not batch.present.any()
+
+
+def test_a_crowd_is_ignored_by_the_matcher_behind_collate() -> None:
+    """100 x 60 pixels in cells of 32 x 32, two rows of four, of which the last lies in the padding;
+    the crowd covers two cells, the box seven eighths of one."""
+    one = sample(60, 100, [[0, 0, 64, 32], [64, 32, 96, 60]])
+    batch = collate([replace(one, crowd=torch.tensor([True, False])), sample(20, 30, [])])
+    anchors = AnchorGrid([32], [[(32, 32)]])(*batch.images.shape[2:])
+    found = Matcher(foreground=0.5, background=0.4, low_quality=True)(anchors, batch)
+    upper = [IGNORED, IGNORED, BACKGROUND, IGNORED]
+    assert found.matches[0].tolist() == [*upper, BACKGROUND, BACKGROUND, 1, IGNORED]
+    assert found.matches[1].tolist() == [BACKGROUND] + [IGNORED] * 7
+
+
+def test_strength_bounds_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.4: factors of 0.6 to 1.4, and a tenth of the circle of hue to either side."""
+    factors: dict[str, list[float]] = {}
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        kept = factors.setdefault(name, [])
+        monkeypatch.setattr(
+            transforms.F, f"adjust_{name}", lambda image, f, kept=kept: kept.append(f) or image
+        )
+    transform = Transform(resize=FixedSize(width=10, height=6), photometric=0.4)
+    for seed in range(200):
+        transform(sample(6, 10, []), generator(seed))
+    for name in ("brightness", "contrast", "saturation"):
+        assert 0.6 <= min(factors[name]) < 0.62 and 1.38 < max(factors[name]) <= 1.4
+    assert -0.1 <= min(factors["hue"]) < -0.095 and 0.095 < max(factors["hue"]) <= 0.1
+
+
+def test_jitter_lies_between_its_two_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    factors: list[float] = []
+    monkeypatch.setattr(
+        transforms, "zoom", lambda one, size, *, factor, **_: factors.append(factor) or one
+    )
+    transform = Transform(resize=FixedSize(width=10, height=6), scale_jitter=(0.5, 2.0))
+    for seed in range(200):
+        transform(sample(6, 10, []), generator(seed))
+    assert 0.5 <= min(factors) < 0.55 and 1.95 < max(factors) <= 2
