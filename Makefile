@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: demo test slow gpu
+.PHONY: demo test slow mutants gpu
 
 demo: $(VENV)/installed
 	$(BIN)/python data/digits.py --output data/digits
@@ -26,6 +26,10 @@ test: $(VENV)/installed
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+# Puts some 300 faults into the code, one at a time, and says which no test notices; takes an hour.
+mutants: $(VENV)/installed
+	$(BIN)/python tests/mutants.py --output runs/mutants.md
 
 # Needs an NVIDIA GPU and takes at most ten minutes; runs in the present Python, where torch finds it.
 gpu:
