@@ -17,7 +17,8 @@ from detector.anchors.grid import AnchorGrid
 from detector.anchors.matching import Matcher
 from detector.boxes import centred_inside
 from detector.data.batch import SIDE_MULTIPLE
-from detector.data.coco import NAMED, CocoIndex
+from detector.data.coco import CocoIndex
+from detector.data.defects import NAMED
 from detector.data.transforms import FixedSize, ShorterSide
 from detector.errors import InputError
 from detector.loss.detection import DetectionLoss
