@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -30,6 +31,8 @@ def run_command(main: Callable[[], int]) -> int:
     sentence on stderr; 141, silently, where whoever read the output has gone (`| head`).
     What it writes is shown harmless, whatever control characters names and files hold.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be text in its encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     with harmless_output():
         return _exit_code(main)
 
@@ -49,6 +52,9 @@ def _exit_code(main: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
         return 141
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            sys.stderr.write(f"error: {error.filename}: {error.strerror}; shorten it.\n")
+            return 2
         if error.errno not in NO_ROOM:
             raise
         sys.stderr.write(

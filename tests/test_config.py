@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,23 @@ def test_what_is_no_number_is_refused_for_one(text: str) -> None:
 @pytest.mark.parametrize("text", ["8.0", "8.5", '"8"', "true", "0", "-1", "1_000", "0x10"])
 def test_what_is_no_count_is_refused_for_one(text: str) -> None:
     assert refusal(f"train: {{batch_size: {text}}}").startswith("exp.yaml:1: train.batch_size: ")
+
+
+def test_a_seed_is_what_a_generator_takes() -> None:
+    assert parse(f"train: {{seed: {2**63 - 1}}}", "x").train.seed == 2**63 - 1
+    for key in ("train: {seed", "schedule: {warmup_steps", "train: {batch_size"):
+        assert str(2**63) in refusal(f"{key}: {2**63}}}")
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "a\0b"])
+@pytest.mark.parametrize(
+    "key", ["data: {train: {images", "model: {weights", "model: {backbone: {weights"]
+)
+def test_a_path_that_no_file_can_have_is_refused(key: str, name: str) -> None:
+    """The longest name has 255 bytes, which é has two of."""
+    text = f"{key}: {json.dumps(f'some/{name}/file')}{'}' * key.count('{')}"
+    assert refusal(text).startswith(f"exp.yaml:1: {re.sub('[ {]+', '', key).replace(':', '.')}: ")
+    parse(text.replace(json.dumps(name)[1:-1], "x" * 255), "x")
 
 
 @pytest.mark.parametrize("text", ["yes", "on", "no", "1", "0", '"true"'])

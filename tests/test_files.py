@@ -123,6 +123,16 @@ def test_a_file_system_without_locks_is_said(
     assert "no locks (Function not implemented)" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests may run as root, whom no permission stops."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match="--output .*cannot be written to"), locked(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_sweeps_the_drafts_of_its_files_away(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "evaluation").mkdir()

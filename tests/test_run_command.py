@@ -59,6 +59,24 @@ def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None
     )
 
 
+def test_a_name_too_long_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "x" * 256
+    assert run_command(lambda: int(Path(name).exists())) == 2
+    assert capsys.readouterr().err == f"error: {name}: File name too long; shorten it.\n"
+
+
+def test_a_name_that_is_no_text_is_printed_harmlessly() -> None:
+    program = (
+        "import sys; from detector.errors import run_command;"
+        "sys.exit(run_command(lambda: print(sys.argv[1]) or 0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, b"caf\xe9"],
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"caf\\udce9\n", b"")
+
+
 def test_another_fault_of_the_system_keeps_its_traceback() -> None:
     with pytest.raises(OSError, match="what the system says"):
         run_command(lambda: fail(errno.EIO))

@@ -28,6 +28,13 @@ def cell_shapes(
 MOST_SHAPES = 256  # kept at a time; 3 MB each at 800 pixels
 
 
+LEAST_SIDE, MOST_SIDE = 1e-3, 1e6  # pixels; beyond, areas and their ratios leave float32
+
+
+def _usable(shape: tuple[float, float]) -> bool:
+    return LEAST_SIDE <= min(shape) and max(shape) <= MOST_SIDE
+
+
 class AnchorGrid:
     """Anchors at exact strides, made once for each image shape and device.
 
@@ -51,6 +58,13 @@ class AnchorGrid:
             raise InputError(
                 "anchors.cells must list as many anchors in every level, for the heads are shared; "
                 f"it lists {[len(level) for level in cells]}."
+            )
+        wrong = [shape for level in cells for shape in level if not _usable(shape)]
+        if wrong:
+            raise InputError(
+                f"anchors has one of {wrong[0][0]:g} x {wrong[0][1]:g} pixels (width x height); "
+                f"expected sides of {LEAST_SIDE:g} to {MOST_SIDE:g}; correct anchors.sizes, "
+                "anchors.scales, anchors.ratios or anchors.cells."
             )
         self.strides = tuple(strides)
         self.cells = [torch.tensor(level, dtype=torch.float32) for level in cells]

@@ -89,9 +89,16 @@ def save(state: dict[str, Any], path: Path, *others: Path) -> None:
     """Write, flush to the disk, then replace: the old file stays until the new is whole.
 
     `others`, in the same folder, become more names of that file where the disk has hard links, and
-    files of their own elsewhere. OSError that names the file where it cannot be written whole.
+    files of their own elsewhere. OSError that names the file where it cannot be written whole;
+    InputError where even the folder above its own is gone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path.parent.parent}: the folder was deleted or moved away meanwhile, so {path.name} "
+            "cannot be saved; give the command again, with another --output if it should stay away."
+        ) from error
     with whole_file(path) as draft, draft.open("wb") as file:
         _write(state, file)
         file.flush()

@@ -67,8 +67,10 @@ def read_state(path: Path) -> State:
     except FileNotFoundError:
         raise InputError(f"There is no weights file {path}.") from None
     except Exception as error:  # torch's unpickler answers garbage with almost any exception
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise InputError(f"{path} cannot be read as a file of weights ({reason}).") from error
+        raise InputError(  # torch's own words would advise to load what may run code
+            f"{path} cannot be read as a file of weights ({type(error).__name__}); expected a "
+            "whole file of tensors by parameter name."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(
             f"{path} holds no state dict; expected tensors by parameter name, as "

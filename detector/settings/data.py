@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from detector.settings.section import Count, Fraction, NotEmpty, Pair, Proper, Section, Whole, item
+from detector.settings.section import (
+    Count,
+    FilePath,
+    Fraction,
+    NotEmpty,
+    Pair,
+    Proper,
+    Section,
+    Whole,
+    item,
+)
 
 
 def _listed(value: Any) -> Any:
@@ -18,8 +27,8 @@ Depth = Annotated[int, Field(ge=8, le=16)]
 
 
 class Source(Section):
-    images: Path | None = item(None, "folder of the images")
-    annotations: Path | None = item(None, "COCO JSON file with the boxes and the class names")
+    images: FilePath | None = item(None, "folder of the images")
+    annotations: FilePath | None = item(None, "COCO JSON file with the boxes and the class names")
 
 
 class Sides(Section):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from detector.settings.section import (
     Count,
+    FilePath,
     Fraction,
     NotEmpty,
     NotNegative,
@@ -17,7 +18,13 @@ from detector.settings.section import (
     Section,
     Whole,
     item,
+    nameable,
 )
+
+
+def _nameable(text: str) -> str:
+    nameable(Path(text))
+    return text
 
 
 class Backbone(Section):
@@ -31,7 +38,7 @@ class Backbone(Section):
         "resnext101_32x8d",
         "mobilenet_v2",
     ] = item("resnet50", "resnet18|34|50|101|152, resnext50_32x4d, resnext101_32x8d, mobilenet_v2")
-    weights: Annotated[str, Field(min_length=1)] | None = item(
+    weights: Annotated[str, Field(min_length=1), AfterValidator(_nameable)] | None = item(
         "imagenet", "imagenet (through torchvision) | file of a torchvision state dict | null"
     )
     frozen_stages: Annotated[int, Field(ge=0, le=5)] = item(
@@ -60,7 +67,7 @@ class Model(Section):
     backbone: Backbone = Backbone()
     fpn: Pyramid = Pyramid()
     head: Head = Head()
-    weights: Path | None = item(
+    weights: FilePath | None = item(
         None, "whole detector to start from: torchvision RetinaNet or one of our checkpoints"
     )
 

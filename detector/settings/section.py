@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -12,8 +14,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Proper = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, lt=2**63)]
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
 Pair = tuple[Positive, Positive]
 
 
@@ -25,6 +27,18 @@ def _filled(values: tuple[T, ...]) -> tuple[T, ...]:
 
 # not pydantic's min_length: that reports a list with one wrong item as empty, too
 NotEmpty = AfterValidator(_filled)
+
+
+def nameable(path: Path) -> Path:
+    """The path; ValueError if no file system could have a file of this name."""
+    if "\0" in str(path):
+        raise ValueError(f"found {str(path)!r}, a path cannot hold the character of code 0")
+    if any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise ValueError("a folder or file in it has a name of more than 255 bytes; shorten it")
+    return path
+
+
+FilePath = Annotated[Path, AfterValidator(nameable)]
 
 
 class Section(BaseModel):

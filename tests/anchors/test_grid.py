@@ -84,3 +84,10 @@ def test_thirds_of_an_octave() -> None:
     assert [len(level) for level in cells] == [9, 9]
     areas = torch.tensor(cells[0]).prod(dim=1).sqrt()
     assert areas[:3].tolist() == pytest.approx([32, 40.3175, 50.7968], abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1e30, 8), (8, 2e6), (1e-4, 8), (float("inf"), 8)])
+def test_anchors_whose_area_no_float_holds_are_refused(shape: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match=r"anchors\.sizes"):
+        AnchorGrid([8], [[(8, 4), shape]])
+    AnchorGrid([8], [[(1e6, 1e-3)]])

@@ -67,6 +67,12 @@ def test_a_disk_without_links_gets_two_files(
     assert sorted(os.listdir(tmp_path)) == ["best.pt", "last.pt"]
 
 
+def test_a_run_folder_that_was_deleted_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"run: .*deleted.*last\.pt.*--output"):
+        checkpoint.save({"step": torch.tensor(1)}, tmp_path / "run" / "checkpoints" / "last.pt")
+    assert not (tmp_path / "run").exists()
+
+
 class Boom:
     """Something that would run code when it is unpickled."""
 

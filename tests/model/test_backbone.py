@@ -191,3 +191,10 @@ def test_frozen_batch_norm_keeps_the_dtype_that_autocast_chose() -> None:
 
 def test_the_config_knows_the_same_backbones() -> None:
     assert set(get_args(settings.Backbone.model_fields["name"].annotation)) == set(NAMES)
+
+
+def test_a_file_of_code_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+    torch.save({"fc.weight": Path("x")}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="a.pth cannot be read as a file of weights") as refusal:
+        load_backbone(Backbone("resnet18", "batch", 0), tmp_path / "a.pth")
+    assert "weights_only" not in str(refusal.value)
