@@ -94,15 +94,15 @@ def save(state: dict[str, Any], path: Path, *others: Path) -> None:
     """
     try:
         path.parent.mkdir(exist_ok=True)
+        with whole_file(path) as draft, draft.open("wb") as file:
+            _write(state, file)
+            file.flush()
+            os.fsync(file.fileno())
     except FileNotFoundError as error:
         raise InputError(
             f"{path.parent.parent}: the folder was deleted or moved away meanwhile, so {path.name} "
             "cannot be saved; give the command again, with another --output if it should stay away."
         ) from error
-    with whole_file(path) as draft, draft.open("wb") as file:
-        _write(state, file)
-        file.flush()
-        os.fsync(file.fileno())
     for other in others:
         try:
             with whole_file(other) as draft:

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def test_a_run_folder_that_was_deleted_is_not_made_again(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"run: .*deleted.*last\.pt.*--output"):
         checkpoint.save({"step": torch.tensor(1)}, tmp_path / "run" / "checkpoints" / "last.pt")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_that_is_deleted_while_a_checkpoint_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: shutil.rmtree(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"run: .*deleted.*last\.pt.*--output"):
+        checkpoint.save({"step": torch.tensor(1)}, tmp_path / "run" / "checkpoints" / "last.pt")
 
 
 class Boom:
