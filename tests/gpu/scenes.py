@@ -58,7 +58,7 @@ def _sample(number: int, size: tuple[int, int], generator: torch.Generator) -> S
 
 
 class Convolutions(nn.Module):
-    """A backbone of five, for what is not about the network: C3, C4, C5 as `Backbone` gives them."""
+    """A backbone of five, for what is not about the network: C3, C4, C5 as of `Backbone`."""
 
     channels = (8, 16, 32)
 
@@ -93,7 +93,8 @@ def network(config: Config, code: ClassCode) -> RetinaNet:
 
 def preset(path: Path) -> str:
     """The `--set` value of a file of configs/losses."""
-    return f"loss.classification={json.dumps(yaml.safe_load(path.read_text())['loss']['classification'])}"
+    settings = yaml.safe_load(path.read_text())["loss"]["classification"]
+    return f"loss.classification={json.dumps(settings)}"
 
 
 def training(device: torch.device, *changes: str) -> TrainingStep:

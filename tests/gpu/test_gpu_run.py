@@ -22,6 +22,7 @@ from detector.engine.step import TrainingStep
 from detector.errors import run_command
 
 pytestmark = pytest.mark.gpu
+NO_OVERFLOW = "loss={box: {weight: 0.01}, classification: {weight: 0.01}}"  # of float16, scaled
 SMALL = ["train.batch_size=4", "optimizer.name=sgd", "optimizer.clip_norm=null"]
 
 
@@ -103,7 +104,7 @@ def after_step(number: int, act: Callable[[], None], patch: pytest.MonkeyPatch) 
 RESUMED = [
     "schedule.steps=6",  # of four an epoch
     "optimizer.lr=0.1",
-    "loss={box: {weight: 0.01}, classification: {weight: 0.01}}",  # float16 does not overflow
+    NO_OVERFLOW,
     "train.checkpoint_every=2",
     "train.log_every=1",
     "train.ema=0.9",
@@ -124,7 +125,7 @@ def test_resumed_is_undisturbed(
     precision: str,
     act: Callable[[], None],
 ) -> None:
-    """On the CPU to the last bit. CUDA adds up in no fixed order where an operation uses atomics."""
+    """On the CPU to the last bit; a GPU has no fixed order where an operation uses atomics."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     config = configured(tiny, device, *RESUMED, f"train.precision={precision}")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -173,7 +174,7 @@ def test_a_nan_stops_the_run_and_is_reported(
 ) -> None:
     """The first step moves the weights to 1e30; the second fails, and step 4 is the next line."""
     settings = [f"train.precision={precision}", "optimizer.lr=1e30", "train.log_every=4"]
-    settings += ["optimizer.reference_batch=null", "schedule.steps=4"]
+    settings += ["optimizer.reference_batch=null", "schedule.steps=4", NO_OVERFLOW]
     config, run = configured(tiny, device, *settings), tmp_path / "run"
     assert run_command(lambda: train(config, run, resume=False, command=[])) == 1
     assert capsys.readouterr().err.startswith("diverged: the loss or its gradient at step 2")

@@ -53,9 +53,10 @@ def test_matches_are_the_cpus(
     monkeypatch.setattr(matching, "PAIRS_AT_ONCE", pairs)
     batch = scene(seed)
     expected = assigned(batch, low_quality=low_quality).matches
-    assigned(moved(batch, device))  # the anchors are made once for each shape
+    there = moved(batch, device)
+    assigned(there)  # the anchors are made once for each shape
     with no_waiting(device):
-        found = assigned(moved(batch, device), low_quality=low_quality).matches
+        found = assigned(there, low_quality=low_quality).matches
     assert found.to(CPU).equal(expected)
     assert {-2, -1, 0} <= set(expected.unique().tolist()) and (expected[-1] < 0).all()
 
