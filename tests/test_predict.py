@@ -9,6 +9,7 @@ import pytest
 from conftest import HOME, Refused, Said, load_script
 from PIL import Image
 
+from detector.commands.predict import drawn_names
 from detector.errors import run_command
 
 Predict = Callable[..., tuple[int, Said]]
@@ -76,3 +77,19 @@ def test_the_score_by_either_option(predict: Predict, digits: Path, tmp_path: Pa
 def test_a_score_that_is_none(refused: Refused, finished: Path, tmp_path: Path) -> None:
     words = ("--run", finished, "x.jpg", "--output", tmp_path / "p", "--score", "7")
     assert "postprocess.score" in refused("predict", *words).err
+
+
+NAMES = {
+    ("a/cat.jpg", "b/dog.png"): ["cat.jpg", "dog.jpg"],
+    ("a/cat.jpg", "b/cat.jpg", "c/00001_cat.jpg"): [
+        "00001_cat.jpg", "00002_cat.jpg", "00003_00001_cat.jpg",
+    ],
+    ("cat.jpg", "cat.png"): ["00001_cat.jpg", "00002_cat.jpg"],
+    ("cat.jpg", "CAT.jpg"): ["00001_cat.jpg", "00002_CAT.jpg"],
+    ("é" * 120 + "1.png", "é" * 120 + "2.png"): [f"0000{n}_{'é' * 100}.jpg" for n in (1, 2)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("files", NAMES)
+def test_no_drawn_picture_overwrites_another(files: tuple[str, ...]) -> None:
+    assert list(drawn_names([Path(file) for file in files]).values()) == NAMES[files]

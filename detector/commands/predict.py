@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,12 +55,19 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def drawn_names(files: Sequence[Path]) -> dict[Path, str]:
-    """The name under which each file is drawn; files of one name are numbered."""
-    same = Counter(file.stem for file in files)
-    return {
-        file: f"{file.stem}.jpg" if same[file.stem] == 1 else f"{number:05d}_{file.stem}.jpg"
-        for number, file in enumerate(files, start=1)
-    }
+    """The name under which each file is drawn; where two would share one, all are numbered.
+
+    macOS and Windows do not tell upper from lower case.
+    """
+    stems = [_short(file.stem) for file in files]
+    if len({stem.casefold() for stem in stems}) < len(files):
+        stems = [f"{number:05d}_{stem}" for number, stem in enumerate(stems, start=1)]
+    return {file: f"{stem}.jpg" for file, stem in zip(files, stems, strict=True)}
+
+
+def _short(stem: str) -> str:
+    """Within the 255 bytes of a file name, with what we put around it."""
+    return stem.encode("utf-8", "replace")[:200].decode("utf-8", "ignore")
 
 
 def _detect(trained: Trained, file: Path, number: int) -> tuple[Tensor, list[dict[str, Any]]]:
