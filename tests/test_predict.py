@@ -1,6 +1,8 @@
 """tools/predict.py: which files it reads, what it draws and writes, and what it says."""
 
 import json
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 from conftest import HOME, Refused, Said, load_script
 from PIL import Image
 
-from detector.commands.predict import drawn_names
+from detector.commands.predict import drawn_names, image_files
 from detector.errors import run_command
 
 Predict = Callable[..., tuple[int, Said]]
@@ -93,3 +95,62 @@ NAMES = {
 @pytest.mark.parametrize("files", NAMES)
 def test_no_drawn_picture_overwrites_another(files: tuple[str, ...]) -> None:
     assert list(drawn_names([Path(file) for file in files]).values()) == NAMES[files]
+
+
+def test_what_cannot_be_read_is_said_and_left_out(
+    predict: Predict, oblong: Path, tmp_path: Path
+) -> None:
+    """A pipe would hang, /dev/zero never ends; the images before and after them stay."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.jpg").write_text("not an image")
+    Image.new("RGB", (40, 30)).save(folder / "b.jpg")
+    os.mkfifo(folder / "c.jpg")
+    (folder / "d.jpg").symlink_to("/dev/zero")
+    (folder / "e.jpg").symlink_to("nowhere")
+    code, said = predict(oblong, folder, "--output", tmp_path / "p", "--score", 0)
+    assert code == 1
+    for name in "acde":
+        assert said.err.count(f"{folder / name}.jpg: ") == 1, name
+    assert said.err.splitlines()[-1].endswith(": 4")
+    assert {entry["file_name"] for entry in entries(tmp_path / "p")} == {
+        str(oblong), str(folder / "b.jpg"),
+    }  # fmt: skip
+    assert {path.name for path in (tmp_path / "p").glob("*.jpg")} == {"odd size.jpg", "b.jpg"}
+
+
+@pytest.mark.parametrize("kind", ["text", "pipe", "missing", "empty folder"])
+def test_nothing_to_predict_is_refused(predict: Predict, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "named.jpg"
+    match kind:
+        case "text":
+            path.write_text("not an image")
+        case "pipe":
+            os.mkfifo(path)
+        case "empty folder":
+            path.mkdir()
+    code, said = predict(path, "--output", tmp_path / "p")
+    assert code == 2 and "named.jpg" in said.err and "Traceback" not in said.err
+    assert not (tmp_path / "p").exists()
+
+
+def test_folders_take_every_kind_but_hidden_files(tmp_path: Path) -> None:
+    taken = "a.jpg b.JPEG c.jfif d.gif e.ppm f.avif g.jp2 h.mpo i.TIF j.webp sub/k.png".split()
+    left = "._a.jpg .git/b.png __MACOSX/a.jpg sub/.c/d.jpg notes.txt page.pdf art.eps".split()
+    for name in (*taken, *left):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.jpg").mkdir()
+    assert image_files([tmp_path]) == [tmp_path / name for name in taken]
+    assert image_files([tmp_path / "._a.jpg"]) == [tmp_path / "._a.jpg"]  # as it is named
+
+
+def test_a_full_disk_leaves_no_half_picture(predict: Predict, digits: Path, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        code, said = predict(digits / "val", "--output", tmp_path / "p")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2 and ".jpg cannot be written whole" in said.err
+    assert not list(tmp_path.iterdir())

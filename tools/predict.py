@@ -32,13 +32,21 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def warn(text: str) -> None:
+    """A line on stderr, at once."""
+    sys.stderr.write(f"warning: {text}\n")
+
+
 def main() -> int:
-    """Predict, and say where the results are."""
+    """Predict, and say where the results are; the exit code, 1 where images were unreadable."""
     options = arguments()
     overrides = [f"postprocess.score={SCORE}", *options.set]  # later ones win
     trained = Trained.from_run(options.run, options.checkpoint, overrides)
-    print(predict(trained, options.paths, options.output))
-    return 0
+    unreadable = predict(trained, options.paths, options.output, warn=warn)
+    print(options.output / "detections.json")
+    if unreadable:
+        warn(f"images left out as they cannot be read: {unreadable}")
+    return 1 if unreadable else 0
 
 
 if __name__ == "__main__":

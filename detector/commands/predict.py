@@ -2,56 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.io import write_jpeg
+from torchvision.io import encode_jpeg
 
 from detector import build
 from detector.commands.evaluate import Trained
 from detector.data.batch import Sample, collate
-from detector.data.images import read_image
+from detector.data.images import read_image, suffixes
 from detector.errors import InputError
 from detector.evaluation.draw import draw
 from detector.evaluation.predict import coco_json, coco_rows
-from detector.files import new_directory, write_json
+from detector.files import new_directory, whole_file, write_json
 from detector.structures import Batch
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
+def predict(
+    trained: Trained, paths: Sequence[Path], output: Path, *, warn: Callable[[str], None]
+) -> int:
+    """Draw what is detected in images or folders of images into `output`, beside detections.json.
 
-def predict(trained: Trained, paths: Sequence[Path], output: Path) -> Path:
-    """Draw what is found in images or folders of images into `output`; the detections' file."""
+    Returns how many files could not be read; `warn` gets a sentence for each as it comes.
+    InputError where that is all of them.
+    """
     files = image_files(paths)
     drawn = drawn_names(files)
-    found = []
+    entries, unreadable = [], 0
     with new_directory(output) as draft:
         for number, file in enumerate(files, start=1):
-            image, entries = _detect(trained, file, number)
-            write_jpeg(image, str(draft / drawn[file]), quality=92)
-            found += entries
-        write_json(draft / "detections.json", found)
-    return output / "detections.json"
+            try:
+                image = read_image(file, decoding=build.decoding(trained.config))
+            except InputError as error:
+                warn(str(error))
+                unreadable += 1
+                continue
+            picture, detections = _detect(trained, image, file, number)
+            _write_jpeg(picture, draft / drawn[file])
+            entries += detections
+        if unreadable == len(files):
+            raise InputError("not one of the images can be read, so there is nothing to write.")
+        write_json(draft / "detections.json", entries)
+    return unreadable
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and the images anywhere under the folders named, in order."""
+    """The files named, and the images anywhere under the folders named, in order.
+
+    Hidden files in folders are left out, as macOS puts `._IMG.jpg` and `__MACOSX` beside pictures.
+    """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            kinds = suffixes()
+            inside = sorted(
+                file for file in path.rglob("*")
+                if file.suffix.lower() in kinds and not file.is_dir() and not _hidden(file, path)
+            )  # fmt: skip
             if not inside:
-                kinds = " ".join(sorted(SUFFIXES))
-                raise InputError(f"{path}: there is no image in this folder ({kinds}).")
+                raise InputError(f"{path}: there is no image in this folder, but for hidden ones.")
             files += inside
-        elif path.is_file():
+        elif path.exists():
             files.append(path)
         else:
             raise InputError(f"{path}: there is no such image or folder.")
     return list(dict.fromkeys(files))
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    parts = file.relative_to(folder).parts
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def drawn_names(files: Sequence[Path]) -> dict[Path, str]:
@@ -70,8 +93,15 @@ def _short(stem: str) -> str:
     return stem.encode("utf-8", "replace")[:200].decode("utf-8", "ignore")
 
 
-def _detect(trained: Trained, file: Path, number: int) -> tuple[Tensor, list[dict[str, Any]]]:
-    image = read_image(file, decoding=build.decoding(trained.config))
+def _write_jpeg(picture: Tensor, path: Path) -> None:
+    """Encoded first: torchvision's own writing of files says nothing of a full disk."""
+    with whole_file(path) as draft:
+        draft.write_bytes(encode_jpeg(picture, quality=92).numpy().tobytes())
+
+
+def _detect(
+    trained: Trained, image: Tensor, file: Path, number: int
+) -> tuple[Tensor, list[dict[str, Any]]]:
     batch = _batch(trained, image, number)
     _, found = trained.predictor(trained.net, batch)
     present = found.present[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -72,10 +73,7 @@ def read_image(
     InputError for a file that is missing, truncated, not an image, or of a kind that has no 8-bit
     equivalent, and for 16 bits of another depth.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error
+    data = _bytes(path)
     header = _open(path, io.BytesIO(data))
     orientation = _orientation(header)
     upright = header.format == "TIFF"  # Pillow turns these as it loads them, and these alone
@@ -111,6 +109,12 @@ def read_size(path: Path) -> tuple[int, int]:
         raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error
 
 
+def suffixes() -> set[str]:
+    """Those of the kinds that are read, in lower case: ".jpg", ".tif", …"""
+    kinds = {*FORMATS, "MPO"}
+    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in kinds}
+
+
 def seems_whole(path: Path, size: tuple[int, int]) -> bool:
     """Whether head and tail say that `read_image` will do, at a sixtieth of its time.
 
@@ -134,6 +138,15 @@ def _has_size(header: Image.Image, size: tuple[int, int]) -> bool:
     """As stored, or as turned; the orientation is asked for last, as it may cost a decode."""
     stored = header.height, header.width
     return size == stored or (size == stored[::-1] and _orientation(header) in SWAPS_SIDES)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never end, nor a device
+            raise InputError(f"{path}: this is no regular file; an image is expected, remove it.")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error
 
 
 @contextmanager
