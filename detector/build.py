@@ -75,7 +75,7 @@ def class_code(config: Config, num_classes: int) -> ClassCode:
 
 def decoding(config: Config) -> Decoding:
     """How image files are read."""
-    return Decoding(depth=config.data.depth)
+    return Decoding(depth=config.data.depth, megapixels=config.data.megapixels)
 
 
 def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:

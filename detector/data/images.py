@@ -42,7 +42,6 @@ BACK = {6: 8, 8: 6}  # the orientation that undoes another; the rest undo themse
 # TypeError, KeyError and IndexError, which would be mistakes of ours.
 BROKEN = (
     OSError, RuntimeError, ValueError, SyntaxError, EOFError, struct.error, zlib.error,
-    Image.DecompressionBombError,
 )  # fmt: skip
 HEAD = 25  # bytes, up to the depth of a PNG
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # no pixel data look like these
@@ -53,6 +52,7 @@ class Decoding:
     """What image files do not say, or say too much of."""
 
     depth: int | None = None  # bits that the samples of 16-bit files use, 8 .. 16; None: refused
+    megapixels: int = 179  # largest image, in millions of pixels; it is also Pillow's limit
 
 
 DEFAULT = Decoding()
@@ -74,7 +74,7 @@ def read_image(
     equivalent, and for 16 bits of another depth.
     """
     data = _bytes(path)
-    header = _open(path, io.BytesIO(data))
+    header = _open(path, io.BytesIO(data), decoding.megapixels)
     orientation = _orientation(header)
     upright = header.format == "TIFF"  # Pillow turns these as it loads them, and these alone
     if upright:
@@ -115,7 +115,7 @@ def suffixes() -> set[str]:
     return {suffix for suffix, kind in Image.registered_extensions().items() if kind in kinds}
 
 
-def seems_whole(path: Path, size: tuple[int, int]) -> bool:
+def seems_whole(path: Path, size: tuple[int, int], decoding: Decoding = DEFAULT) -> bool:
     """Whether head and tail say that `read_image` will do, at a sixtieth of its time.
 
     False says no more than that a decode has to tell: a size that is not the stored one, a format
@@ -124,7 +124,7 @@ def seems_whole(path: Path, size: tuple[int, int]) -> bool:
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
-            header = _open(path, file)
+            header = _open(path, file, decoding.megapixels)
             ending = ENDINGS.get(header.format or "")
             if ending is None or _depth(header, head) is None or not _has_size(header, size):
                 return False
@@ -165,11 +165,19 @@ def _foreign(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _open(path: Path, file: BinaryIO) -> Image.Image:
+def _open(path: Path, file: BinaryIO, megapixels: int) -> Image.Image:
+    """The file's header; InputError for a kind that is not read, and for too large an image."""
     Image.init()
     known = [kind for kind in FORMATS if kind in Image.OPEN]  # AVIF came with Pillow 11.3
+    Image.MAX_IMAGE_PIXELS = None  # warns at half its limit, names no key, and cannot be lifted
     with _foreign(path):
-        return Image.open(file, formats=known)
+        header = Image.open(file, formats=known)
+    if header.width * header.height > megapixels * 10**6:
+        raise InputError(
+            f"{path}: the image has {header.width} x {header.height} pixels, more than the "
+            f"{megapixels} million of data.megapixels; make it smaller, or that key larger."
+        )
+    return header
 
 
 def _decode(path: Path, data: bytes, header: Image.Image, depth: int | None) -> Tensor:

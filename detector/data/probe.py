@@ -106,7 +106,7 @@ def _fault(images: Path, decoding: Decoding, stamp: Stamp) -> Fault | None:
         return Fault(
             "missing image", f"file {stamp.name!r} is not in {images}; bring it or correct its name"
         )
-    if seems_whole(path, size):
+    if seems_whole(path, size, decoding):
         return None
     try:
         read_image(path, size, decoding)

@@ -92,6 +92,7 @@ class Data(Section):
     depth: Depth | None = item(
         None, "bits that 16-bit images use, as 12 for samples 0 to 4095; null refuses such images"
     )
+    megapixels: Count = item(179, "largest image that is read; it takes 3 MB a million pixels")
     group_by_aspect: bool = item(
         default=True, description="batches of images of similar shape, so of less padding"
     )

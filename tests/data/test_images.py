@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import EpsImagePlugin, Image, ImageOps
+from PIL import EpsImagePlugin, Image, ImageOps, features
 
 from detector.data import images
 from detector.data.images import Decoding, SizeDiffers, read_image, read_size, seems_whole
@@ -46,6 +46,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "jpg": {"quality": 95}, "mpo": {}, "png": {}, "webp": {"lossless": True},
     "avif": {"quality": 100}, "tif": {}, "tiff": {"compression": "tiff_lzw"},
 }  # fmt: skip
+if not features.check("avif"):  # Pillow before 11.3
+    del KINDS["avif"]
 
 
 @pytest.mark.parametrize("suffix", KINDS)
@@ -215,6 +217,25 @@ def test_depths_without_an_equivalent(tmp_path: Path, pixels: np.ndarray, word: 
     Image.fromarray(pixels).save(tmp_path / "a.tiff")
     with pytest.raises(InputError, match=rf"a\.tiff: .*{word}"):
         read_image(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_the_largest_image(tmp_path: Path, suffix: str) -> None:
+    """2,000 x 1,001 pixels are 2.002 million."""
+    path = tmp_path / f"a.{suffix}"
+    Image.new("L", (2000, 1001)).save(path)
+    with pytest.raises(InputError, match=rf"a\.{suffix}: .*2000 x 1001.* 2 .*data\.megapixels"):
+        read_image(path, decoding=Decoding(megapixels=2))
+    assert not seems_whole(path, (1001, 2000), Decoding(megapixels=2))
+    assert read_image(path, decoding=Decoding(megapixels=3)).shape == (3, 1001, 2000)
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_of_pillows_and_no_limit_but_ours(tmp_path: Path) -> None:
+    """200 and 100 million pixels, of which the header alone is looked at."""
+    for height in (20_000, 10_000):
+        Image.new("1", (10_000, height)).save(tmp_path / "a.png")
+        assert seems_whole(tmp_path / "a.png", (height, 10_000), Decoding(megapixels=200))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif"])

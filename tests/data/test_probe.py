@@ -46,9 +46,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of all files that the probe has opened since it was last emptied."""
     names: list[str] = []
 
-    def seen(path: Path, size: tuple[int, int]) -> bool:
+    def seen(path: Path, size: tuple[int, int], decoding: Decoding) -> bool:
         names.append(path.name)
-        return seems_whole(path, size)
+        return seems_whole(path, size, decoding)
 
     monkeypatch.setattr(probing, "seems_whole", seen)
     return names
