@@ -181,14 +181,16 @@ def complete_sizes(
     passed = _remembered(_cache(annotations, images, decoding))
     known = {stamp._replace(height=0, width=0): (stamp.height, stamp.width) for stamp in passed}
     completed = sizes.copy()
-    completed[rows] = _in_threads(partial(_size, images, known), stamps)
+    completed[rows] = _in_threads(partial(_size, images, decoding, known), stamps)
     return np.where(sizes > 0, sizes, completed)
 
 
-def _size(images: Path, known: Mapping[Stamp, tuple[int, int]], stamp: Stamp) -> tuple[int, int]:
+def _size(
+    images: Path, decoding: Decoding, known: Mapping[Stamp, tuple[int, int]], stamp: Stamp
+) -> tuple[int, int]:
     if stamp.length < 0:
         return 0, 0
     try:
-        return known.get(stamp) or read_size(images / stamp.name)
+        return known.get(stamp) or read_size(images / stamp.name, decoding)
     except InputError:
         return 0, 0
