@@ -17,7 +17,7 @@ from detector.structures import Detections, Outputs
 class Postprocess:
     """Per-level top-k, decoding, clipping and class-wise NMS (Lin et al. 2017, section 4.1).
 
-    score: pairs of anchor and class below it are dropped; per_level: pairs kept of each level;
+    score: pairs of anchor and class not above it are dropped; per_level: pairs kept of each level;
     nms: IoU above which the lower of two detections of one class is dropped; per_image: D.
     """
 

@@ -16,7 +16,7 @@ TABLE = [
         ("(centres < limits).all(dim=-1)", "(centres < limits).any(dim=-1)"),
         ("width - x2, y1, width - x1, y2", "width - x1, y1, width - x2, y2"),
     ]),
-    ("detector/structures.py", "tests/loss/test_box.py tests/loss/test_detection_loss.py", [
+    ("detector/structures.py", "tests/loss/test_sampling.py tests/loss/test_detection_loss.py", [
         ("self.matches >= 0", "self.matches > 0"),
         ("self.matches == BACKGROUND", "self.matches < 0"),
         ("self.classification + self.box", "self.classification"),
@@ -124,7 +124,7 @@ TABLE = [
         ("[own, positives]", "[positives, own]"),
         ("torch.stack([self.count(targets, selected).sum() for targets in micro]).sum()",
          "self.count(micro[0], selected).sum()"),
-        ("self.average.clone()", "self.average"),
+        ("self.average.clone()", "self.average", "the product with `share` is a copy, too"),
         ("classification * self.share(each)", "classification"),
         ("return selected(targets)", "return targets.foreground.sum(1)"),
     ]),

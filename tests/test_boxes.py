@@ -43,3 +43,17 @@ def test_clip_and_flip() -> None:
     boxes = torch.tensor([[[-5.0, 2, 50, 80]]])
     assert clip(boxes, torch.tensor([[60, 40]])).tolist() == [[[0, 2, 40, 60]]]
     assert flip(torch.tensor([1.0, 2, 3, 4]), 10).tolist() == [7, 2, 9, 4]
+
+
+def test_boxes_below_a_pixel_overlap_like_others() -> None:
+    """Half a pixel wide and high against the right half of it: 1/8 of 1/4 square pixels."""
+    box = torch.tensor([0.0, 0, 0.5, 0.5])
+    assert iou(box, box) == 1
+    assert iou(box, torch.tensor([0.25, 0, 0.5, 0.5])) == 0.5
+
+
+def test_a_centre_on_the_right_or_lower_edge_is_outside() -> None:
+    """Centres (30, 10), (29, 10), (10, 50) and (10, 49) in an image 30 wide and 50 high."""
+    boxes = torch.tensor([[20.0, 0, 40, 20], [19, 0, 39, 20], [0, 40, 20, 60], [0, 39, 20, 59]])
+    inside = centred_inside(boxes, torch.tensor([[50, 30], [30, 50]]))
+    assert inside.tolist() == [[False, True, False, True], [True, True, False, False]]

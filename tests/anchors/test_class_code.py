@@ -222,3 +222,8 @@ def test_values_of_classes_by_hand() -> None:
     assert one_of.by_label(values, background=7.0).tolist() == [[3], [7]]
     several = NEGATIVES.terms(torch.zeros(1, 3), torch.tensor([[True, False, True]]))
     assert several.by_label(values, background=7.0).tolist() == [[3.5]]
+
+
+def test_the_prior_is_the_papers_unless_another_is_given() -> None:
+    """Lin et al. 2017, section 4.1: 0.01, so that the bias is -ln 99."""
+    assert ClassCode(num_classes=1).bias().item() == pytest.approx(-4.59512)

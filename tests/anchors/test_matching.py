@@ -238,3 +238,12 @@ def test_an_anchor_half_in_a_crowd_is_background() -> None:
     """Anchor 2 lies in it by 5 of 10 pixels, which is not more than one half; then by 6."""
     assert match([[0.0, 0, 25, 10]], low_quality=True, crowd=[True])[2] == BACKGROUND
     assert match([[0.0, 0, 26, 10]], low_quality=True, crowd=[True])[2] == IGNORED
+
+
+def test_a_box_is_served_by_its_best_anchor_in_the_image() -> None:
+    """Image 24 wide, box [18 0 24 10]: IoU 40/120 with an anchor centred at 25, in the padding,
+    and 20/140 with one centred at 15."""
+    anchors = torch.tensor([[10.0, 0, 20, 10], [20, 0, 30, 10]])
+    narrow = replace(batch([[[18, 0, 24, 10]]]), sizes=torch.tensor([[128, 24]]))
+    matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
+    assert matcher(anchors, narrow).matches[0].tolist() == [0, IGNORED]

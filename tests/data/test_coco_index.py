@@ -473,3 +473,16 @@ def test_it_can_be_sent_to_a_spawned_worker(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(index))
     assert torch.equal(copy.truth(1).boxes, index.truth(1).boxes)
     assert copy.boxes.dtype == np.float32
+
+
+def test_a_crowd_is_one_in_the_truth_of_its_image(tmp_path: Path) -> None:
+    truth = CocoIndex.read(write(tmp_path, document()), tmp_path / "images").truth(1)
+    assert truth.crowd.tolist() == [False, True]
+
+
+def test_several_labels_on_the_first_box_of_an_image(tmp_path: Path) -> None:
+    """Its image is the second; the first has no box."""
+    content = document()
+    content["annotations"][0]["category_ids"] = [9, 2]
+    index = CocoIndex.read(write(tmp_path, content), tmp_path / "images")
+    assert index.multi_label_annotation() == (10, 7)

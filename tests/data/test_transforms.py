@@ -244,3 +244,9 @@ def test_jitter_lies_between_its_two_numbers(monkeypatch: pytest.MonkeyPatch) ->
     for seed in range(200):
         transform(sample(6, 10, []), generator(seed))
     assert 0.5 <= min(factors) < 0.55 and 1.95 < max(factors) <= 2
+
+
+def test_padding_is_the_mean_colour_of_imagenet() -> None:
+    """255 times 0.485, 0.456 and 0.406, red first."""
+    batch = collate([sample(32, 40, [])])
+    assert batch.images[0, :, 0, 63].tolist() == [124, 116, 104]

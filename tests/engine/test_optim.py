@@ -32,3 +32,17 @@ def test_norms_and_biases_are_not_decayed_unless_asked() -> None:
     assert len(rest["params"]) == 4
     assert (kernels["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
     assert parameter_groups(model, weight_decay=0.1, decay_norms=True)[1]["weight_decay"] == 0.1
+
+
+def test_without_a_warmup_the_first_step_has_the_whole_rate() -> None:
+    assert Schedule(rate=2.0, total_steps=3, kind="step")(0) == 2
+
+
+def test_the_cosine_stands_still_during_the_warmup() -> None:
+    """Half the rate at first, and no cosine of a negative share."""
+    schedule = Schedule(rate=1.0, total_steps=20, kind="cosine", warmup_steps=10, warmup_factor=0.5)
+    assert [schedule(0), schedule(5), schedule(30)] == pytest.approx([0.5, 0.75, 0])
+
+
+def test_a_warmup_begins_at_a_thousandth() -> None:
+    assert Schedule(rate=1.0, total_steps=9, kind="step", warmup_steps=5)(0) == 0.001

@@ -85,3 +85,10 @@ def test_one_of_weighs_by_the_truth_as_torch_does() -> None:
         reduction="none",
     )
     torch.testing.assert_close(leaf(code.terms(logits, rows)).flatten(), expected)
+
+
+def test_the_weights_go_into_the_checkpoint() -> None:
+    leaf = ClassWeighted(Focal(), torch.tensor([2.0, 3.0]))
+    other = ClassWeighted(Focal(), torch.full((2,), torch.nan))
+    other.load_state_dict(leaf.state_dict())
+    assert other.weights.tolist() == [2, 3]

@@ -272,3 +272,11 @@ def test_focusing_never_raises_a_loss(logit: float, gamma: float, positive: bool
         for g in (gamma, 0)
     )
     assert 0 <= focused.item() <= entropy.item()
+
+
+def test_who_is_trained() -> None:
+    """Where background has no loss, foreground alone."""
+    matches = torch.tensor([[0, BACKGROUND, IGNORED, 1]])
+    negatives, ignored = code_of("sigmoid-negatives"), code_of("sigmoid-ignored")
+    assert trainable(matches, code=negatives).tolist() == [[True, True, False, True]]
+    assert trainable(matches, code=ignored).tolist() == [[True, False, False, True]]

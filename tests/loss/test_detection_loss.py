@@ -161,3 +161,15 @@ def test_compiled_equals_eager(sampler: str) -> None:
     ours, theirs = compiled(outputs, targets, divisors), loss(outputs, targets, divisors)
     torch.testing.assert_close(ours.total, theirs.total)
     torch.testing.assert_close(ours.by_anchor.sum(), theirs.by_anchor.sum())
+
+
+def test_what_each_anchor_adds_has_no_gradient() -> None:
+    loss, targets, outputs = make_loss(), example(), make_outputs(3)
+    (divisors,) = loss.divisors([targets])()
+    losses = loss(outputs, targets, divisors)
+    assert losses.classification.requires_grad and not losses.by_anchor.requires_grad
+
+
+def test_means_of_a_tally_without_positives() -> None:
+    """3 over 4 counted anchors; a box loss of 0 over no positive is 0."""
+    assert make_loss().means(torch.tensor([3.0, 0, 4, 0]).double()).tolist() == [0.75, 0]

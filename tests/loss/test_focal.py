@@ -66,3 +66,8 @@ def test_alpha_keeps_float64(leaf: Focal) -> None:
     terms = Terms(*(torch.tensor([math.log(0.5)], dtype=torch.float64),) * 2, torch.tensor([True]))
     alpha = 1 if leaf.alpha is None else leaf.alpha
     assert leaf(terms).item() == pytest.approx(alpha * 0.5**leaf.gamma * math.log(2), rel=1e-14)
+
+
+def test_the_papers_numbers_are_the_defaults() -> None:
+    """Lin et al. 2017, table 1b: alpha 0.25 and gamma 2; 0.25 * 0.5^2 * 0.693147."""
+    assert Focal()(terms_at(0.5, positive=True)).item() == pytest.approx(0.043322, abs=1e-6)

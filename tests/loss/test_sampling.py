@@ -158,3 +158,11 @@ def test_no_shape_depends_on_the_data(sampler: Sampler) -> None:
 
     compiled = torch.compile(weights, backend="eager", fullgraph=True)
     assert compiled(losses).equal(weights(losses))
+
+
+def test_ohem_nms_keeps_an_overlap_of_exactly_its_iou() -> None:
+    """The second anchor is the upper half of the first."""
+    anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5]])
+    targets = one_image([B, B], anchors)
+    assert chosen(OnlineHard(per_image=2, nms=0.5), [2.0, 1.0], targets) == [0, 1]
+    assert chosen(OnlineHard(per_image=2, nms=0.49), [2.0, 1.0], targets) == [0]
