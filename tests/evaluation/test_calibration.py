@@ -156,3 +156,15 @@ def test_too_few_detections() -> None:
     scores, right = np.full(4, 0.5), np.array([True, False, True, False])
     assert calibrate(scores, right, two, num_images=2) is not None
     assert calibrate(scores[:0], right[:0], two[:0], num_images=2) is None
+
+
+def test_d_ece_by_chance_of_one_detection() -> None:
+    """Right with probability .3: .3 * .7 + .7 * .3"""
+    assert chance_d_ece([1], [0.3]) == pytest.approx(0.42)
+
+
+def test_the_odd_image_is_measured_on() -> None:
+    """Three images of two detections: one image is fitted on, two are measured."""
+    scores = np.array([0.3, 0.8] * 3)
+    found = calibrate(scores, scores > 0.5, np.repeat(np.arange(3), 2), num_images=3)
+    assert found is not None and found.before.detections == 4

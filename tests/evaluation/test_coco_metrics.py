@@ -307,3 +307,13 @@ def test_the_command_refuses_wrong_input_in_one_line(refused, tmp_path):
     assert answer.out == ""
     assert f"{tmp_path / 'b.json'}: cannot be read (No such file" in answer.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_class_is_judged_by_all_its_detections_and_a_crowd_is_no_box(engine):
+    """Two cats in one image, both found; with one detection an image the AP would be about 1/2."""
+    boxes = [(1, 1, 0, 0, 50, 50), (1, 1, 100, 0, 50, 50), (2, 1, 0, 0, 90, 90)]
+    found = np.array([[1, 0, 0, 50, 50, 0.9, 1], [1, 100, 0, 50, 50, 0.8, 1.0]])
+    result = coco.evaluate(found, data_set(boxes, crowds={2}), engine=engine)
+    assert result.per_class["cat"] == pytest.approx(1)
+    assert result.boxes == {"cat": 2, "dog": 0}
