@@ -26,7 +26,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", default="best", metavar="NAME", help="best, last or a file")
     add_set(parser, "change keys of the run's config, e.g. postprocess.nms=0.6")
     parser.add_argument(
-        "--score", dest="set", action="append", type="postprocess.score={}".format,
+        "--score", dest="set", action="append", metavar="SCORE",
+        type="postprocess.score={}".format,
         help=f"lowest score of a detection ({SCORE}), short for --set postprocess.score=SCORE",
     )  # fmt: skip
     return parser.parse_args()
