@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -129,18 +130,25 @@ def _check_file_names(
 ) -> None:
     """InputError where a detection names another file than its image id has, as tools/predict.py
     does: it numbers the images that it is given."""
-    names = {image["id"]: image.get("file_name") for image in ground_truth["images"]}
+    names = {image["id"]: _parts(image.get("file_name") or "") for image in ground_truth["images"]}
+    bearers = Counter(parts[-1:] for parts in names.values())
     for index, (entry, image_id) in enumerate(zip(entries, image_ids, strict=True)):
-        expected, found = (
-            unicodedata.normalize("NFC", Path(str(name)).name) if name else None
-            for name in (names[int(image_id)], entry.get("file_name"))
-        )
-        if expected and found and found != expected:
+        expected, found = names[int(image_id)], _parts(str(entry.get("file_name") or ""))
+        same = found[-len(expected) :] == expected
+        # a path from inside a folder says enough where no other folder has a file of this name
+        same |= expected[-len(found) :] == found and bearers[found[-1:]] == 1
+        if expected and found and not same:
             raise InputError(
-                f"{path}: detection {index} of {found} has image_id "
-                f"{image_id:.0f}, which is {expected} in the ground truth; tools/predict.py "
-                "numbers images itself: evaluate a run with --run, or give the ids of the file."
+                f"{path}: detection {index} of {'/'.join(found)} has image_id "
+                f"{image_id:.0f}, which is {'/'.join(expected)} in the ground truth; "
+                "tools/predict.py numbers images itself: evaluate a run with --run, or give the "
+                "ids of the file."
             )
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Of a path of any system; macOS writes an accent as a letter of its own."""
+    return PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/"))).parts
 
 
 def _detection(entry: Any, where: str) -> tuple[float, ...]:

@@ -184,11 +184,32 @@ def test_a_detection_that_names_another_file_than_its_image_id(tmp_path):
     file.write_text(json.dumps(right))
     assert len(coco.load_detections(file, truth)) == 2
     file.write_text(json.dumps([*right, {**entry, "image_id": 1, "file_name": "z/b.jpg"}]))
-    with pytest.raises(InputError, match=r"detection 2 of b\.jpg has image_id 1, which is a\.jpg"):
+    with pytest.raises(
+        InputError, match=r"detection 2 of z/b\.jpg has image_id 1, which is val/a\.jpg"
+    ):
         coco.load_detections(file, truth)
 
 
-def test_a_name_with_accents_is_the_same_composed_or_not(tmp_path):
-    truth = EMPTY | {"images": [{"id": 1}, {"id": 2, "file_name": "caf\u00e9.jpg"}]}
-    entry = FOUND | {"file_name": "cafe\u0301.jpg"}
-    assert len(coco.load_detections(save(tmp_path / "found.json", [entry]), truth)) == 1
+@pytest.mark.parametrize(
+    ("annotated", "given", "same"),
+    [
+        ("film_a/0001.jpg", "/data/film_a/0001.jpg", True),
+        ("film_a/0001.jpg", "/data/film_b/0001.jpg", False),
+        ("film_a/0001.jpg", "0001.jpg", False),  # film_b has one, too
+        ("film_a/only.jpg", "only.jpg", True),
+        ("film_a/0001.jpg", "C:\\data\\film_a\\0001.jpg", True),
+        ("film_a\\0001.jpg", "data/film_a/0001.jpg", True),
+        ("0001.jpg", "data/film_b/0001.jpg", True),
+        ("01.jpg", "data/0001.jpg", False),
+        ("film_a/caf\u00e9.jpg", "data/film_a/cafe\u0301.jpg", True),
+    ],
+)
+def test_the_image_of_a_detection_by_the_end_of_its_path(tmp_path, annotated, given, same):
+    images = [{"id": 1, "file_name": annotated}, {"id": 2, "file_name": "film_b/0001.jpg"}]
+    entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}
+    file = save(tmp_path / "found.json", [entry | {"file_name": given}])
+    if same:
+        assert len(coco.load_detections(file, EMPTY | {"images": images})) == 1
+    else:
+        with pytest.raises(InputError, match="image_id 1"):
+            coco.load_detections(file, EMPTY | {"images": images})
