@@ -18,11 +18,14 @@ demo: $(VENV)/installed
 	@echo "figures:          $(DEMO)/evaluation/best/metrics.json"
 	@echo "curves:           $(BIN)/tensorboard --logdir $(DEMO)/tensorboard"
 
+# One thread each: more threads than cores wait for each other.
+TWO_FILES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(TWO_FILES)
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""Training runs in processes of their own, which a test stops, and what they leave."""
+"""Training runs that a test stops or torchrun starts, in processes of their own."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import HOME
+from conftest import HOME, call_script
 
 TIMES = {"images_per_second"}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -27,6 +27,14 @@ def start(
         env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         start_new_session=True,
     )  # fmt: skip
+
+
+def run_here(output: Path, settings: list[str], *more: str) -> str:
+    """What the same training says that runs in this process to a good end."""
+    words = ("--config", "configs/digits.yaml", "--output", output, *more, "--set", *settings)
+    done = call_script(HOME / "tools" / "train.py", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def finish(process: "subprocess.Popen[str]") -> str:

@@ -11,7 +11,16 @@ import pytest
 import torch
 import torch.distributed as dist
 from conftest import HOME
-from runs_apart import TORCHRUN, assert_same_run, finish, last_state, records, start, wait_for
+from runs_apart import (
+    TORCHRUN,
+    assert_same_run,
+    finish,
+    last_state,
+    records,
+    run_here,
+    start,
+    wait_for,
+)
 from torch import Tensor
 from torch.multiprocessing import spawn  # type: ignore[attr-defined]
 
@@ -131,7 +140,7 @@ def undisturbed(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_torchrun_gives_the_same_run(tiny: list[str], tmp_path: Path, undisturbed: Path) -> None:
     """Training losses, and validations that see each of six images once, three by each rank."""
-    finish(start(tmp_path / "one", [*tiny, *SETTINGS]))
+    run_here(tmp_path / "one", [*tiny, *SETTINGS])
     one, two = records(tmp_path / "one"), records(undisturbed)
     assert len(one) == len(two) == 14
     for alone, together in zip(one, two, strict=True):

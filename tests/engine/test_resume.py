@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HOME, Command
-from runs_apart import assert_same_run, finish, last_state, records, start, wait_for
+from runs_apart import assert_same_run, last_state, records, run_here, start, wait_for
 
 from detector import build
 from detector.commands.train import train
@@ -32,7 +32,7 @@ LONG = [
 @pytest.fixture(scope="module")
 def undisturbed(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("runs") / "whole"
-    finish(start(output, [*tiny, *LONG]))
+    run_here(output, [*tiny, *LONG])
     assert last_state(output)["step"] == 12
     return output
 
@@ -59,15 +59,17 @@ def test_stopped_in_an_epoch_and_resumed(
     step = last_state(parts)["step"]
     assert step % 8 and step < 12, "the point is to stop in the middle of an epoch"
     assert number == signal.SIGKILL or f"step {step} is saved" in said
-    resumed = finish(start(parts, [*tiny, *LONG], "--resume"))
+    resumed = run_here(parts, [*tiny, *LONG], "--resume")
     assert f"resumed at step {step} of 12" in resumed
     assert_same_run(undisturbed, parts)
 
 
-def test_a_second_process_in_the_folder_is_refused(tiny: list[str], tmp_path: Path) -> None:
+def test_a_second_process_in_the_folder_is_refused_until_sigterm_ends_the_first(
+    tiny: list[str], tmp_path: Path
+) -> None:
     """Fresh or to resume, with the first one's pid; what is there stays the first one's."""
     output = tmp_path / "run"
-    settings = [*tiny, "schedule.steps=1000", "evaluation.every=1000"]
+    settings = [*tiny, "schedule.steps=1000", "train.batch_size=2", "evaluation.every=1000"]
     first = start(output, settings)
     wait_for(output / "metrics.jsonl", first)
     config = build.load_config(HOME / "configs/digits.yaml", settings)
@@ -75,23 +77,12 @@ def test_a_second_process_in_the_folder_is_refused(tiny: list[str], tmp_path: Pa
         with pytest.raises(InputError, match=f"run: process {first.pid} on .* at work in it"):
             train(config, output, resume=resume, command=[])
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=120)
-    assert first.returncode == 143
-    steps = [line["step"] for line in records(output)]
-    assert steps == list(range(1, len(steps) + 1))
+    said = first.communicate(timeout=120)[0]
+    assert first.returncode == 143, said
+    step = last_state(output)["step"]
+    assert 0 < step < 1000 and f"step {step} is saved" in said
+    assert [line["step"] for line in records(output)] == list(range(1, step + 1))
     assert not (output / ".lock").exists()
-
-
-def test_sigterm_saves_the_state(tiny: list[str], tmp_path: Path) -> None:
-    settings = [*tiny, "schedule.steps=1000", "train.batch_size=2", "evaluation.every=1000"]
-    process = start(tmp_path / "run", settings)
-    wait_for(tmp_path / "run" / "metrics.jsonl", process)
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=120)[0]
-    assert process.returncode == 143, said
-    step = last_state(tmp_path / "run")["step"]
-    assert 0 < step < 1000
-    assert f"step {step} is saved" in said
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(
@@ -106,7 +97,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
     assert process.returncode == 2 and "Traceback" not in said, said
     assert re.search(r"(last|best)\.pt cannot be written whole: File too large\. Make room", said)
     assert not list((output / "checkpoints").glob(".*"))
-    finish(start(output, [*tiny, *LONG], "--resume"))
+    run_here(output, [*tiny, *LONG], "--resume")
     assert_same_run(undisturbed, output)
 
 
