@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from detector import build
+from detector.command_line import add_set
 from detector.commands.ablate import ablate, check_data, describe, refuse_other
 from detector.commands.forecast import forecast
 from detector.errors import InputError, run_command
@@ -36,10 +37,7 @@ def arguments() -> argparse.Namespace:
         "there are GPUs share them; on CPUs they share the cores, unless OMP_NUM_THREADS is set; "
         "another number of threads rounds otherwise",
     )
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="change keys of every variant",
-    )  # fmt: skip
+    add_set(parser, "change keys of every variant")
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would be run, and how long it takes"
     )

@@ -17,6 +17,7 @@ from detector.benchmark.run import BY_REQUEST, SECTIONS, benchmark
 from detector.benchmark.setup import Counts, Figures, Setup
 from detector.benchmark.steps import SIDES
 from detector.benchmark.tables import section
+from detector.command_line import add_set
 from detector.errors import InputError, run_command
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -37,10 +38,7 @@ def arguments() -> argparse.Namespace:
         "--config", type=Path, default=Path("configs/digits.yaml"), metavar="FILE",
         help="YAML config whose training step is measured, on made-up data (configs/digits.yaml)",
     )  # fmt: skip
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="change keys of the config, e.g. train.batch_size=4",
-    )  # fmt: skip
+    add_set(parser, "change keys of the config, e.g. train.batch_size=4")
     parser.add_argument(
         "--only", nargs="+", choices=SECTIONS, metavar="SECTION",
         default=[name for name in SECTIONS if name not in BY_REQUEST],
