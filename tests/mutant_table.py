@@ -16,7 +16,7 @@ TABLE = [
         ("(centres < limits).all(dim=-1)", "(centres < limits).any(dim=-1)"),
         ("width - x2, y1, width - x1, y2", "width - x1, y1, width - x2, y2"),
     ]),
-    ("detector/structures.py", "tests/loss/test_sampling.py tests/loss/test_detection_loss.py", [
+    ("detector/structures.py", "tests/engine/test_one_step.py tests/loss/test_detection_loss.py", [
         ("self.matches >= 0", "self.matches > 0"),
         ("self.matches == BACKGROUND", "self.matches < 0"),
         ("self.classification + self.box", "self.classification"),

@@ -481,8 +481,9 @@ def test_a_crowd_is_one_in_the_truth_of_its_image(tmp_path: Path) -> None:
 
 
 def test_several_labels_on_the_first_box_of_an_image(tmp_path: Path) -> None:
-    """Its image is the second; the first has no box."""
+    """Each of the two images has a box; that of the second has two labels."""
     content = document()
-    content["annotations"][0]["category_ids"] = [9, 2]
+    content["annotations"][0]["image_id"] = 30
+    content["annotations"][1]["category_ids"] = [9, 2]
     index = CocoIndex.read(write(tmp_path, content), tmp_path / "images")
-    assert index.multi_label_annotation() == (10, 7)
+    assert index.multi_label_annotation() == (10, 5)
