@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 from conftest import HOME
 
+from detector.build import load_config
+from detector.commands.ablate import ablate
 from detector.engine import run
 from detector.errors import InputError
 from detector.files import LOCK, locked, new_directory, occupied, read_json, read_object
+from detector.lab.placement import Placement
+from detector.lab.plan import Plan
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
 
@@ -81,6 +85,17 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -
     with locked(tmp_path / "run"):
         assert str(os.getpid()) in (tmp_path / "run" / LOCK).read_text()
     assert not (tmp_path / "run" / LOCK).exists()
+
+
+def test_a_second_ablation_in_a_folder_is_refused(tmp_path: Path) -> None:
+    plan = Plan.read(HOME / "configs/ablations/background.yaml", [], load=load_config)
+    holder = hold("locked", tmp_path)
+    try:
+        with pytest.raises(InputError, match=f"process {holder.pid} on "):
+            ablate(plan, tmp_path, placement=Placement.of(plan, [], workers=1), say=print)
+    finally:
+        kill(holder)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 def test_a_forked_child_that_lives_on_does_not_hold_it(tmp_path: Path) -> None:
