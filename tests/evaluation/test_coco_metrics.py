@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.coco_matching import THRESHOLDS, matched
-from detector.evaluation import coco, figures
+from detector.evaluation import coco
 from detector.files import write_json
 
 ENGINES = ["hotcoco", "pycocotools"]
@@ -263,22 +263,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_json(path, {"AP": float("nan")})
     assert json.loads(path.read_text()) == {"AP": 0.5}
     assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("classes", [1, 12, 30])
-def test_curves_are_drawn_for_any_number_of_classes(tmp_path, classes):
-    categories = [(k, f"class {k}") for k in range(classes)]
-    content = data_set([(1, k, 0, 0, 50, 50) for k in range(classes)], categories=categories)
-    found = np.array([[1, 0, 0, 50, 50, 0.5, 0]])
-    path = tmp_path / "curves.png"
-    figures.precision_recall(coco.evaluate(found, content), path)
-    assert path.read_bytes().startswith(b"\x89PNG")
-
-
-def test_curves_without_ground_truth(tmp_path):
-    path = tmp_path / "curves.png"
-    figures.precision_recall(coco.evaluate(np.zeros((0, 7)), data_set([])), path)
-    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_command_on_foreign_files(tool, tmp_path):

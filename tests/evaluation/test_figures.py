@@ -34,7 +34,6 @@ def axes_of(tmp_path, monkeypatch):
 
     def axes(result):
         precision_recall(result, tmp_path / "curves.png")
-        assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
         return saved[-1].axes
 
     return axes
