@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +25,6 @@ GRAY = 40
 LABELLED = 0.15  # labels cover at most this share of an image, the best detection's apart
 
 Rectangle = tuple[float, float, float, float]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw(
@@ -142,8 +143,16 @@ def _captioned(canvas: Image.Image, count: int, unit: float) -> Image.Image:
     return strip
 
 
-def _font(unit: float) -> Font:
-    return ImageFont.load_default(size=round(13 * unit))
+def _font(unit: float) -> ImageFont.FreeTypeFont:
+    return _of_size(round(13 * unit))
+
+
+@cache
+def _of_size(pixels: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: Pillow's own has the letters of English alone."""
+    from matplotlib import get_data_path  # takes .1 s, and training may draw nothing
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), pixels)
 
 
 def _label_places(

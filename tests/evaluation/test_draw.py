@@ -197,3 +197,17 @@ def oklab(color):
         1.9779984951 * long - 2.4285922050 * middle + 0.4505937099 * short,
         0.0259040371 * long + 0.7827717662 * middle - 0.8086757660 * short,
     )
+
+
+@pytest.mark.parametrize("letter", "éÅłßЖяΩπ")
+def test_letters_of_other_languages_are_not_boxes(letter):
+    """U+E123 is nobody's letter, and every font has one sign for such."""
+    box = torch.tensor([[100.0, 150, 300, 350]])
+    one, none = (
+        draw(
+            picture(), box, torch.tensor([0]), torch.tensor([0.9]),
+            names=[f"{sign}{sign}"], threshold=0.5,
+        )
+        for sign in (letter, "\ue123")
+    )  # fmt: skip
+    assert not torch.equal(one, none)
