@@ -127,6 +127,7 @@ def evaluate_run(trained: Trained, output: Path) -> CocoResult:
         write_json(draft / "detections.json", coco_json(found.rows))
         write_metrics(result, draft, {**found.losses, **trained.origin()})
         (draft / "config.yaml").write_text(trained.config.to_yaml(), encoding="utf-8")
+    precision_recall(result, output / "precision_recall.png")  # the figures are safe by now
     return result
 
 
@@ -142,11 +143,11 @@ def evaluate_files(
         result = evaluate(rows, truth, engine=engine)
         origin = {"result_file": str(detections), "ground_truth": str(ground_truth)}
         write_metrics(result, draft, origin)
+    precision_recall(result, output / "precision_recall.png")
     return result
 
 
 def write_metrics(result: CocoResult, output: Path, more: Mapping[str, float | str]) -> None:
-    """metrics.json, with losses and where they come from, and precision_recall.png."""
+    """metrics.json, with losses and where they come from."""
     shown = {k: finite(v) if isinstance(v, float) else v for k, v in more.items()}
     write_json(output / "metrics.json", {**metrics(result), **shown})
-    precision_recall(result, output / "precision_recall.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,9 @@ def precision_recall(result: CocoResult, path: str | Path) -> None:
     classes.set_title("each class" if missing else _classes_title(len(defined)))
     for axes in (means, classes):
         _frame(axes, missing)
-    figure.savefig(path, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # shown as a box
+        figure.savefig(path, format="png")
 
 
 def _missing(defined: list[int], detections: int) -> str:
@@ -100,6 +103,8 @@ def _curve(
         "markeredgewidth": 0.6,
     }
     text = f"{short}  AP {curve.mean():.3f}"
+    if text.startswith("_"):
+        text = f" {text}"  # or matplotlib leaves the curve out of the legend
     axes.plot(recall, curve, label=text, linewidth=1.6, zorder=2, **look, **marks)
     axes.plot(recall, curve, zorder=3, **{**look, "linestyle": "none"}, **marks)
 
@@ -119,7 +124,7 @@ def _frame(axes: Axes, missing: str) -> None:
     if missing:
         axes.text(0.5, 0.5, missing, ha="center", va="center", color="0.4", fontsize=14)
     else:
-        axes.legend(
+        legend = axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.12),
             ncols=2,
@@ -127,3 +132,5 @@ def _frame(axes: Axes, missing: str) -> None:
             fontsize=9,
             handlelength=3,
         )
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # $ is a letter in the name of a class

@@ -10,9 +10,9 @@ from detector.evaluation.figures import precision_recall
 from detector.evaluation.palette import color
 
 
-def result(levels, *, detections=7):
+def result(levels, *, detections=7, names=None):
     """Class k has precision `levels[k]` at every recall and overlap; -1: no ground truth."""
-    names = [f"class {k}" for k in range(len(levels))]
+    names = names or [f"class {k}" for k in range(len(levels))]
     precision = np.broadcast_to(np.array(levels, dtype=float), (10, 101, len(levels)))
     return CocoResult(
         summary={}, per_class=dict(zip(names, levels, strict=True)), precision=precision,
@@ -97,3 +97,12 @@ def test_both_panels_have_numbers_and_stand_close(axes_of):
         assert {"0.0", "0.2", "1.0"} <= shown
         assert axes.yaxis.get_tick_params()["labelleft"]
     assert right.get_position().x0 - left.get_position().x1 < 0.1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["$5_$10 note", "_hidden", "\u732b", r"$\frac$", "a$"])
+def test_any_name_is_drawn_as_it_is(axes_of, name):
+    """Dollars are no formula, and a leading _ does not hide; letters that the font lacks: quiet."""
+    _, classes = axes_of(result([0.5], names=[name]))
+    (text,) = classes.get_legend().get_texts()
+    assert text.get_text().strip() == f"{name}  AP 0.500" and not text.get_parse_math()
