@@ -1,7 +1,5 @@
 """Losses on a GPU against plain formulas in float64 and against the CPU, and their memory."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from loss_cases import (
@@ -95,20 +93,22 @@ def criterion(sampler: str, box: str) -> DetectionLoss:
     return DetectionLoss(classes, BoxLoss(compare=BOXES[box]), Positives(), box_weight=3)
 
 
-def whole(device: torch.device, dtype: torch.dtype, *, sampler: str, box: str) -> Iterator[Tensor]:
-    """by_anchor, both losses, and the gradients at logits and deltas."""
+def whole(
+    device: torch.device, given: torch.dtype, *, rounded: torch.dtype, sampler: str, box: str
+) -> list[Tensor]:
+    """by_anchor, both losses, and the gradients at logits and deltas, all of which were `rounded`
+    and are then `given` in a dtype of their own."""
     loss, targets = criterion(sampler, box), moved(long_example(), device)
-    logits = moved(logits_for(long_example(), code_of("sigmoid-negatives"), dtype), device)
-    generator = torch.Generator().manual_seed(1)
-    deltas = moved((torch.randn(2, 210, 4, generator=generator) / 4).to(dtype), device)
-    outputs = Outputs(logits.requires_grad_(), deltas.requires_grad_())
+    logits = logits_for(long_example(), code_of("sigmoid-negatives"), rounded)
+    deltas = torch.randn(2, 210, 4, generator=torch.Generator().manual_seed(1)) / 4
+    outputs = Outputs(
+        logits.to(device, given).requires_grad_(),
+        deltas.to(rounded).to(device, given).requires_grad_(),
+    )
     losses = loss(outputs, targets, *loss.divisors([targets])())
     losses.total.backward()
-    yield losses.by_anchor
-    yield losses.classification
-    yield losses.box
-    yield logits.grad
-    yield deltas.grad
+    scalars = losses.classification.detach(), losses.box.detach()
+    return [losses.by_anchor, *scalars, outputs.class_logits.grad, outputs.box_deltas.grad]
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
@@ -119,8 +119,9 @@ def test_the_whole_loss_is_the_cpus(
     device: torch.device, sampler: str, box: str, dtype: torch.dtype
 ) -> None:
     """On the CPU in float32, of the very same values."""
-    ours = list(whole(device, dtype, sampler=sampler, box=box))
-    expected = [t.double() for t in rounded(dtype, sampler=sampler, box=box)]
+    ours = whole(device, dtype, rounded=dtype, sampler=sampler, box=box)
+    exact = whole(CPU, torch.float32, rounded=dtype, sampler=sampler, box=box)
+    expected = [t.double() for t in exact]
     assert ((ours[0] > 0).to(CPU) == (expected[0] > 0)).all()  # the same anchors count
     for found, value in zip(ours[:3], expected[:3], strict=True):
         assert value.any()
@@ -128,19 +129,6 @@ def test_the_whole_loss_is_the_cpus(
     for found, value in zip(ours[3:], expected[3:], strict=True):
         least = SMALLEST if dtype == torch.float16 else 0.0
         assert_near(found, value, relative=ROUNDING[dtype], least=least)
-
-
-def rounded(dtype: torch.dtype, *, sampler: str, box: str) -> Iterator[Tensor]:
-    """`whole` on the CPU in float32, of inputs that were rounded to `dtype`."""
-    loss, targets = criterion(sampler, box), long_example()
-    logits = logits_for(targets, code_of("sigmoid-negatives"), dtype).float()
-    generator = torch.Generator().manual_seed(1)
-    deltas = (torch.randn(2, 210, 4, generator=generator) / 4).to(dtype).float()
-    outputs = Outputs(logits.requires_grad_(), deltas.requires_grad_())
-    losses = loss(outputs, targets, *loss.divisors([targets])())
-    losses.total.backward()
-    yield from (losses.by_anchor, losses.classification.detach(), losses.box.detach())
-    yield from (logits.grad, deltas.grad)
 
 
 COPIES = {torch.float32: 2, torch.bfloat16: 2, torch.float16: 3}  # of which one in float32 is two
@@ -151,7 +139,7 @@ TEMPORARIES = 16 * 4  # bytes of each logit of the chunk that is at work
 @pytest.mark.parametrize("dtype", COPIES)
 def test_memory_of_the_loss(device: torch.device, dtype: torch.dtype) -> None:
     """The gradient and its product with what comes in; autograd's formula takes ten copies."""
-    code, count = ClassCode(num_classes=80), 50_000
+    code, count = ClassCode(num_classes=80), 30_000
     logits = torch.zeros(2, count, 80, dtype=dtype, device=device, requires_grad=True)
     matches = torch.full((2, count), BACKGROUND, device=device)
     labels = torch.zeros(2, 5, 80, dtype=torch.bool, device=device)
