@@ -12,7 +12,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from detector.errors import InputError, Stopped, WorkerLost
 from detector.signals import die_with_parent
+
+Fault = InputError | WorkerLost | Stopped
+FAULTS = (InputError, WorkerLost, Stopped)  # what a rank may meet alone
+CODES = 256  # exit codes there are
 
 
 def rank() -> int:
@@ -75,9 +80,36 @@ def barrier() -> None:
         dist.barrier()
 
 
+def leave_together(fault: Fault | None) -> None:
+    """Raise on every rank if any has a fault: its own on the first that has, `Stopped` elsewhere.
+
+    All ranks call it at the same point. They tell each other on the CPU, so no GPU is waited for.
+    """
+    code = 0 if fault is None else fault.exit_code
+    first = torch.tensor(rank() * CODES + code if code else world_size() * CODES)
+    if world_size() > 1:
+        dist.all_reduce(first, dist.ReduceOp.MIN)
+    culprit, code = divmod(int(first), CODES)
+    if fault is not None and culprit == rank():
+        raise fault
+    if code:
+        raise Stopped(code)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """A fault of one rank within ends all ranks at the end; no rank may wait for others within."""
+    fault = None
+    try:
+        yield
+    except FAULTS as error:
+        fault = error
+    leave_together(fault)
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the other processes if `torchrun` started this one; nccl on GPUs, gloo on CPUs."""
+    """Join the other processes if `torchrun` started this one: gloo for the CPU, nccl for GPUs."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield
         return
@@ -85,7 +117,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         # torchrun gives every rank a session of its own, so that they would outlive its SIGKILL
         # and go on training in a folder that another call resumes
         die_with_parent()
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(minutes=30))
     try:
         yield

@@ -19,6 +19,22 @@ class InputError(ValueError):
     Anything else that is raised is a bug of ours and keeps its traceback.
     """
 
+    exit_code = 2
+
+
+class WorkerLost(RuntimeError):
+    """A process that loads images is gone: the system killed it, or it had no room to hand over."""
+
+    exit_code = 3
+
+
+class Stopped(Exception):
+    """The run ends on all ranks: by a signal, or by a fault that another rank tells of."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code  # 128 + signal, or that of the fault
+
 
 class Diverged(ArithmeticError):
     """The loss is no longer a number; the run directory says where and how."""
@@ -27,8 +43,9 @@ class Diverged(ArithmeticError):
 def run_command(main: Callable[[], int]) -> int:
     """The exit code of `main`.
 
-    1 for a training that diverged, 2 for wrong input or a full disk, 130 for Ctrl-C, each with one
-    sentence on stderr; 141, silently, where whoever read the output has gone (`| head`).
+    1 for a training that diverged, 2 for wrong input or a full disk, 3 for a lost loader worker,
+    130 for Ctrl-C, each with one sentence on stderr; silently 141 where whoever read the output has
+    gone (`| head`), and another rank's code where that rank says the sentence.
     What it writes is shown harmless, whatever control characters names and files hold.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be text in its encoding
@@ -45,9 +62,11 @@ def _exit_code(main: Callable[[], int]) -> int:
     except Diverged as error:
         sys.stderr.write(f"diverged: {error}\n")
         return 1
-    except InputError as error:
+    except (InputError, WorkerLost) as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2
+        return error.exit_code
+    except Stopped as stopped:
+        return stopped.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
         return 141

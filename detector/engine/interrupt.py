@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
+from typing import TypeVar
 
-import torch
-
-from detector.distributed import sum_over_ranks, world_size
+from detector.distributed import FAULTS, Fault, leave_together
+from detector.errors import Stopped
 from detector.signals import Handlers
+
+T = TypeVar("T")
 
 
 class Interrupt:
@@ -33,15 +36,24 @@ class Interrupt:
     ) -> None:
         self._handlers.restore()
 
-    def agreed(self, device: torch.device) -> int | None:
-        """128 + signal once any rank was told to stop, else None; all ranks ask together."""
-        mine = 0 if self.received is None else 128 + self.received
-        if world_size() == 1:
-            return mine or None
-        told = torch.zeros(256, device=device)
-        told[mine] = 1
-        codes = sum_over_ranks(told)[1:].nonzero().flatten().tolist()
-        return codes[-1] + 1 if codes else None
+    def heed(self, steps: Iterable[T]) -> Iterator[T]:
+        """The steps, for as long as every rank has its next one and none was told to stop.
+
+        On all ranks at the same step it raises `Stopped` for a signal, and for what a loader raises
+        that same fault where it happened and `Stopped` elsewhere.
+        """
+        steps = iter(steps)
+        while True:
+            step: T | None = None
+            fault: Fault | None = None if self.received is None else Stopped(128 + self.received)
+            try:
+                step = next(steps, None)
+            except FAULTS as error:
+                fault = error
+            leave_together(fault)
+            if step is None:
+                return
+            yield step
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -61,6 +62,7 @@ class TrainingStep:
         self.diagnose_every = diagnose_every
         device = next(model.parameters()).device
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+        self._readings = torch.zeros(1, device=device)  # at first_bad: loss, norms of gradients
 
     def __call__(self, batches: Sequence[Batch], meter: Meter, *, rate: float, number: int) -> None:
         """Step `number` (from 0), at learning rate `rate`, of the micro-batches of this rank.
@@ -71,8 +73,9 @@ class TrainingStep:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.scaler.unscale_(self.optimizer)
-        norm = self._gradient_norm()
-        self._watch(loss, norm, number)
+        norms = self._gradient_norms()
+        norm = torch.linalg.vector_norm(norms)
+        self._watch(loss, norms, norm, number)
         self._descend(norm)
         if self.ema is not None:
             self.ema.update(plain(self.model), number)
@@ -124,16 +127,33 @@ class TrainingStep:
         height, width = batch.images.shape[-2:]
         return self.matcher(self.grid(height, width, batch.images.device), batch)
 
-    def _gradient_norm(self) -> Tensor:
-        """Of all parameters together, before clipping; equal on all ranks."""
+    def _gradient_norms(self) -> Tensor:
+        """(P,) of each parameter that has a gradient, before clipping; equal on all ranks."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return nn.utils.get_total_norm(gradients)
+        return torch.stack(torch._foreach_norm(gradients))
 
-    def _watch(self, loss: Tensor, norm: Tensor, number: int) -> None:
-        well = sum_over_ranks(loss).isfinite()
+    def _watch(self, loss: Tensor, norms: Tensor, norm: Tensor, number: int) -> None:
+        loss = sum_over_ranks(loss)
+        well = loss.isfinite()
         if not self.scaler.is_enabled():
             well = well & norm.isfinite()
-        self.first_bad = torch.where(well | (self.first_bad >= 0), self.first_bad, number)
+        keep = well | (self.first_bad >= 0)
+        self.first_bad = torch.where(keep, self.first_bad, number)
+        self._readings = torch.where(keep, self._readings, torch.cat([loss[None], norms]))
+
+    def what_broke(self) -> str:
+        """What was not finite at step `first_bad`, as words; waits for the device."""
+        loss, *norms = self._readings.tolist()
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        with_gradient = (n for n, p in plain(self.model).named_parameters() if p.grad is not None)
+        broken = [
+            n for n, norm in zip(with_gradient, norms, strict=True) if not math.isfinite(norm)
+        ]
+        if not broken:
+            return f"the loss is {loss:.6g}, but the norm of its gradient is too large for float32"
+        others = f" (nor of {len(broken) - 1} more parameters)" if len(broken) > 1 else ""
+        return f"the loss is {loss:.6g}, but its gradient of {broken[0]} is not finite{others}"
 
     def _descend(self, norm: Tensor) -> None:
         if self.clip_norm is not None:

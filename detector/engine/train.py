@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from detector.distributed import barrier, gather_objects, is_main, rank, share, world_size
+from detector.distributed import FAULTS, barrier, gather_objects, is_main, rank, share, world_size
 from detector.engine import checkpoint
+from detector.engine.failure import keep_failure, not_finite
 from detector.engine.interrupt import Interrupt
 from detector.engine.journal import Journal
 from detector.engine.meter import Meter, training_record
 from detector.engine.optim import Schedule
 from detector.engine.step import TrainingStep, plain
-from detector.errors import Diverged, InputError
-from detector.files import write_json
+from detector.errors import Diverged
 from detector.structures import Batch, Validation
 
 LoadEpoch = Callable[[int, int], Iterable[Sequence[Batch]]]  # epoch, steps to skip -> micro-batches
@@ -76,56 +77,52 @@ class Trainer:
         self.done = 0  # optimizer steps
         self.validated = 0  # the step of the last validation
         self.best_value = -math.inf
+        self._told_undefined = False
         self._clock, self._clocked = time.perf_counter(), 0  # when the meter was read last
 
     def run(self) -> int:
-        """Train to the end; 0, or 128 + signal if a signal ended it (with its state saved)."""
+        """Train to the end; 0, or 128 + signal if a signal ended it.
+
+        The state is saved then, and before an InputError, WorkerLost or Stopped is raised.
+        """
         with Interrupt() as interrupt:
-            while self.done < self.schedule.total_steps:
-                code = self._epoch_or_save(interrupt)
-                if code is not None:
-                    self._save("last")
-                    saved = self.run_directory / "checkpoints" / "last.pt"
-                    self.journal.say(
-                        f"Stopped by a signal; step {self.done} is saved in {saved}; go on with "
-                        f"--output {self.run_directory} --resume."
-                    )
-                    return code
-            self._end_of_epoch()
+            try:
+                while self.done < self.schedule.total_steps:
+                    self._epoch(interrupt)
+                self._end_of_epoch()
+            except FAULTS as fault:  # of any rank, on all ranks at the same step
+                self._save("last")
+                if fault.exit_code <= 128:
+                    raise
+                saved = self.run_directory / "checkpoints" / "last.pt"
+                self.journal.say(
+                    f"Stopped by a signal; step {self.done} is saved in {saved}; go on with "
+                    f"--output {self.run_directory} --resume."
+                )
+                return fault.exit_code
         return 0
 
-    def _epoch_or_save(self, interrupt: Interrupt) -> int | None:
-        try:
-            return self._epoch(interrupt)
-        except InputError:  # an image that broke since the run began
-            if world_size() == 1:  # other ranks may be elsewhere
-                self._save("last")
-            raise
-
-    def _epoch(self, interrupt: Interrupt) -> int | None:
+    def _epoch(self, interrupt: Interrupt) -> None:
         self._end_of_epoch()
         epoch, skip = divmod(self.done, self.pace.steps_per_epoch)
         self.step.model.train()
         self._clock, self._clocked = time.perf_counter(), self.done
-        for batches in self.load_epoch(epoch, skip):
+        steps = islice(self.load_epoch(epoch, skip), self.schedule.total_steps - self.done)
+        for batches in interrupt.heed(steps):
             batches = [batch.to(self.device) for batch in batches]
             self.step(batches, self.meter, rate=self.schedule(self.done), number=self.done)
             self.done += 1
-            logged = self._log()
+            self._log()
             if self._save_due():
                 self._save("last")
-            code = interrupt.agreed(self.device) if logged or world_size() == 1 else None
-            if code is not None or self.done == self.schedule.total_steps:
-                return code
-        return None
 
-    def _log(self) -> bool:
-        """Read the meter if it is time to; whether it was."""
+    def _log(self) -> None:
+        """Read the meter, if it is time to."""
         epoch_ends = self.done % self.pace.steps_per_epoch == 0
         last = self.done == self.schedule.total_steps
         by_pace = self.done == 1 or self.done % self.pace.log_every == 0
         if not (by_pace or epoch_ends or last or self._save_due()):
-            return False
+            return
         means = self.meter.read()
         now, steps = time.perf_counter(), self.done - self._clocked
         per_step = (now - self._clock) / steps
@@ -142,7 +139,6 @@ class Trainer:
             self._fail(record, bad)
         self.journal.write(record)
         self.journal.progress(self.done, self._note(record, per_step))
-        return True
 
     def _save_due(self) -> bool:
         every = self.pace.save_every
@@ -163,26 +159,41 @@ class Trainer:
         due = finished or (rest == 0 and epoch % self.pace.validate_every == 0)
         if self.done == 0 or self.validated == self.done or not due:
             return
-        self.validated = self.done
-        if self.validate is not None and self._validate():
-            self._save("best", "last")
-        else:
+        if self.validate is None:
+            self.validated = self.done
             self._save("last")
+            return
+        self._save("last")  # first: a validation that fails is made up for when the run goes on
+        improved = self._validate(self.validate)
+        self.validated = self.done
+        self._save(*["best"] * improved, "last")
 
-    def _validate(self) -> bool:
-        """Whether the model is the best so far."""
-        assert self.validate is not None
+    def _validate(self, validate: Callable[[nn.Module], Validation]) -> bool:
+        """Whether the model is the best so far; the latest is, where the figure is undefined."""
         share(list(plain(self.step.model).buffers()))
-        found = self.validate(self.weights())
+        found = validate(self.weights())
         record = {f"validation/{name}": value for name, value in found.metrics.items()}
         epoch = self.done / self.pace.steps_per_epoch
         self.journal.write({"step": self.done, "epoch": epoch, **record})
         self.journal.pictures(found.pictures, self.done)
-        shown = "  ".join(f"{n} {found.metrics[n]:.4f}" for n in ("AP", "AP50", "loss"))
-        self.journal.say(f"epoch {epoch:.4g}, step {self.done}: validation {shown}")
-        improved = found.metrics[self.best] > self.best_value
-        self.best_value = max(self.best_value, found.metrics[self.best])
+        shown = [f"{name} {_fraction(found.metrics[name])}" for name in ("AP", "AP50")]
+        shown.append(f"loss {found.metrics['loss']:.4f}")
+        self.journal.say(f"epoch {epoch:.4g}, step {self.done}: validation {'  '.join(shown)}")
+        value = found.metrics[self.best]
+        if value < 0:
+            self._say_undefined()
+            return True
+        improved = value > self.best_value
+        self.best_value = max(self.best_value, value)
         return improved
+
+    def _say_undefined(self) -> None:
+        if not self._told_undefined:
+            self.journal.say(
+                f"evaluation.best is {self.best}, which is undefined on this validation set (no "
+                "box counts for it), so best.pt is the latest checkpoint; name another figure."
+            )
+        self._told_undefined = True
 
     def weights(self) -> nn.Module:
         """The model that is evaluated: the averaged one, if there is one."""
@@ -190,10 +201,11 @@ class Trainer:
         return plain(self.step.model) if ema is None else ema.module
 
     def _save(self, *names: str) -> None:
-        """Keep the state, unless a step since the last log line was a bad one."""
+        """Keep the state, unless a step since the last log line was bad or it is not finite."""
         bad = int(self.step.first_bad)
         if bad >= 0:
             self._fail({}, bad)
+        self._refuse_not_finite()
         state = self.state()
         if is_main():
             folder = self.run_directory / "checkpoints"
@@ -243,41 +255,38 @@ class Trainer:
         if mine["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(mine["cuda"])
 
-    def _keep_batches(self, folder: Path, number: int) -> list[int | str]:
-        """Write this rank's micro-batches of step `number`; their image ids, or what went wrong."""
-        try:
-            batches = next(iter(self.load_epoch(*divmod(number, self.pace.steps_per_epoch))))
-            tensors = [asdict(batch) for batch in batches]
-            checkpoint.save({"batches": tensors}, folder / f"batches.rank{rank()}.pt")
-        except (InputError, OSError) as error:  # other ranks wait, and the divergence comes first
-            return [str(error)]
-        return [i for batch in batches for i in batch.image_ids.tolist()]
-
-    def _fail(self, record: dict[str, Any], number: int) -> None:
-        """Leave failure/ with what is needed to repeat step `number` (from 0), and stop.
-
-        Parameters and optimizer are as before that step; running statistics (of batch norm, of the
-        moving average) may have moved since. Every rank writes its own micro-batches.
-        """
-        folder = self.run_directory / "failure"
-        state = {**self.state(), "step": number}
-        ids: list[Any] = gather_objects(self._keep_batches(folder, number))
-        if is_main():
-            checkpoint.save(state, folder / "weights.pt")
-            images = [
-                {"id": i, "file_name": self.file_name(i)} if isinstance(i, int) else {"error": i}
-                for part in ids
-                for i in part
-            ]
-            readings = {name: repr(value) for name, value in record.items()}
-            report = {"step": number + 1, "images": images, "readings": readings}
-            write_json(folder / "report.json", report)
-        barrier()
-        raise Diverged(
-            f"the loss or its gradient at step {number + 1} is not finite; {folder} holds the "
-            "weights before that step, its batches and the names of its images. Try a lower "
-            "optimizer.lr, optimizer.clip_norm, or a prior."
+    def _fail(self, record: dict[str, Any], number: int) -> NoReturn:
+        """Leave failure/ with what is needed to repeat step `number` (from 0), and stop."""
+        folder, what = self.run_directory / "failure", self.step.what_broke()
+        epoch, skip = divmod(number, self.pace.steps_per_epoch)
+        keep_failure(
+            folder,
+            {**self.state(), "step": number},
+            lambda: self.load_epoch(epoch, skip),
+            readings={**record, "not finite": what},
+            file_name=self.file_name,
         )
+        raise Diverged(
+            f"{what} at step {number + 1}; {folder} holds the weights before that step, its "
+            "batches and the names of its images. Try a lower optimizer.lr, optimizer.clip_norm, a "
+            "prior, or train.precision float32."
+        )
+
+    def _refuse_not_finite(self) -> None:
+        """Running statistics may break where the loss does not depend on them in training."""
+        mine = [*not_finite(plain(self.step.model)), *not_finite(self.weights())]
+        broken: Any = gather_objects(mine)[0]  # DDP hands the first rank's statistics to all
+        if broken:
+            raise Diverged(
+                f"{broken[0]} is not finite after step {self.done}, though loss and gradients "
+                f"were; {self.run_directory / 'checkpoints'} holds what was before. Try "
+                "model.backbone.norm group or train.precision float32."
+            )
+
+
+def _fraction(value: float) -> str:
+    """`-` where it is undefined."""
+    return "-" if value < 0 else f"{value:.4f}"
 
 
 def _random_state() -> dict[str, Tensor | None]:

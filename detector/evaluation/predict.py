@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from detector.anchors.grid import AnchorGrid
 from detector.anchors.matching import Matcher
 from detector.boxes import clip
-from detector.distributed import gather_objects, is_main, sum_over_ranks
+from detector.distributed import gather_objects, is_main, sum_over_ranks, together
 from detector.evaluation.coco import CocoResult, Engine, evaluate
 from detector.evaluation.draw import draw
 from detector.loss.detection import DetectionLoss
@@ -154,13 +154,14 @@ class Evaluator:
         rows = [np.zeros((0, 7))]
         tally = torch.zeros(4, dtype=torch.float64, device=self.predictor.device)
         pictures: list[Tensor] = []
-        for batch in self.loader:
-            batch = batch.to(self.predictor.device)
-            outputs, found = self.predictor(model, batch)
-            rows.append(coco_rows(found, batch.image_ids, self.category_ids))
-            tally += self._tally(outputs, batch)
-            if is_main() and len(pictures) < self.pictures:
-                pictures += self._draw(batch, found)[: self.pictures - len(pictures)]
+        with together():  # the ranks have their own images, and wait for each other afterwards
+            for batch in self.loader:
+                batch = batch.to(self.predictor.device)
+                outputs, found = self.predictor(model, batch)
+                rows.append(coco_rows(found, batch.image_ids, self.category_ids))
+                tally += self._tally(outputs, batch)
+                if is_main() and len(pictures) < self.pictures:
+                    pictures += self._draw(batch, found)[: self.pictures - len(pictures)]
         model.train(training)
         return self._gather(np.concatenate(rows), tally, pictures)
 

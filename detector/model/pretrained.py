@@ -94,6 +94,12 @@ def load_checked(module: nn.Module, state: State, *, source: str) -> None:
             f"{source} does not fit this model: of {len(own)} parameters and buffers, "
             f"{', '.join(found)}; was it made for another network?"
         )
+    broken = [key for key, value in given.items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{source}: {len(broken)} of {len(given)} weights are not finite (first: {broken[0]}): "
+            "the training that wrote it had diverged; use an earlier checkpoint."
+        )
     module.load_state_dict({**given, **_counters(module, state)})
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import fields
@@ -159,3 +160,23 @@ def test_two_ranks_stopped_and_resumed(tiny: list[str], tmp_path: Path, undistur
     resumed = finish(start(run, [*tiny, *SETTINGS], "--resume", launcher=TORCHRUN))
     assert f"resumed at step {saved[1]} of 12" in resumed
     assert_same_run(undisturbed, run)
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_an_image_of_one_rank_that_breaks_ends_both(
+    tiny: list[str], digits: Path, tmp_path: Path, part: str
+) -> None:
+    """Once the run is on its way; the other rank says nothing, and both save at one step."""
+    images, run = tmp_path / "images", tmp_path / "run"
+    shutil.copytree(digits / part, images)
+    settings = [*tiny, *SETTINGS, f"data.{part}.images={images}", "schedule.steps=1000"]
+    process = start(run, settings, launcher=TORCHRUN)
+    wait_for(run / "metrics.jsonl", process)
+    file = sorted(images.iterdir())[0]
+    file.write_bytes(file.read_bytes()[:200])
+    said = process.communicate(timeout=120)[0]
+    assert said.count("error: ") == 1 and f"{file}: this is not a whole" in said, said
+    assert "exitcode  : 2" in said and "Connection closed" not in said, said
+    state = last_state(run)
+    assert 0 < state["step"] < 1000 and (part == "train" or state["validated"] < state["step"])
+    assert len(state["ranks"]) == RANKS

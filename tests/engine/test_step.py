@@ -151,9 +151,23 @@ def test_nothing_moves_after_a_bad_step(
     assert step.first_bad == -1 and not all(map(torch.equal, start, before))
     step([bad], meter, rate=1e-3, number=1)
     step([good], meter, rate=1e-3, number=2)
-    assert step.first_bad == 1
+    assert step.first_bad == 1 and step.what_broke() == "the loss is nan"
     for was, now in zip(before, assembly.net.parameters(), strict=True):
         assert torch.equal(was, now)
+
+
+def test_a_gradient_that_breaks_is_named(tiny: list[str]) -> None:
+    """The loss of the first step is finite, and so is every gradient but one; later all are NaN."""
+    assembly, meter = assemble(tiny), Meter(CPU)
+    step, batches = assembly.step, first_batches(assembly)
+    bias = assembly.net.class_head.last.bias
+    hook = bias.register_hook(lambda gradient: gradient * torch.inf)
+    step(batches, meter, rate=1e-3, number=0)
+    hook.remove()
+    step(batches, meter, rate=1e-3, number=1)
+    assert step.first_bad == 0
+    assert "gradient of class_head.last.bias is not finite" in step.what_broke()
+    assert "more parameters" not in step.what_broke() and "nan" not in step.what_broke()
 
 
 def test_an_overflow_under_a_loss_scale_is_no_failure(tiny: list[str]) -> None:
