@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from detector.commands.evaluate import evaluator
 from detector.config import Config, flat, parse
 from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, StepLoader, train_loader
-from detector.distributed import barrier, is_main, process_group, rank, world_size
+from detector.distributed import barrier, is_main, process_group, rank, together, world_size
 from detector.engine import preflight, run
 from detector.engine.average import MovingAverage
 from detector.engine.journal import Journal, RunJournal, Silent
@@ -70,6 +71,7 @@ class Assembly:
         preflight.refuse_single_values(
             self.net, self.index.sizes, self.dataset.transform.resize, images=self._normalized()
         )
+        self._check_room()
         self.validate = (
             None
             if self.validation is None
@@ -85,9 +87,10 @@ class Assembly:
                 sys.stdout.write(f"{self.output}: finished already, {total} of {total} steps.\n")
             return 0
         findings = [f"{self.output}: a new run of {total} steps"]
-        if is_main() and state is None:
-            findings += [*self._findings(), *self.weights]
-            run.create(self.output, self.config.to_yaml(), command)
+        with together():
+            if is_main() and state is None:
+                findings += [*self._findings(), *self.weights]
+                run.create(self.output, self.config.to_yaml(), command)
         journal = self._journal(state)
         trainer = self._trainer(journal)
         if state is not None:
@@ -107,6 +110,18 @@ class Assembly:
         changes = check_resumed(state, path, self.index, self.validation)
         check_fits(state, path, self.step, total_steps=self.schedule.total_steps)
         return changes
+
+    def _check_room(self) -> None:
+        """Training and validation load in turn, on as many processes as torchrun started here."""
+        parts = self.config.optimizer.accumulate * world_size()
+        validated = 0 if self.validation is None else self.config.evaluation.batch_size
+        preflight.refuse_little_room(
+            self.index.sizes,
+            self.dataset.transform.resize,
+            workers=self.config.data.workers,
+            batch_size=max(self.config.train.batch_size // parts, validated),
+            processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        )
 
     def _normalized(self) -> int:
         """How many images one batch norm sees together: on GPUs those of all ranks."""

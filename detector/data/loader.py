@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
+import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +23,12 @@ from detector.data.coco import CocoIndex
 from detector.data.images import read_image
 from detector.data.sampling import plan_epoch, seeded, split_plan, stable_hash
 from detector.data.transforms import Transform
-from detector.errors import InputError
+from detector.errors import InputError, WorkerLost
 from detector.structures import Batch
+
+SHARED = Path("/dev/shm")  # where torch puts what workers hand over, on Linux
+NO_ROOM = 28  # exit code of a worker that cannot hand over; ENOSPC
+PREFETCHED = 2  # batches that each worker holds ready, torch's default
 
 
 class Address(NamedTuple):
@@ -88,7 +99,10 @@ class BatchLoader:
         return len(self.addresses)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Raises InputError, naming the file, at the batch of an unreadable image."""
+        """Raises InputError, naming the file, at the batch of an unreadable image.
+
+        WorkerLost, at the batch that does not come, where a worker process has ended.
+        """
         loader: DataLoader = DataLoader(
             _Batches(self.dataset),
             sampler=self.addresses,
@@ -98,18 +112,79 @@ class BatchLoader:
             pin_memory=self.pin_memory,
             # its own, or each new loader would take a number from the global generator
             generator=torch.Generator(),
-            worker_init_fn=_heed_no_signal,
+            worker_init_fn=_begin_worker,
         )
-        for batch in loader:
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
+        others, workers = set(multiprocessing.active_children()), set()
+        try:
+            with _no_alarm():
+                batches = iter(loader)
+            workers = set(multiprocessing.active_children()) - others
+            for batch in batches:
+                if isinstance(batch, InputError):
+                    raise batch
+                yield batch
+        except (RuntimeError, OSError) as error:
+            workers |= set(multiprocessing.active_children()) - others
+            if not self.workers or not _tells_of_workers(error):
+                raise
+            exit_codes = [worker.exitcode for worker in workers]
+            for worker in workers:
+                worker.kill()  # it heeds no gentler signal, and Python would wait for it at the end
+            raise WorkerLost(_loss(exit_codes)) from None
 
 
-def _heed_no_signal(worker: int) -> None:
-    """A signal to the whole process group is the main process's to answer: it ends its workers."""
+def _tells_of_workers(error: Exception) -> bool:
+    """Whether torch's loader says so that a worker has ended or that files ran out."""
+    if isinstance(error, OSError):
+        return error.errno == errno.EMFILE
+    return str(error).startswith(("DataLoader worker (pid", "Too many open files"))
+
+
+@contextmanager
+def _no_alarm() -> Iterator[None]:
+    """Keep torch's handler of SIGCHLD away, which raises wherever the main process stands.
+
+    In the middle of a step no state could be saved. The loader looks after its workers itself,
+    every five seconds that it waits for a batch.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+
+
+def _begin_worker(worker: int) -> None:
+    """A signal to the whole process group is the main process's to answer: it ends its workers.
+
+    A batch that cannot be handed over ends the worker: multiprocessing would print a traceback,
+    drop the batch, and the main process would wait for it for ever. It does so in threads.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    Queue._on_queue_feeder_error = _leave  # type: ignore[attr-defined]
+    sys.excepthook = _leave  # of the thread that hands over open files
+
+
+def _leave(*_: object) -> None:
+    os._exit(NO_ROOM)
+
+
+def _loss(exit_codes: Sequence[int | None]) -> str:
+    """What became of a worker, as a sentence; if none has ended, it was files that ran out."""
+    code = min((code for code in exit_codes if code), default=NO_ROOM)
+    if code in (NO_ROOM, -signal.SIGBUS):
+        what = (
+            f"had no room to hand a batch over: shared memory ({SHARED}) or open files ran out; "
+            "give a container more by --shm-size, raise ulimit -n"
+        )
+    elif code < 0:
+        what = (
+            f"was killed by {signal.Signals(-code).name}, as the system does when memory runs out; "
+            "use fewer data.workers"
+        )
+    else:
+        what = f"ended by itself with exit code {code}; see what it wrote"
+    return f"a process that loads images {what}, or set data.workers=0 to load without them."
 
 
 def _as_it_is(batch: Any) -> Any:

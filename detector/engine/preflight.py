@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import resource
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -16,15 +19,17 @@ from detector.anchors.class_code import ClassCode
 from detector.anchors.grid import AnchorGrid
 from detector.anchors.matching import Matcher
 from detector.boxes import centred_inside
-from detector.data.batch import SIDE_MULTIPLE
+from detector.data.batch import SIDE_MULTIPLE, round_up
 from detector.data.coco import CocoIndex
 from detector.data.defects import NAMED
+from detector.data.loader import PREFETCHED, SHARED
 from detector.data.transforms import FixedSize, ShorterSide
 from detector.errors import InputError
 from detector.loss.detection import DetectionLoss
 from detector.structures import Batch, Outputs, Targets
 
 Resize = ShorterSide | FixedSize
+FILES_OF_A_WORKER, FILES_OF_A_PROCESS = 8, 32  # pipes and sentinels; what else is open
 
 
 def describe_data(name: str, index: CocoIndex) -> str:
@@ -67,6 +72,36 @@ def refuse_single_values(
                 "batch normalization cannot be trained on: set a larger train.batch_size (for each "
                 "process and micro-batch) or data.resize, or model.backbone.norm to group."
             )
+
+
+def refuse_little_room(
+    sizes: NDArray[np.int32], resize: Resize, *, workers: int, batch_size: int, processes: int
+) -> None:
+    """InputError where what the workers hold ready exceeds shared memory or open files.
+
+    sizes (I, 2) height, width of the images; batch_size: images of a batch of one process;
+    processes: how many on this machine load so.
+    """
+    if not workers or not SHARED.is_dir():
+        return
+    batches, largest = workers * PREFETCHED, resize.for_evaluation()
+    shapes = [largest.target(*size, draw=0.0) for size in np.unique(sizes, axis=0).tolist()]
+    pixels = max(math.prod(round_up(side, SIDE_MULTIPLE) for side in shape) for shape in shapes)
+    needed = processes * batches * batch_size * 3 * pixels
+    free = shutil.disk_usage(SHARED).free
+    if needed > free:
+        raise InputError(
+            f"{SHARED}: {free / 1e6:.1f} MB of shared memory are free, but data.workers={workers} "
+            f"hold up to {needed / 1e6:.1f} MB of batches ready: give a container more by "
+            "--shm-size, or set fewer data.workers (data.workers=0 needs none)."
+        )
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    files = batches * len(fields(Batch)) + workers * FILES_OF_A_WORKER + FILES_OF_A_PROCESS
+    if files > limit != resource.RLIM_INFINITY:
+        raise InputError(
+            f"ulimit -n allows {limit} open files, but data.workers={workers} need up to {files}: "
+            "raise it (ulimit -n 4096), or set fewer data.workers (data.workers=0 needs none)."
+        )
 
 
 def describe_anchors(grid: AnchorGrid, height: int, width: int) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from PIL import Image
 
 from detector import build
 from detector.config import Config
+from detector.data import loader
 from detector.data.coco import CocoIndex
 from detector.data.loader import (
     Address,
@@ -24,7 +28,7 @@ from detector.data.loader import (
 )
 from detector.data.sampling import plan_epoch, split_plan, stable_hash, steps_per_epoch
 from detector.data.transforms import FixedSize, ShorterSide, Transform
-from detector.errors import InputError
+from detector.errors import InputError, WorkerLost
 from detector.structures import Batch
 
 AUGMENTED = Transform(
@@ -283,3 +287,27 @@ def test_wide_batches_are_not_always_first() -> None:
     sizes = np.array([(32, 48)] * 8 + [(48, 32)] * 8, np.int32)
     firsts = [plan_epoch(sizes, batch_size=8, seed=0, epoch=e)[0].min() < 8 for e in range(40)]
     assert 10 < sum(firsts) < 30
+
+
+def hold_a_lock(samples: object) -> object:
+    """What no queue can carry, as a batch that shared memory has no room for."""
+    return multiprocessing.Lock()
+
+
+def die(samples: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("collate", "cause"), [(hold_a_lock, "--shm-size"), (die, "SIGKILL")], ids=["room", "killed"]
+)
+def test_a_lost_worker_is_one_sentence(
+    dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch, collate: object, cause: str
+) -> None:
+    """And it is told where a batch is awaited: no signal handler raises in between."""
+    monkeypatch.setattr(loader, "collate", collate)
+    handler = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(WorkerLost, match=rf"{cause}.*data\.workers=0"):
+        list(evaluation_loader(dataset, batch_size=4, workers=2))
+    assert signal.getsignal(signal.SIGCHLD) is handler
+    assert not multiprocessing.active_children()

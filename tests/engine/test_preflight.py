@@ -1,7 +1,10 @@
 """What a run says before its first step, by hand."""
 
 import json
+import resource
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +14,12 @@ from PIL import Image
 from detector.anchors.grid import AnchorGrid
 from detector.data.coco import CocoIndex
 from detector.data.transforms import ShorterSide
-from detector.engine.preflight import describe_same_place, reachable, refuse_single_values
+from detector.engine.preflight import (
+    describe_same_place,
+    reachable,
+    refuse_little_room,
+    refuse_single_values,
+)
 from detector.errors import InputError
 from detector.model.backbone import Backbone
 
@@ -94,3 +102,31 @@ def test_a_single_value_a_channel_is_refused() -> None:
     frozen = Backbone("resnet18", "batch", 5)
     refuse_single_values(frozen, ONE_CELL, ShorterSide((16,), 999), images=1)
     frozen(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("free", "files", "workers", "remedy"),
+    [
+        (2_580_479, 1000, 2, "--shm-size"),
+        (2_580_480, 1000, 2, None),
+        (0, 10, 0, None),
+        (2_580_480, 83, 2, "ulimit -n 4096"),
+        (2_580_480, resource.RLIM_INFINITY, 2, None),
+    ],
+)
+def test_workers_need_room(
+    monkeypatch: pytest.MonkeyPatch, free: int, files: int, workers: int, remedy: str | None
+) -> None:
+    """160 x 120 becomes 213 x 160, padded 224 x 160; twice two workers hold two batches of three.
+
+    So 4 * 2 * 3 images of 3 * 224 * 160 bytes, and 4 * 9 tensors + 2 * 8 + 32 = 84 files.
+    """
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (files, files))
+    sizes, resize = np.array([[120, 160], [20, 1500]]), ShorterSide((99, 160), 256)
+    settings = {"workers": workers, "batch_size": 3, "processes": 2}
+    if remedy is None:
+        refuse_little_room(sizes, resize, **settings)
+        return
+    with pytest.raises(InputError, match=rf"data\.workers={workers}.*{remedy}.*data\.workers=0"):
+        refuse_little_room(sizes, resize, **settings)
