@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def run_here(command: tuple[str, ...], log: Path, limit: float) -> int | None:
 
 
 def test_every_section_runs_at_toy_size(toy: Path) -> None:
-    names = ["tests", "training", "step", "loss", "predict", "lab"]
+    names = ["tests", "training", "step", "loss", "predict", "lab", "compiled"]
     assert list(gpu_sections.sections(FULL, toy)) == names
     content = json.loads((toy / "gpu.json").read_text())
     assert list(content["sections"]) == names
@@ -84,7 +85,11 @@ def test_the_full_check_measures_what_the_toy_leaves_out(tmp_path: Path) -> None
     names = [task.name for task in step.tasks]
     cases = ("R50", "ResNeXt-50", "digits")
     steps = [f"step {mode}, {case}" for mode in ("eager", "graph") for case in cases]
-    assert names == [*steps, "parts, R50", "step compiled, R50"]
+    assert names == [*steps, "parts, R50"]
+    compiled = gpu_sections.sections(FULL, tmp_path)["compiled"].tasks
+    assert [task.name for task in compiled] == [
+        "step compiled, R50", "compiled loss of 80 classes",
+    ]  # fmt: skip
     first = step.tasks[0].command
     assert "data.resize={width: 1344, height: 800}" in first and "train.batch_size=16" in first
     assert "cuda" in first and "264" in step.tasks[1].command
@@ -97,20 +102,26 @@ def test_the_headline_is_made_of_what_succeeded() -> None:
             "ratios": {"ours / network": ratio}}  # fmt: skip
     loss = {"focal": {"over_copy": {"median": 3.0, "lowest": 2.0, "highest": 4.0}}}
     figures = {"step eager, R50": {"step": step}, "loss of 80 classes": {"loss": loss},
-               "2 runs": {"seconds_a_run": 30.0}, "8 runs": {"seconds_a_run": 6.0}}  # fmt: skip
+               "8 runs": {"runs": 8, "seconds_a_run": 6.0},
+               "2 runs": {"runs": 2, "seconds_a_run": 30.0}}  # fmt: skip
     assert gpu_sections.headline(figures) == [
         ("step eager, R50: images/s", "400.0"),
         ("step eager, R50: ours / network", "1.25 (1.20 to 1.50)"),
         ("step eager, R50: share that is not the network", "20.0%"),
         ("step eager, R50: launches", "1,500"),
         ("loss of 80 classes: focal / copy of the logits", "3.00 (2.00 to 4.00)"),
-        ("8 runs: time of one at a time / of these", "5.00"),
+        ("8 runs: wall time of one at a time / of these, starts included", "5.00"),
     ]
-    assert gpu_sections.headline({"2 runs": {"seconds_a_run": 30.0}}) == []
+    assert gpu_sections.headline({"2 runs": {"runs": 2, "seconds_a_run": 30.0}}) == []
 
 
 def shell(text: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", text)
+
+
+def bad() -> dict[str, float]:
+    """A file does not hold what is read from it."""
+    return {"last": [][-1]}
 
 
 def test_one_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> None:
@@ -121,6 +132,7 @@ def test_one_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> 
         Section("crashes", 1, (Task("killed", shell("kill -9 $$")),)),
         Section("works", 1, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
     ]
+    sections[2] = replace(sections[2], tasks=(*sections[2].tasks, Task("bad", shell("true"), bad)))
     began = time.monotonic()
     passed = check(
         sections, tmp_path, minutes=0.05, command=["x"], headline=lambda f: [], say=said.append
@@ -131,8 +143,10 @@ def test_one_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> 
         "sleeper ran out of time; see hangs.log", "late ran out of time; see hangs.log",
     ]  # fmt: skip
     assert content["crashes"]["failures"] == ["killed ended with exit code -9; see crashes.log"]
-    assert content["works"] == {**content["works"], "passed": True,
-                                "figures": {"fine": {"answer": 42}}}  # fmt: skip
+    assert content["works"]["figures"] == {"fine": {"answer": 42}}
+    assert content["works"]["failures"] == [
+        "bad left no figures (IndexError: list index out of range); see works.log"
+    ]
     assert content["hangs"]["limit"] == pytest.approx(1, abs=0.3)
     assert content["works"]["limit"] > content["hangs"]["limit"]
     assert "hello" in (tmp_path / "works.log").read_text()
@@ -186,8 +200,15 @@ def test_what_does_not_hold_fails(tmp_path: Path) -> None:
 
 REFUSED = {
     "no GPU": ([], ["CUDA", "--device cpu --quick"]),
-    "no time": (["--device", "cpu", "--minutes", "0"], ["--minutes is 0", "more than 0"]),
-    "no such section": (["--device", "cpu", "--only", "steps"], ["'steps'", "step", "lab"]),
+    "a CPU in full": (["--device", "cpu"], ["--device cpu", "--quick"]),
+    "no time": (
+        ["--device", "cpu", "--quick", "--minutes", "0"],
+        ["--minutes is 0", "more than 0"],
+    ),
+    "no such section": (
+        ["--device", "cpu", "--quick", "--only", "steps"],
+        ["'steps'", "step", "lab"],
+    ),
 }
 
 

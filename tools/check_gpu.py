@@ -33,8 +33,9 @@ def arguments() -> argparse.Namespace:
         help="for everything; a section that ends early leaves its time to the others (8)",
     )  # fmt: skip
     parser.add_argument(
-        "--only", nargs="+", metavar="SECTION", help="of tests training step loss predict lab (all)"
-    )
+        "--only", nargs="+", metavar="SECTION",
+        help="of tests training step loss predict lab compiled (all)",
+    )  # fmt: skip
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument(
         "--quick", action="store_const", const=QUICK, default=FULL, dest="scale",
@@ -59,6 +60,8 @@ def main() -> int:
             "torch finds no CUDA device, and this is a check of one; with --device cpu --quick "
             "everything runs at toy size on the CPU."
         )
+    if options.device == "cpu" and options.scale is FULL:
+        raise InputError("--device cpu is for --quick: the sizes of a GPU would take it hours.")
     if options.minutes <= 0:
         raise InputError(f"--minutes is {options.minutes:g}; it should be more than 0.")
     if occupied(options.output):

@@ -44,7 +44,8 @@ DETECTIONS_AN_IMAGE = 100
 def measure_loader(setup: Setup) -> Figures:
     """The section `loader`."""
     workers = usable_cores()
-    count = max(setup.counts.images // 5, 2 * setup.config.train.batch_size)
+    batches = max(setup.counts.images // 5 // setup.config.train.batch_size, 6 * workers)
+    count = batches * setup.config.train.batch_size
     with TemporaryDirectory() as folder:
         index = _photographs(Path(folder), count)
         sides: dict[str, Callable[[], Iterable[Any]]] = {
@@ -54,7 +55,7 @@ def measure_loader(setup: Setup) -> Figures:
         rates: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(setup.counts.rounds):
             for name, make in sides.items():
-                rates[name].append(_rate(make(), setup.config.train.batch_size))
+                rates[name].append(setup.config.train.batch_size * _rate(make(), skip=2 * workers))
     speeds = [ours / theirs for ours, theirs in zip(rates["ours"], rates["partner"], strict=True)]
     return {
         "workers": workers,
@@ -64,13 +65,14 @@ def measure_loader(setup: Setup) -> Figures:
     }
 
 
-def _rate(batches: Iterable[Any], batch_size: int) -> float:
-    """Images a second from the first batch on: all workers have started by then."""
+def _rate(batches: Iterable[Any], *, skip: int) -> float:
+    """Batches a second once `skip` have come: what the workers made ahead does not count."""
     steps = iter(batches)
-    next(steps)
+    for _ in range(skip):
+        next(steps)
     began = time.perf_counter()
     count = sum(1 for _ in steps)
-    return batch_size * count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - began)
 
 
 def _photographs(folder: Path, count: int) -> CocoIndex:

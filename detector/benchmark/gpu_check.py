@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
 from detector.benchmark.setup import Figures
 from detector.benchmark.tables import markdown
@@ -21,6 +23,8 @@ from detector.engine.run import environment
 from detector.files import write_json, write_text
 
 HOME = Path(__file__).parents[2]
+GRACE = 10.0  # seconds from SIGINT to SIGKILL
+UNREADABLE = (OSError, LookupError, ValueError, ElementTree.ParseError)
 OUT_OF_TIME = None  # instead of an exit code
 Headline = Callable[[Mapping[str, Figures]], list[tuple[str, str]]]
 
@@ -69,43 +73,54 @@ def check(
 
     headline: the rows of the first table of gpu.md, from the figures by task.
     """
-    deadline = time.monotonic() + 60 * minutes
     head = {"environment": environment(command), "driver": driver()}
+    deadline = time.monotonic() + 60 * minutes
     reports: dict[str, Report] = {}
     for index, section in enumerate(sections):
         left = max(0.0, deadline - time.monotonic())
         limit = left * section.share / sum(other.share for other in sections[index:])
-        report = _run(section, output / f"{section.name}.log", limit)
-        reports[section.name] = report
-        content = {name: {"passed": not r.failures, **asdict(r)} for name, r in reports.items()}
-        write_json(output / "gpu.json", {**head, "sections": content})
-        write_text(output / "gpu.md", _document(head, sections, reports, headline))
+
+        def keep(report: Report, name: str = section.name) -> None:
+            reports[name] = report
+            _write(output, head, sections, reports, headline)
+
+        report = _run(section, output / f"{section.name}.log", limit, keep)
         say(f"{section.name}: {_verdict(report)} after {report.seconds:.0f} of {limit:.0f} s")
         for sentence in report.failures:
             say(f"  {sentence}")
     return not any(report.failures for report in reports.values())
 
 
-def _run(section: Section, log: Path, limit: float) -> Report:
+def _run(section: Section, log: Path, limit: float, keep: Callable[[Report], object]) -> Report:
     began = time.monotonic()
     report = Report(0.0, limit, [], {})
     for task in section.tasks:
         left = limit - (time.monotonic() - began)
         code = run_within(task.command, log, left) if left > 0 else OUT_OF_TIME
-        if code == 0:
-            report.figures[task.name] = task.read()
-        else:
-            ended = "ran out of time" if code is OUT_OF_TIME else f"ended with exit code {code}"
-            report.failures.append(f"{task.name} {ended}; see {log.name}")
+        report.failures += _result(task, code, report.figures, log)
+        report.seconds = time.monotonic() - began
+        keep(report)  # a machine that is lost in a later task keeps what this one measured
     report.failures += section.judge(report.figures)
-    report.seconds = time.monotonic() - began
+    keep(report)
     return report
+
+
+def _result(task: Task, code: int | None, figures: dict[str, Figures], log: Path) -> Iterator[str]:
+    """Add the task's figures; sentences where there are none."""
+    if code != 0:
+        ended = "ran out of time" if code is OUT_OF_TIME else f"ended with exit code {code}"
+        yield f"{task.name} {ended}; see {log.name}"
+        return
+    try:
+        figures[task.name] = task.read()
+    except UNREADABLE as error:
+        yield f"{task.name} left no figures ({type(error).__name__}: {error}); see {log.name}"
 
 
 def run_within(command: Sequence[str], log: Path, limit: float) -> int | None:
     """The exit code of `command`, its output added to `log`; None where `limit` seconds ended it.
 
-    It is killed with all that it started, as it is if we are interrupted meanwhile.
+    All that it started ends with it, and ends if we are interrupted meanwhile.
     """
     paths = [str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
     with log.open("a", encoding="utf-8") as output:
@@ -123,11 +138,14 @@ def run_within(command: Sequence[str], log: Path, limit: float) -> int | None:
         try:
             return process.wait(limit)
         except subprocess.TimeoutExpired:
+            with suppress(subprocess.TimeoutExpired):  # pytest says then what it knows
+                os.killpg(process.pid, signal.SIGINT)
+                process.wait(GRACE)
             return OUT_OF_TIME
         finally:
-            if process.poll() is None:
+            with suppress(ProcessLookupError):  # also what outlives a command that has ended
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.wait()
 
 
 def python(script: str, *words: object) -> tuple[str, ...]:
@@ -143,6 +161,18 @@ def driver() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def _write(
+    output: Path,
+    head: Figures,
+    sections: Sequence[Section],
+    reports: Mapping[str, Report],
+    headline: Headline,
+) -> None:
+    content = {name: {"passed": not r.failures, **asdict(r)} for name, r in reports.items()}
+    write_json(output / "gpu.json", {**head, "sections": content})
+    write_text(output / "gpu.md", _document(head, sections, reports, headline))
 
 
 def _document(

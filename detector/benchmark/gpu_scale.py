@@ -31,7 +31,8 @@ class Scale:
     least_ap: float  # that such a training must reach
     steps: tuple[StepCase, ...]
     step_modes: Mapping[str, tuple[str, ...]]  # options, each with a process of its own
-    compiled: tuple[str, ...] | None  # options; minutes of a compiler, for the first case alone
+    compiled_steps: tuple[tuple[str, ...], ...]  # options, for the first case
+    compiled_losses: tuple[Measured, ...]
     parts: tuple[str, ...]  # options, for the first case
     losses: tuple[Measured, ...]
     data: tuple[Measured, ...]
@@ -71,12 +72,19 @@ FULL = Scale(
         ),
         "graph": ("--rounds", "20", "--sides", "ours", "ours_graph", "network_graph"),
     },
-    compiled=("--rounds", "20", "--sides", "ours", "ours_compiled", "network_compiled"),
+    compiled_steps=(("--rounds", "20", "--sides", "ours", "ours_compiled", "network_compiled"),),
+    compiled_losses=(
+        (
+            "compiled loss of 80 classes",
+            ("loss_compiled",),
+            ("--anchors", "200000", "--classes", "80", "--rounds", "20"),
+        ),
+    ),
     parts=("--rounds", "3"),
     losses=(
         (
             "loss of 80 classes",
-            ("loss", "loss_compiled", "matching"),
+            ("loss", "matching"),
             ("--anchors", "200000", "--classes", "80", "--rounds", "20"),
         ),
         (
@@ -97,7 +105,7 @@ FULL = Scale(
             ("--config", DIGITS, "--rounds", "3", "--images", "20000"),
         ),
     ),
-    lab=("schedule.epochs=null", "schedule.steps=60", "evaluation.images=0"),
+    lab=("schedule.epochs=null", "schedule.steps=300", "evaluation.images=0"),
     together=8,
 )
 
@@ -118,7 +126,8 @@ QUICK = Scale(
     least_ap=0.0,
     steps=(StepCase(name="digits", config=DIGITS, classes=10, settings=_TINY),),
     step_modes={"eager": ("--rounds", "1")},
-    compiled=None,
+    compiled_steps=(),
+    compiled_losses=(("eager loss", ("loss",), _LITTLE),),
     parts=("--rounds", "1"),
     losses=(("loss of 5 classes", ("loss", "matching"), _LITTLE),),
     data=(("at 96 px", ("predict", "loader"), (*_LITTLE, "--set", *_TINY)),),

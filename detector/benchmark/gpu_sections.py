@@ -38,6 +38,7 @@ def sections(scale: Scale, work: Path) -> dict[str, Section]:
             _loss(scale, work),
             _predict_and_data(scale, work),
             _lab(scale, work),
+            _compiled(scale, work),
         )
     }
 
@@ -45,7 +46,9 @@ def sections(scale: Scale, work: Path) -> dict[str, Section]:
 def _tests(scale: Scale, work: Path) -> Section:
     report = work / "tests.xml"
     words = ("-m", "pytest", "tests/gpu", "-m", scale.markers, "--device", scale.device)
-    command = python(*words, "-p", "no:cacheprovider", f"--junitxml={report}")
+    command = python(
+        *words, "-v", "--durations=15", "-p", "no:cacheprovider", f"--junitxml={report}"
+    )
     task = Task("pytest", command, partial(_test_counts, report), _counts_table)
     return Section("tests", 3, (task,), _judge_tests)
 
@@ -148,17 +151,15 @@ def _judge_training(least: float, figures: Mapping[str, Figures]) -> list[str]:
 
 
 def _step(scale: Scale, work: Path) -> Section:
-    """Every case in each mode, the first also in parts; the compiler, which takes minutes, last."""
+    """Every case in each mode, and the first in parts."""
     first = scale.steps[0]
     tasks = [
         _step_task(scale, work, f"step {mode}", case, words)
         for mode, words in scale.step_modes.items()
         for case in scale.steps
     ]
-    tasks.append(_step_task(scale, work, "parts", first, scale.parts))
-    if scale.compiled is not None:
-        tasks.append(_step_task(scale, work, "step compiled", first, scale.compiled))
-    return Section("step", 5, tuple(tasks))
+    parts = _step_task(scale, work, "parts", first, scale.parts)
+    return Section("step", 5, (*tasks, parts))
 
 
 def _step_task(scale: Scale, work: Path, name: str, case: StepCase, words: Sequence[str]) -> Task:
@@ -166,6 +167,18 @@ def _step_task(scale: Scale, work: Path, name: str, case: StepCase, words: Seque
     return _benchmark(
         scale, work, f"{name}, {case.name}", name.split()[:1], (*options, "--set", *case.settings)
     )
+
+
+def _compiled(scale: Scale, work: Path) -> Section:
+    """What takes a compiler minutes, last."""
+    first = scale.steps[0]
+    tasks = [
+        _step_task(scale, work, "step compiled", first, words) for words in scale.compiled_steps
+    ]
+    tasks += [
+        _benchmark(scale, work, name, parts, words) for name, parts, words in scale.compiled_losses
+    ]
+    return Section("compiled", 3, tuple(tasks))
 
 
 def _loss(scale: Scale, work: Path) -> Section:
@@ -267,9 +280,9 @@ def _step_rows(step: Figures) -> list[tuple[str, str]]:
 
 def _lab_rows(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:
     """Time a run, one at a time / several at a time."""
-    labs = {name: one for name, one in figures.items() if "seconds_a_run" in one}
+    labs = [(one["runs"], name, one) for name, one in figures.items() if "seconds_a_run" in one]
     if len(labs) < 2:
         return []
-    (_, alone), (name, together) = labs.items()
+    (_, _, alone), (_, name, together) = sorted(labs, key=lambda lab: lab[0])
     gain = alone["seconds_a_run"] / together["seconds_a_run"]
-    return [(f"{name}: time of one at a time / of these", f"{gain:.2f}")]
+    return [(f"{name}: wall time of one at a time / of these, starts included", f"{gain:.2f}")]

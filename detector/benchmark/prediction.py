@@ -40,8 +40,9 @@ def measure_prediction(setup: Setup) -> Figures:
         with autocast():
             return theirs(images)
 
-    _, detections = _predictor(setup, torch.float32)(ours, batch)
-    agreement, count = _agreement(detections, theirs(images))
+    with torch.backends.cudnn.flags(allow_tf32=False):  # rounding would flip close decisions of NMS
+        _, detections = _predictor(setup, torch.float32)(ours, batch)
+        agreement, count = _agreement(detections, theirs(images))
     works: dict[str, Work] = {"ours": partial(predictor, ours, batch), "partner": partner}
     for work in works.values():
         work()

@@ -33,12 +33,12 @@ def ratio(value: Figures) -> str:
 def _loss(figures: Figures) -> str:
     head = (
         "loss, forward and backward", "partner's time / ours", "ours / copy of the logits",
-        "memory, logits = 1", "partner's",
+        "copy, GB/s", "memory, logits = 1", "partner's",
     )  # fmt: skip
     return markdown(
         head,
         [
-            (name, ratio(one["speed"]), ratio(one["over_copy"]),
+            (name, ratio(one["speed"]), ratio(one["over_copy"]), f"{one['bandwidth'] / 1e9:,.0f}",
              f"{one['copies']:.2f}", f"{one['partner_copies']:.2f}")
             for name, one in figures.items()
         ],

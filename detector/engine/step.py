@@ -138,7 +138,8 @@ class TrainingStep:
         if not self.scaler.is_enabled():
             well = well & norm.isfinite()
         keep = well | (self.first_bad >= 0)
-        self.first_bad = torch.where(keep, self.first_bad, number)
+        # in place: a CUDA graph of the step reads and writes one tensor, replay after replay
+        self.first_bad.copy_(torch.where(keep, self.first_bad, number))
         self._readings = torch.where(keep, self._readings, torch.cat([loss[None], norms]))
 
     def what_broke(self) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from waits import Waits
 
-from detector.benchmark.timing import extra_peak
+from detector.benchmark.timing import as_graph, extra_peak
 
 
 @contextmanager
@@ -42,3 +42,8 @@ def moved(item: Any, device: torch.device) -> Any:
         return item
     inner = {f.name: moved(getattr(item, f.name), device) for f in fields(item) if f.init}
     return replace(item, **inner)
+
+
+def as_one_graph(work: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """What replays `work`: a CUDA graph of it; on the CPU it is run again."""
+    return work if device.type == "cpu" else as_graph(work, device)
