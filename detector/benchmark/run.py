@@ -8,7 +8,7 @@ the targets that a partner wants are part of its work. Partners: torchvision's s
 and torch's binary_cross_entropy_with_logits and cross_entropy (of K + 1 classes).
   speed             partner's time / ours: above 1, ours is faster
   over_copy         our time / that of a copy of the logits, which reads them once and writes as
-                    much once: what no loss with a gradient can beat
+                    much once, as any loss with a gradient must
   bandwidth         bytes a second of that copy, read and written
   copies            our extra peak memory / bytes of the logits
   partner_copies    the partner's
@@ -21,9 +21,9 @@ and torch's binary_cross_entropy_with_logits and cross_entropy (of K + 1 classes
   agreement         share of the anchors with the same match
 `step`: one training step of the config on made-up images, at learning rate 0. Sides: `ours`;
 `torchvision`, its RetinaNet of the same layers in our precision and memory format;
-`torchvision_default`, in float32 and its own; `network`, forward and backward of a sum through our
-network, which no loss, matcher or optimizer can beat; `..._compiled` through torch.compile,
-`..._graph` as one CUDA graph.
+`torchvision_default`, in float32 (torch's, so TF32 on a GPU) and its own; `network`, forward and
+backward of a random gradient in our network, which no loss, matcher or optimizer can beat;
+`..._compiled` through torch.compile, `..._graph` as one CUDA graph.
   images            N, height, width, with padding
   ratios            time of one side / that of another
   sides.SIDE        milliseconds (median, of CUDA events on a GPU), images_per_second, peak_bytes
@@ -43,7 +43,7 @@ sides rounded up to multiples of 128, where both have the same anchors.
                     box within a pixel, the score within .01
 `loader`: JPEG photographs of 640 x 480 to batches of the config, a worker a core, against Pillow,
 torchvision's v2 transforms and torch's DataLoader.
-  speed             our images a second / the partner's
+  speed             our images a second / the partner's, after the first two batches of each worker
 `evaluation`: COCO metrics of detections in memory, against pycocotools from its JSON files.
   speed             partner's time / ours
   difference        largest difference of the twelve figures

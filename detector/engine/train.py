@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -107,14 +108,19 @@ class Trainer:
         epoch, skip = divmod(self.done, self.pace.steps_per_epoch)
         self.step.model.train()
         self._clock, self._clocked = time.perf_counter(), self.done
-        steps = islice(self.load_epoch(epoch, skip), self.schedule.total_steps - self.done)
-        for batches in interrupt.heed(steps):
-            batches = [batch.to(self.device) for batch in batches]
-            self.step(batches, self.meter, rate=self.schedule(self.done), number=self.done)
-            self.done += 1
-            self._log()
-            if self._save_due():
-                self._save("last")
+        left = self.schedule.total_steps - self.done
+        # closed whatever comes: Python waits at its end for loader processes, which heed no signal
+        with closing(one for one in islice(self.load_epoch(epoch, skip), left)) as steps:
+            for batches in interrupt.heed(steps):
+                self._one_step(batches)
+
+    def _one_step(self, batches: Sequence[Batch]) -> None:
+        batches = [batch.to(self.device) for batch in batches]
+        self.step(batches, self.meter, rate=self.schedule(self.done), number=self.done)
+        self.done += 1
+        self._log()
+        if self._save_due():
+            self._save("last")
 
     def _log(self) -> None:
         """Read the meter, if it is time to."""
