@@ -306,8 +306,8 @@ def test_a_lost_worker_is_one_sentence(
 ) -> None:
     """And it is told where a batch is awaited: no signal handler raises in between."""
     monkeypatch.setattr(loader, "collate", collate)
-    handler = signal.getsignal(signal.SIGCHLD)
+    handler, before = signal.getsignal(signal.SIGCHLD), set(multiprocessing.active_children())
     with pytest.raises(WorkerLost, match=rf"{cause}.*data\.workers=0"):
         list(evaluation_loader(dataset, batch_size=4, workers=2))
     assert signal.getsignal(signal.SIGCHLD) is handler
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before  # others' loaders

@@ -177,7 +177,8 @@ def test_a_nan_stops_the_run_and_is_reported(
     settings += ["optimizer.reference_batch=null", "schedule.steps=4", NO_OVERFLOW]
     config, run = configured(tiny, device, *settings), tmp_path / "run"
     assert run_command(lambda: train(config, run, resume=False, command=[])) == 1
-    assert capsys.readouterr().err.startswith("diverged: the loss or its gradient at step 2")
+    said = capsys.readouterr().err
+    assert said.startswith("diverged: the ") and "at step 2" in said
     report = json.loads((run / "failure" / "report.json").read_text())
     kept = torch.load(run / "failure" / "batches.rank0.pt", weights_only=True)["batches"]
     ids = [i for batch in kept for i in batch["image_ids"].tolist()]
