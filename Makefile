@@ -36,7 +36,7 @@ mutants: $(VENV)/installed
 
 # Needs an NVIDIA GPU and takes eight minutes; runs in the present Python, where torch finds it.
 gpu:
-	PYTHONPATH=. $(PYTHON) tools/check_gpu.py --output runs/gpu_$$(date +%Y%m%d_%H%M%S)
+	PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) tools/check_gpu.py --output runs/gpu_$$(date +%Y%m%d_%H%M%S)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
