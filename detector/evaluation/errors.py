@@ -3,8 +3,15 @@
 D detections and G boxes of all images together, d and g of one image, K classes. Boxes are x, y,
 width, height in pixels.
 
-hotcoco's own tide_errors agrees with this but for classes of which every box is missed and nothing
-is detected: there it says that the missed boxes cost nothing (see `error_split`).
+Two libraries do the same and agree with this where every class has boxes and detections, no two
+scores are equal and no crowd is near. Elsewhere they answer otherwise:
+
+- hotcoco's tide_errors lets the missed boxes of a class without detections cost nothing, takes a
+  crowd for a box that a detection may have been meant for, and places a detection that is given
+  another class behind equal scores of that class.
+- tidecv 1.0.1 counts a class without boxes as AP 0, mends detections that a crowd hides, puts
+  mended detections before right ones of equal score, writes a negative gain as 0, and looks at 100
+  detections of an image where COCO looks at 100 of each class.
 """
 
 from __future__ import annotations
@@ -48,7 +55,10 @@ class _Boxes:
 
 @dataclass(frozen=True, eq=False)
 class _Detections:
-    """Those that count, image by image, and in an image and class by falling score."""
+    """Those that count, image by image, and in an image in the order of the rows.
+
+    In this order equal scores are counted, as COCO does.
+    """
 
     images: Ints  # (D,)
     classes: Ints  # (D,) 0 .. K-1
@@ -140,13 +150,16 @@ def _detections(
     """Right or not; the kinds of error are still to come."""
     counts = _column(entries, "dtIgnore") == 0
     images, classes = _owners(entries, "dtIds", categories)
-    taken = rows[_column(entries, "dtIds")[counts] - 1]  # hotcoco numbers the rows from 1 on
+    ids = _column(entries, "dtIds")
+    order = np.lexsort((ids, images))
+    order = order[counts[order]]
+    taken = rows[ids[order] - 1]  # hotcoco numbers the rows from 1 on
     return _Detections(
-        images=images[counts],
-        classes=classes[counts],
+        images=images[order],
+        classes=classes[order],
         places=taken[:, 1:5],
         scores=taken[:, 5],
-        kinds=np.where(_column(entries, "dtMatched")[counts] > 0, RIGHT, BOTH),
+        kinds=np.where(_column(entries, "dtMatched")[order] > 0, RIGHT, BOTH),
         goals=np.full(len(taken), -1),
         best=np.zeros(len(taken), np.bool_),
     )

@@ -159,6 +159,46 @@ def test_what_a_crowd_hides_is_no_error() -> None:
     assert result.gains == pytest.approx({**NONE, "background": 0.5})
 
 
+def test_a_crowd_is_nothing_that_a_detection_could_be_meant_for() -> None:
+    """25 pixels beside a crowd: it hides 3/8 of the detection, too little, and has an IoU of 3/13.
+
+    So the detection is wrong, and is about nothing: hotcoco calls it wrongly placed."""
+    boxes: list[Box] = [(1, 1, 0, 0), (1, 1, 200, 0)]
+    result = split(boxes, [(1, 1, 0.9, 225, 0), (1, 1, 0.5, 0, 0)], crowds=(1,))
+    assert result.ap50 == pytest.approx(0.5)
+    assert result.gains == pytest.approx({**NONE, "background": 0.5})
+
+
+@pytest.mark.parametrize(("wrong_first", "ap", "gain"), [(True, 0.5, 0.5), (False, 1.0, 0.0)])
+def test_equal_scores_count_in_the_order_of_the_rows(
+    wrong_first: bool, ap: float, gain: float
+) -> None:
+    found: list[Found] = [(1, 1, 0.5, 400, 400), (1, 1, 0.5, 0, 0)]
+    result = split(TWO[:1], found if wrong_first else found[::-1])
+    assert result.ap50 == pytest.approx(ap)
+    assert result.gains == pytest.approx({**NONE, "background": gain})
+
+
+@pytest.mark.parametrize(("wrong_first", "gain"), [(True, 0.5), (False, 1.0)])
+def test_a_mended_detection_keeps_its_row(wrong_first: bool, gain: float) -> None:
+    """Of class 2 it becomes one of class 1, of which another one has the same score."""
+    found: list[Found] = [(1, 1, 0.5, 400, 400), (1, 2, 0.5, 0, 0)]
+    result = split(TWO[:1], found if wrong_first else found[::-1])
+    assert result.ap50 == 0
+    assert result.gains == pytest.approx({**NONE, "classification": gain})
+
+
+def test_of_equal_scores_the_first_row_takes_the_box() -> None:
+    """Wrong class and wrong place, both meant for box 1; above SECOND the former costs class 2 1/2.
+
+    The one that takes the box gives class 1 an AP of 1; to mend the other one takes it out."""
+    wrong_class, wrong_place = (1, 2, 0.6, 0, 0), (1, 1, 0.6, 20, 0)
+    result = split(TWO, [wrong_class, wrong_place, SECOND])
+    assert result.gains == pytest.approx({**NONE, "classification": 0.75})
+    result = split(TWO, [wrong_place, wrong_class, SECOND])
+    assert result.gains == pytest.approx({**NONE, "classification": 0.25, "localisation": 0.5})
+
+
 def test_only_the_images_that_are_named() -> None:
     boxes: list[Box] = [(1, 1, 0, 0), (2, 1, 0, 0)]
     found: list[Found] = [(1, 1, 0.5, 0, 0), (2, 1, 0.9, 400, 0)]
