@@ -81,6 +81,26 @@ def test_the_written_detections_evaluate_alike(
         assert [found[k] for k in KEYS] == pytest.approx([expected[k] for k in KEYS], abs=1e-6)
 
 
+def test_evaluate_says_what_it_leaves_out(
+    tool: Command, run: Path, digits: Path, tmp_path: Path
+) -> None:
+    """A box without area is skipped; three detections an image are kept, of four boxes or more."""
+    content = json.loads((digits / "annotations" / "val.json").read_text())
+    box = content["annotations"][0]
+    content["annotations"] += [{**box, "id": 900 + n} for n in range(4)]
+    content["annotations"].append({**box, "id": 999, "bbox": [5, 5, 0, 9]})
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    settings = [f"data.val.annotations={tmp_path / 'val.json'}", "data.invalid=skip"]
+    done = tool(
+        "evaluate", "--run", run, "--output", tmp_path / "e",
+        "--set", *settings, "postprocess.per_image=3",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "validation: 6 images" in done.stdout
+    assert "skipped: 1 box without area" in done.stdout
+    assert f"(image {box['image_id']})" in done.stdout and "per_image is 3" in done.stdout
+
+
 def test_an_existing_run_is_not_overwritten(tool: Command, tiny: list[str], run: Path) -> None:
     before = (run / "metrics.jsonl").read_bytes()
     done = tool("train", "--config", "configs/digits.yaml", "--output", run, "--set", *tiny)

@@ -106,7 +106,7 @@ def _curve(tally: Tensor) -> dict[str, Any] | None:
 
 def diagnose(trained: Trained, output: Path) -> dict[str, Any]:
     """The content of diagnostics.json, which is left in `output` with detections.json."""
-    examine = trained.evaluator()
+    examine = trained.evaluator(trained.validation())
     with new_directory(output) as draft:
         rows, anchors = look(trained, examine)
         result = examine.metrics(rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,9 +16,10 @@ from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, evaluation_loader
 from detector.distributed import rank, world_size
 from detector.engine import checkpoint, run
+from detector.engine.preflight import describe_data
 from detector.engine.restore import Classes, check_same, classes_of, load_detector
 from detector.errors import InputError
-from detector.evaluation.coco import CocoResult, Engine, evaluate, metrics
+from detector.evaluation.coco import CocoResult, Engine, evaluate, metrics, recall_limits
 from detector.evaluation.coco_files import load_detections, load_ground_truth
 from detector.evaluation.figures import precision_recall
 from detector.evaluation.predict import Evaluator, coco_json
@@ -49,6 +51,14 @@ def evaluator(
         class_names=classes.names,
         engine=config.evaluation.engine,
         pictures=config.evaluation.images,
+    )
+
+
+def describe_validation(index: CocoIndex, examine: Evaluator) -> Iterator[str]:
+    """Lines on what is evaluated, what was left out of it, and what bounds its recall."""
+    yield describe_data("validation", index)
+    yield from recall_limits(
+        examine.ground_truth, examine.image_ids, kept=examine.predictor.postprocess.per_image
     )
 
 
@@ -111,16 +121,22 @@ class Trained:
         origin = {"weights": str(self.weights), "ground_truth": str(annotations)}
         return origin if data.tuning is None else {**origin, "tuning": data.tuning}
 
-    def evaluator(self) -> Evaluator:
-        """On the validation set of the config (or the one that `--set data.val…` names)."""
+    def validation(self) -> CocoIndex:
+        """The validation set of the config (or the one that `--set data.val…` names)."""
         index = build.data_index(self.config, "val")
         check_same(self.classes, index)
+        return index
+
+    def evaluator(self, index: CocoIndex) -> Evaluator:
+        """Loss and metrics on these images."""
         return evaluator(self.config, index, self.code, self.device, self.criterion)
 
 
 def evaluate_run(trained: Trained, output: Path) -> CocoResult:
     """The metrics of a detector, with detections.json, metrics.json and curves left in `output`."""
-    examine = trained.evaluator()
+    index = trained.validation()
+    examine = trained.evaluator(index)
+    sys.stdout.writelines(f"{line}\n" for line in describe_validation(index, examine))
     with new_directory(output) as draft:
         found = examine.run(trained.net)
         result = examine.metrics(found.rows)
@@ -137,6 +153,8 @@ def evaluate_files(
     """The metrics of anybody's COCO result file; written only where `output` is named."""
     truth = load_ground_truth(ground_truth)
     rows = load_detections(detections, truth)
+    images = [image["id"] for image in truth["images"]]
+    sys.stdout.writelines(f"{line}\n" for line in recall_limits(truth, images))
     if output is None:
         return evaluate(rows, truth, engine=engine)
     with new_directory(output) as draft:

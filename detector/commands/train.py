@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detector import build
 from detector.anchors.class_code import ClassCode
-from detector.commands.evaluate import evaluator
+from detector.commands.evaluate import describe_validation, evaluator
 from detector.config import Config, flat, parse
 from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, StepLoader, train_loader
@@ -193,8 +193,8 @@ class Assembly:
     def _findings(self) -> Iterable[str]:
         config, grid = self.config, self.step.grid
         yield preflight.describe_data("train", self.index)
-        if self.validation is not None:
-            yield preflight.describe_data("validation", self.validation)
+        if self.validation is not None and self.validate is not None:
+            yield from describe_validation(self.validation, self.validate)
         same_place = preflight.describe_same_place(self.index, multi_label=self.code.multi_label)
         if same_place is not None:
             yield same_place

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from detector.coco_matching import hotcoco_evaluation
+from detector.coco_matching import PER_IMAGE, hotcoco_evaluation
 from detector.evaluation.coco_files import load_detections, load_ground_truth
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "load_detections",
     "load_ground_truth",
     "metrics",
+    "recall_limits",
     "table",
 ]
 
@@ -108,6 +109,41 @@ def metrics(result: CocoResult) -> dict[str, Any]:
     if result.areas_replaced:
         counts["areas_replaced"] = result.areas_replaced
     return {**result.summary, "per_class": result.per_class, **counts, "engine": result.engine}
+
+
+def recall_limits(
+    ground_truth: dict[str, Any], image_ids: Sequence[int], *, kept: int | None = None
+) -> list[str]:
+    """Sentences on images with more boxes than there are detections to match them; crowds left out.
+
+    kept: detections that post-processing keeps of an image; None where others made them.
+    """
+    chosen = set(image_ids)
+    boxes = Counter(
+        (annotation["image_id"], annotation["category_id"])
+        for annotation in ground_truth["annotations"]
+        if annotation["image_id"] in chosen and not annotation["iscrowd"]
+    )
+    images: Counter[int] = Counter()
+    of_a_class: dict[int, int] = {}
+    for (image_id, _), count in boxes.items():
+        images[image_id] += count
+        of_a_class[image_id] = max(count, of_a_class.get(image_id, 0))
+    sentences = _beyond(PER_IMAGE, of_a_class, "boxes of one class, and COCO counts {} detections")
+    if kept is not None:
+        sentences += _beyond(kept, images, "boxes, and postprocess.per_image is {}")
+    return sentences
+
+
+def _beyond(limit: int, counts: Mapping[int, int], what: str) -> list[str]:
+    over = {image_id: count for image_id, count in counts.items() if count > limit}
+    if not over:
+        return []
+    image_id = max(over, key=over.__getitem__)
+    return [
+        f"recall stays below 1: {len(over)} of the images have up to {over[image_id]} (image "
+        f"{image_id}) {what.format(limit)}"
+    ]
 
 
 def table(result: CocoResult) -> str:

@@ -301,3 +301,19 @@ def test_a_class_is_judged_by_all_its_detections_and_a_crowd_is_no_box(engine):
     result = coco.evaluate(found, data_set(boxes, crowds={2}), engine=engine)
     assert result.per_class["cat"] == pytest.approx(1)
     assert result.boxes == {"cat": 2, "dog": 0}
+
+
+def test_what_bounds_recall_is_said() -> None:
+    """Image 1 has three cats and a crowd of them, image 2 two cats and two dogs.
+
+    Of 3 detections an image one is kept too few for image 2; COCO counts 100 of one class."""
+    boxes = [(1, 1, 0, 0, 9, 9)] * 4 + [(2, 1, 0, 0, 9, 9)] * 2 + [(2, 2, 0, 0, 9, 9)] * 2
+    small = data_set(boxes, crowds=(3,))
+    assert coco.recall_limits(small, [1, 2], kept=4) == []
+    (said,) = coco.recall_limits(small, [1, 2], kept=3)
+    assert "1 of the images" in said and "up to 4 (image 2)" in said
+    assert "postprocess.per_image is 3" in said
+    assert coco.recall_limits(small, [1], kept=3) == coco.recall_limits(small, [1, 2]) == []
+    full = [(7, 1, 0, 0, 9, 9)] * 60 + [(7, 2, 0, 0, 9, 9)] * 60 + [(8, 2, 0, 0, 9, 9)] * 101
+    (said,) = coco.recall_limits(data_set(full, images=(7, 8)), [7, 8])
+    assert "up to 101 (image 8) boxes of one class" in said and "100 detections" in said

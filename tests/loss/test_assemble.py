@@ -133,7 +133,7 @@ def test_a_run_is_evaluated_with_the_weights_that_it_was_trained_with(
     assert leaf.leaf.shares.sum().item() == pytest.approx(1, abs=0.2)
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     (noted,) = (x[LOSS] for x in lines if LOSS in x)
-    found = trained.evaluator().run(trained.net).losses["loss/classification"]
+    found = trained.evaluator(trained.validation()).run(trained.net).losses["loss/classification"]
     assert found == pytest.approx(noted, rel=1e-5)
     with pytest.raises(InputError, match="evaluate it with the run's own loss"):
         Trained.from_run(run, "last", [*gone, "loss.classification.ghm.bins=10"])

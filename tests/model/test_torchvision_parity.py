@@ -184,7 +184,7 @@ def test_the_shipped_config_finds_what_torchvision_finds(
         [*settings, f"model.weights={tmp_path / 'theirs.pth'}"],
     )
     assert trained.net.backbone.norm == ("frozen_batch" if version == "v1" else "batch")
-    rows = torch.from_numpy(trained.evaluator().run(trained.net).rows).float()
+    rows = torch.from_numpy(trained.evaluator(trained.validation()).run(trained.net).rows).float()
     ids, corners, sides, scores, labels = rows.split([1, 2, 2, 1, 1], dim=1)
     boxes = torch.cat([corners, corners + sides], dim=1)
     found = {"boxes": boxes, "scores": scores[:, 0], "labels": labels[:, 0].long()}
