@@ -97,6 +97,8 @@ RUN = {
     "python tools/benchmark.py --config configs/digits.yaml --classes 10 --output runs/benchmark":
     Case(ALL, MEASURE_LITTLE, r"matching", "runs/benchmark/benchmark.json"),
 }  # fmt: skip
+BENCHMARK_R50 = "python tools/benchmark.py --config configs/coco_r50_1x.yaml"
+AT_320 = "--set train.batch_size=4 data.resize={width: 320, height: 320}"
 NOT_RUN = {
     "make demo": "trains for minutes; its commands are run by other tests",
     "make test": "would run this test",
@@ -124,6 +126,11 @@ NOT_RUN = {
     " --output runs/benchmark_data": "likewise",
     "python tools/benchmark.py --config configs/coco_r50_1x.yaml --only step"
     " --output runs/benchmark_step": "minutes",
+    "python tools/benchmark.py --only parts predict loader --output runs/benchmark_parts":
+    "minutes",
+    f"{BENCHMARK_R50} --only step parts {AT_320} --output runs/benchmark_r50": "minutes",
+    f"{BENCHMARK_R50} --only predict loader {AT_320} --images 500"
+    " --output runs/benchmark_r50_predict": "minutes",
     f"{TRAIN} --config configs/bccd.yaml": "needs BCCD and ImageNet weights",
     f"{TRAIN} --config configs/bccd_cross_entropy.yaml": "needs BCCD and ImageNet weights",
     f"{TRAIN} --config configs/bccd_background_cross_entropy.yaml": "needs BCCD",
