@@ -96,8 +96,11 @@ def _run(section: Section, log: Path, limit: float, keep: Callable[[Report], obj
     report = Report(0.0, limit, [], {})
     for task in section.tasks:
         left = limit - (time.monotonic() - began)
-        code = run_within(task.command, log, left) if left > 0 else OUT_OF_TIME
-        report.failures += _result(task, code, report.figures, log)
+        if left > 0:
+            code = run_within(task.command, log, left)
+            report.failures += _result(task, code, report.figures, log)
+        else:
+            report.failures.append(f"{task.name} was not started: no time was left; see --minutes")
         report.seconds = time.monotonic() - began
         keep(report)  # a machine that is lost in a later task keeps what this one measured
     report.failures += section.judge(report.figures)
