@@ -3,6 +3,8 @@
 import contextlib
 import importlib.util
 import io
+import itertools
+import json
 import runpy
 import subprocess
 import sys
@@ -12,9 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import forked
 import hypothesis
 import pytest
 import torch
+from PIL import Image
 
 hypothesis.settings.register_profile("busy machine", deadline=None)
 hypothesis.settings.load_profile("busy machine")
@@ -38,7 +42,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", choices=("cuda", "cpu"), default="cuda", help=text)
 
 
+# The files that take longest, which go first: two processes would wait for a last one of them.
+LONGEST = ("test_check_gpu", "test_ablate", "test_ranks", "test_benchmark", "test_resume",
+           "test_overfit")  # fmt: skip
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
     if config.getoption("--device") == "cpu" or torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="needs a CUDA device (--device cpu: the CPU stands in)")
@@ -59,12 +70,33 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 training and 6 validation images of 64 x 64 pixels, as data/digits.py makes them."""
+    """16 training and 6 validation images that data/digits.py makes, squeezed into oblong ones."""
     output = tmp_path_factory.mktemp("data") / "digits"
     knobs = "--train 16 --val 6 --size 64 --objects 1 3 --scale 20 36".split()
     made = call_script(HOME / "data" / "digits.py", "--output", output, *knobs)
     assert made.returncode == 0, made.stderr
+    for split in ("train", "val"):
+        _squeeze(output / split, output / "annotations" / f"{split}.json")
     return output
+
+
+OBLONG = [(64, 48), (48, 64), (80, 56), (60, 96)]  # width, height
+
+
+def _squeeze(images: Path, annotations: Path) -> None:
+    """Square images hide swapped axes, and images of one size a factor of another image."""
+    content = json.loads(annotations.read_text())
+    factors = {}
+    for entry, size in zip(content["images"], itertools.cycle(OBLONG)):
+        file = images / entry["file_name"]
+        Image.open(file).resize(size).save(file)
+        factors[entry["id"]] = size[0] / entry["width"], size[1] / entry["height"]
+        entry["width"], entry["height"] = size
+    for entry in content["annotations"]:
+        (across, down), (x, y, width, height) = factors[entry["image_id"]], entry["bbox"]
+        entry["bbox"] = [x * across, y * down, width * across, height * down]
+        entry["area"] *= across * down
+    annotations.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +107,9 @@ def tiny(digits: Path) -> list[str]:
         f"data.train.annotations={digits}/annotations/train.json",
         f"data.val.images={digits}/val",
         f"data.val.annotations={digits}/annotations/val.json",
-        "data.resize={width: 64, height: 64}",
+        "data.resize={shorter: 48, longer: 64}",
         "data.workers=0",
+        "model.backbone.name=mobilenet_v2",
         "model.backbone.norm=group",
         "model.fpn.channels=16",
         "model.head.convs=1",
@@ -171,6 +204,7 @@ def _own_process(words: Sequence[str], cwd: Path) -> Iterator[None]:
         patch.chdir(cwd)
         patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that it starts
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr("detector.lab.processes.subprocess", forked.MODULE)
         patch.setattr("torch.cuda.is_available", lambda: False)
         patch.setattr("torch.cuda.device_count", lambda: 0)
         torch.set_num_threads(1)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import HOME, call_script
+from forked import popen
 
 TIMES = {"images_per_second"}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -21,7 +22,7 @@ def start(
 ) -> "subprocess.Popen[str]":
     """tools/train.py on configs/digits.yaml, with one thread and in a session of its own."""
     command = [sys.executable, *launcher, "tools/train.py", "--config", "configs/digits.yaml"]
-    return subprocess.Popen(
+    return popen(
         [*command, "--output", str(output), *more, "--set", *settings],
         cwd=HOME, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},

@@ -113,7 +113,7 @@ def test_a_lost_worker_loses_no_step(tiny: list[str], tmp_path: Path) -> None:
 def test_statistics_that_are_not_finite_are_never_saved(tiny: list[str], tmp_path: Path) -> None:
     """In training batch norm looks at its batch alone, so that loss and gradients stay finite."""
     loop = trainer(tiny, tmp_path, figures(0.5, 0.5), "model.backbone.norm=batch")
-    loop.step.model.get_buffer("backbone.body.bn1.running_var")[3] = torch.nan
-    with pytest.raises(Diverged, match=r"backbone\.body\.bn1\.running_var is not finite"):
+    loop.step.model.get_buffer("backbone.body.features.0.1.running_var")[3] = torch.nan
+    with pytest.raises(Diverged, match=r"features\.0\.1\.running_var is not finite"):
         loop.run()
     assert not (tmp_path / "checkpoints").exists()
