@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import HOME, Command
+from conftest import HOME, Command, Refused
 
 from detector import build
 from detector.commands.train import Assembly
@@ -75,6 +75,24 @@ def test_evaluate_refuses_a_file_of_other_classes(
     assert done.stderr.startswith(f"error: {other}: it has 9 classes")
     assert "10 classes" in done.stderr and done.stderr.count("\n") == 1
     assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "diagnose"])
+def test_weights_that_are_not_finite_are_refused(
+    refused: Refused, finished: Path, digits: Path, tmp_path: Path, name: str
+) -> None:
+    """One value of one weight of the checkpoint is NaN: the figures would be those of nothing."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("tensorboard"))
+    for file in (run / "checkpoints").iterdir():
+        state = torch.load(file, weights_only=True)
+        state["model"]["box_head.last.bias"][1] = torch.nan
+        torch.save(state, file)
+    output = tmp_path / "output"
+    images = [digits / "val"] if name == "predict" else []
+    said = refused(name, "--run", run, *images, "--output", output)
+    assert "box_head.last.bias" in said.err and "earlier checkpoint" in said.err
+    assert str(run / "checkpoints") in said.err and not output.exists()
 
 
 def test_the_sentence_names_the_class_that_differs() -> None:

@@ -54,7 +54,7 @@ class Stamp(NamedTuple):
     name: str
     height: int  # as annotated
     width: int
-    length: int  # bytes, -1 where there is no such file
+    length: int  # bytes, -1 where there is no regular file
     changed: int  # nanoseconds
 
 
@@ -102,6 +102,9 @@ def _stamp(images: Path, image: tuple[str, Sequence[int]]) -> Stamp:
 
 def _fault(images: Path, decoding: Decoding, stamp: Stamp) -> Fault | None:
     path, size = images / stamp.name, (stamp.height, stamp.width)
+    if stamp.length < 0 and os.path.exists(path):
+        sentence = f"{path} is a folder, a pipe or a device; put an image file there"
+        return Fault("unreadable image", sentence)
     if stamp.length < 0:
         return Fault(
             "missing image", f"file {stamp.name!r} is not in {images}; bring it or correct its name"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,13 +68,23 @@ def test_whole_images_pass_and_no_jpeg_or_png_is_decoded(
     assert decoded == ["e.bmp"]
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_there_but_not_read(
+    images: Path, opened: list[str], make: Callable[[Path], None]
+) -> None:
+    (images / "a.jpg").unlink()
+    make(images / "a.jpg")
+    (fault,) = look(images).values()
+    assert fault.reason == "unreadable image" and str(images / "a.jpg") in fault.sentence
+    assert "pipe" in fault.sentence and "a.jpg" not in opened
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 64])
 def test_each_fault_is_its_own_rows(
     images: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     monkeypatch.setattr(probing, "CHUNK", chunk)
     (images / "a.jpg").unlink()
-    (images / "a.jpg").mkdir()
     halve(images / "b.jpg")
     (images / "c.png").write_text("hello")
     noise(32, 64).save(images / "d.jpg")
