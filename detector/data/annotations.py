@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -20,7 +21,7 @@ from detector.data.cache import Cache
 from detector.data.document import Box, Category, Document, Image, read_document
 from detector.errors import InputError
 
-CACHE_VERSION = 3  # to be raised whenever the fields below change, or what they hold
+CACHE_VERSION = 4  # to be raised whenever the fields below change, or what they hold
 NO_BOX = (math.nan,) * 4
 
 
@@ -87,7 +88,7 @@ def _arrays(path: Path, document: Document) -> Annotations:
         file_names=np.array([image.file_name for image in images]),
         sizes=np.array([(image.height or 0, image.width or 0) for image in images], np.int32),
         category_ids=_ids(path, categories, "category"),
-        category_names=np.array([category.name for category in categories]),
+        category_names=np.array([_composed(category.name) for category in categories]),
         ids=_ids(path, rows, "annotation"),
         owners=np.array([row.image_id for row in rows], np.int64),
         boxes=boxes,
@@ -97,6 +98,11 @@ def _arrays(path: Path, document: Document) -> Annotations:
         label_offsets=np.cumsum([0, *map(len, labels)], dtype=np.int64),
         label_ids=np.array(list(chain.from_iterable(labels)), np.int64),
     )
+
+
+def _composed(name: str) -> str:
+    """With é as one character, so that classes of two files are the same in either spelling."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _areas(rows: Sequence[Box], boxes: NDArray[np.float64]) -> tuple[NDArray, NDArray]:

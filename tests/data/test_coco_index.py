@@ -245,6 +245,14 @@ def test_accents_are_found_composed_or_not(tmp_path: Path, annotated: str, on_di
     assert index.path(1) == stored and len(index) == 2
 
 
+def test_accents_of_class_names_are_composed(tmp_path: Path) -> None:
+    """Train and val may spell them in two ways and still have the same classes."""
+    content = document()
+    content["categories"][0]["name"] = unicodedata.normalize("NFD", "café")
+    index = CocoIndex.read(write(tmp_path, content), tmp_path / "images")
+    assert unicodedata.normalize("NFC", "café") in index.category_names
+
+
 def test_of_two_spellings_on_disk_the_annotated_one_is_taken(tmp_path: Path) -> None:
     names = [unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")]
     content = document()
