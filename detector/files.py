@@ -105,9 +105,16 @@ def new_directory(directory: Path) -> Iterator[Path]:
     try:
         with locked(draft):
             yield draft
-        draft.replace(directory)  # an empty folder gives way
-    finally:
+    except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
+        raise
+    try:
+        draft.replace(directory)  # an empty folder gives way
+    except OSError as error:
+        raise InputError(
+            f"--output {directory} cannot be written ({error.strerror}); what should be in it is "
+            f"kept in {draft}."
+        ) from error
 
 
 def sweep_files(directory: Path) -> None:

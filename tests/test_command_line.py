@@ -33,12 +33,16 @@ def test_whatever_a_command_writes_is_harmless(
 
     def main() -> int:
         sys.stdout.write(f"{text}\n")
+        sys.stdout.writelines([f"{text}\n", text])
         raise InputError(text)
 
     assert run_command(main) == 2
     assert (sys.stdout, sys.stderr) == streams
     said = capsys.readouterr()
-    assert said.out == f"{SHOWN[text]}\n" and said.err == f"error: {SHOWN[text]}\n"
+    assert (
+        said.out == f"{SHOWN[text]}\n{SHOWN[text]}\n{SHOWN[text]}"
+        and said.err == f"error: {SHOWN[text]}\n"
+    )
 
 
 def test_a_progress_bar_still_returns_to_its_line(capsys: pytest.CaptureFixture[str]) -> None:

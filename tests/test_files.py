@@ -73,6 +73,19 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+def test_what_cannot_be_put_in_its_place_is_kept(tmp_path: Path) -> None:
+    """Somebody filled the folder meanwhile."""
+    with (
+        pytest.raises(InputError, match=r"best.*kept in .*\.best\.\d+\.draft"),
+        new_directory(tmp_path / "best") as draft,
+    ):
+        (draft / "figures.json").write_text("{}")
+        (tmp_path / "best").mkdir()
+        (tmp_path / "best" / "mine").touch()
+    assert (draft / "figures.json").read_text() == "{}"
+    assert [file.name for file in (tmp_path / "best").iterdir()] == ["mine"]
+
+
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
     holder = hold("locked", tmp_path / "run")
     try:
