@@ -206,6 +206,14 @@ REFUSED = {
         ["--device", "cpu", "--quick", "--minutes", "0"],
         ["--minutes is 0", "more than 0"],
     ),
+    "endless time": (
+        ["--device", "cpu", "--quick", "--minutes", "inf"],
+        ["--minutes is inf", "finite"],
+    ),
+    "no time at all": (
+        ["--device", "cpu", "--quick", "--minutes", "nan"],
+        ["--minutes is nan", "more than 0"],
+    ),
     "no such section": (
         ["--device", "cpu", "--quick", "--only", "steps"],
         ["'steps'", "step", "lab"],

@@ -22,11 +22,11 @@ from detector.errors import InputError, run_command
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 COUNTS = {
-    "rounds": (5, "of each measurement; a ratio is made in each of them"),
-    "anchors": (100_000, "an image, of the loss and of matching"),
-    "boxes": (500, "an image, of matching"),
-    "classes": (80, "of the loss and of the step"),
-    "images": (5_000, "of evaluation; of the loader a fifth, at least two batches"),
+    "rounds": (5, "of each measurement but evaluation and index, which have one"),
+    "anchors": (100_000, "of an image, for the loss and matching"),
+    "boxes": (500, "of an image, for matching"),
+    "classes": (80, "for the loss, the step and its parts"),
+    "images": (5_000, "of evaluation; of the loader a fifth, or a few batches"),
     "annotated": (118_000, "images of the annotation index"),
 }
 
@@ -49,7 +49,10 @@ def arguments() -> argparse.Namespace:
         default=["ours", "torchvision", "torchvision_default", "network"],
         help=f"of the section step, of {', '.join(SIDES)} (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto",
+        help="of every section (auto: a GPU where there is one)",
+    )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, default=Path("runs/benchmark"), metavar="DIR",
         help="gets benchmark.json (runs/benchmark)",
@@ -84,7 +87,8 @@ def main() -> int:
     """Measure and print; the exit code."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler says on stderr that it runs
     options = arguments()
-    benchmark(setup(options), options.only, options.output, command=sys.argv, show=show)
+    sections = list(dict.fromkeys(options.only))
+    benchmark(setup(options), sections, options.output, command=sys.argv, show=show)
     print(f"written: {options.output / 'benchmark.json'}")
     return 0
 

@@ -6,6 +6,7 @@ python tools/check_gpu.py --output runs/gpu
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -36,7 +37,9 @@ def arguments() -> argparse.Namespace:
         "--only", nargs="+", metavar="SECTION",
         help="of tests training step loss predict lab compiled (all)",
     )  # fmt: skip
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument(
+        "--device", choices=["cuda", "cpu"], default="cuda", help="cpu needs --quick (cuda)"
+    )
     parser.add_argument(
         "--quick", action="store_const", const=QUICK, default=FULL, dest="scale",
         help="everything at toy size: whether it runs at all, and no figure that means anything",
@@ -62,8 +65,8 @@ def main() -> int:
         )
     if options.device == "cpu" and options.scale is FULL:
         raise InputError("--device cpu is for --quick: the sizes of a GPU would take it hours.")
-    if options.minutes <= 0:
-        raise InputError(f"--minutes is {options.minutes:g}; it should be more than 0.")
+    if not 0 < options.minutes < math.inf:
+        raise InputError(f"--minutes is {options.minutes:g}; it should be more than 0, and finite.")
     if occupied(options.output):
         raise InputError(f"--output {options.output}: it holds something already; choose another.")
     scale: Scale = replace(options.scale, device=options.device)

@@ -30,6 +30,7 @@ from detector.benchmark.setup import Figures, Setup
 from detector.benchmark.timing import Ratio
 from detector.data.annotations import read_annotations
 from detector.data.coco import CocoIndex
+from detector.data.images import FORMATS
 from detector.data.loader import DetectionDataset, train_loader
 from detector.evaluation.coco import evaluate
 from detector.files import write_json
@@ -125,7 +126,7 @@ class _TorchvisionDataset(Dataset[Any]):
         self.transform = transform
 
     def __getitem__(self, row: int) -> Any:
-        image = Image.open(self.index.path(row)).convert("RGB")
+        image = Image.open(self.index.path(row), formats=FORMATS).convert("RGB")
         boxes = tv_tensors.BoundingBoxes(
             self.index.truth(row).boxes, format="XYXY", canvas_size=image.size[::-1]
         )

@@ -62,7 +62,7 @@ from detector.benchmark.data import measure_evaluation, measure_index, measure_l
 from detector.benchmark.losses import measure_compiled_losses, measure_losses, measure_matching
 from detector.benchmark.prediction import measure_prediction
 from detector.benchmark.setup import Figures, Setup
-from detector.benchmark.steps import measure_parts, measure_step
+from detector.benchmark.steps import measure_parts, measure_step, refuse_sides
 from detector.engine.run import environment
 from detector.files import new_directory, write_json
 
@@ -92,6 +92,8 @@ def benchmark(
 
     InputError where `output` holds something already; then nothing is measured.
     """
+    if "step" in sections:
+        refuse_sides(setup)
     with new_directory(output) as folder:
         report: Figures = {"environment": environment(command), "setting": setup.describe()}
         for name in sections:

@@ -100,7 +100,6 @@ def _ours_compiled(setup: Setup, batches: Sequence[Batch]) -> Work:
 
 
 def _ours_graph(setup: Setup, batches: Sequence[Batch]) -> Work:
-    _needs_gpu(setup)
     step = _step(setup, setup.config)
     for group in step.optimizer.param_groups:
         if "capturable" in group:
@@ -118,7 +117,6 @@ def _network_compiled(setup: Setup, batches: Sequence[Batch]) -> Work:
 
 
 def _network_graph(setup: Setup, batches: Sequence[Batch]) -> Work:
-    _needs_gpu(setup)
     return as_graph(_network(setup, batches), setup.on)
 
 
@@ -159,11 +157,6 @@ def _torchvision_default(setup: Setup, batches: Sequence[Batch]) -> Work:
 def _torchvision_in(
     setup: Setup, batches: Sequence[Batch], dtype: torch.dtype, form: torch.memory_format
 ) -> Work:
-    if setup.config.model.backbone.name == NO_PARTNER:
-        raise InputError(
-            f"model.backbone.name is {NO_PARTNER}, of which torchvision has no RetinaNet: measure "
-            "the step with --sides ours network."
-        )
     net = torchvision_detector(setup.config, setup.counts.classes).to(setup.on, memory_format=form)
     net.train()
     inputs = [torchvision_images(batch) for batch in batches]
@@ -194,9 +187,16 @@ def _plain_optimizer(config: Config, net: torch.nn.Module) -> Optimizer:
     return torch.optim.AdamW(trainable, 0.0, weight_decay=o.weight_decay)
 
 
-def _needs_gpu(setup: Setup) -> None:
-    if setup.on.type != "cuda":
+def refuse_sides(setup: Setup) -> None:
+    """InputError for sides that cannot be measured here, or of this network."""
+    if setup.on.type != "cuda" and any(side.endswith("_graph") for side in setup.sides):
         raise InputError("--sides has CUDA graphs, which need a GPU; leave out ..._graph.")
+    theirs = any(side.startswith("torchvision") for side in setup.sides)
+    if theirs and setup.config.model.backbone.name == NO_PARTNER:
+        raise InputError(
+            f"model.backbone.name is {NO_PARTNER}, of which torchvision has no RetinaNet: measure "
+            "the step with --sides ours network."
+        )
 
 
 SIDES: dict[str, Make] = {
