@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mutants import check_texts, mutants
 
 HOME = Path(__file__).parents[1]
 ROOT = HOME / "detector"
@@ -92,3 +93,8 @@ def test_only_the_class_code_knows_the_activation(path: Path) -> None:
     tree = ast.parse(path.read_text())
     strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert not strings & CODE_WORDS
+
+
+def test_every_mutant_has_its_text() -> None:
+    """Exactly once, or `make mutants` would end before its first mutant."""
+    check_texts(mutants(only=""))
