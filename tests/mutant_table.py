@@ -188,7 +188,8 @@ TABLE = [
         ("usable & ~passed", "~passed"),
         ("clipped[:, 2:] - clipped[:, :2] > LEAST_SIDE", "clipped[:, 2:] - clipped[:, :2] >= 0"),
     ]),
-    ("detector/data/annotations.py", "tests/data/test_coco_index.py", [
+    ("detector/data/annotations.py",
+     "tests/data/test_coco_index.py tests/evaluation/test_coco_files.py", [
         ("sorted(document.categories, key=lambda category: category.id)", "document.categories"),
         ("(image.height or 0, image.width or 0)", "(image.width or 0, image.height or 0)"),
         ("np.array([row.iscrowd for row in rows], np.bool_)", "np.zeros(len(rows), np.bool_)"),
