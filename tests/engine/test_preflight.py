@@ -90,6 +90,9 @@ def test_several_values_a_channel_are_trained_on(norm: str, images: int, shorter
     """At 17 the longer sides are 34, 34 and 37 pixels: two cells of stride 32."""
     net = Backbone("resnet18", norm, 0)  # type: ignore[arg-type]
     refuse_single_values(net, ONE_CELL, ShorterSide((shorter, 99), 999), images=images)
+    width = 64 if shorter == 17 else 32
+    coarsest = net(torch.zeros(images, 3, 32, width))[-1]  # torch takes them, too
+    assert coarsest.shape == (images, 512, 1, width // 32)
 
 
 def test_a_single_value_a_channel_is_refused() -> None:

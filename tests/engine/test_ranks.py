@@ -146,7 +146,10 @@ def test_torchrun_gives_the_same_run(tiny: list[str], tmp_path: Path, undisturbe
     one, two = records(tmp_path / "one"), records(undisturbed)
     assert len(one) == len(two) == 14
     for alone, together in zip(one, two, strict=True):
-        assert together == pytest.approx(alone, rel=1e-3, abs=1e-5)
+        # Steps add to what rounding does to a gradient: 5e-5 of its norm were seen at the third.
+        norms = [line.pop("gradient/norm", 0.0) for line in (alone, together)]
+        assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+        assert together == pytest.approx(alone, abs=1e-5)
 
 
 def test_two_ranks_stopped_and_resumed(tiny: list[str], tmp_path: Path, undisturbed: Path) -> None:
