@@ -10,7 +10,9 @@ from torch import Tensor
 from detector.boxes import area, centred_inside, intersection
 from detector.structures import BACKGROUND, IGNORED, Batch, Targets
 
-PAIRS_AT_ONCE = 6_000_000  # N * G * chunk; about eight float32 temporaries of it live at a time
+# N * G * chunk; about eight float32 temporaries of it live at a time. A GPU wants large kernels.
+CPU_PAIRS = 6_000_000
+GPU_PAIRS = 2**25
 # IoUs are equal up to this share of them: the two passes may be compiled to different roundings
 TIE = 1e-6
 
@@ -91,8 +93,9 @@ class Matcher:
         return torch.cat(found, dim=1)
 
     def _chunks(self, anchors: Tensor, batch: Batch) -> Iterator[Tensor]:
+        pairs = CPU_PAIRS if anchors.device.type == "cpu" else GPU_PAIRS
         rows = max(1, batch.boxes.shape[0] * batch.boxes.shape[1])
-        yield from anchors.split(max(1, PAIRS_AT_ONCE // rows))
+        yield from anchors.split(max(1, pairs // rows))
 
 
 def _overlaps(chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

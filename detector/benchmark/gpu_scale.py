@@ -26,6 +26,7 @@ class Scale:
 
     device: str  # cuda, cpu
     markers: str  # of the tests
+    test_processes: int  # 0: this one
     digits: tuple[str, ...]  # options of data/digits.py
     training: tuple[str, ...]  # settings of the trainings on the digits
     least_ap: float  # that such a training must reach
@@ -43,6 +44,7 @@ class Scale:
 FULL = Scale(
     device="cuda",
     markers="gpu",
+    test_processes=4,
     digits=(),
     training=(),
     least_ap=0.65,
@@ -114,6 +116,7 @@ _LITTLE = ("--rounds", "1", "--anchors", "1000", "--classes", "5", "--images", "
 QUICK = Scale(
     device="cpu",
     markers="gpu and not slow",
+    test_processes=0,
     digits=tuple("--train 16 --val 6 --size 64 --objects 1 3 --scale 20 36".split()),
     training=(
         "data.resize={width: 64, height: 64}",

@@ -47,8 +47,9 @@ def _tests(scale: Scale, work: Path) -> Section:
     report = work / "tests.xml"
     words = ("-m", "pytest", "tests/gpu", "-m", scale.markers, "--device", scale.device)
     command = python(
-        *words, "-v", "--durations=15", "-p", "no:cacheprovider", f"--junitxml={report}"
-    )
+        *words, "--numprocesses", scale.test_processes, "-v", "--durations=15",
+        "-p", "no:cacheprovider", f"--junitxml={report}",
+    )  # fmt: skip
     task = Task("pytest", command, partial(_test_counts, report), _counts_table)
     return Section("tests", 3, (task,), _judge_tests)
 

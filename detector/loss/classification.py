@@ -19,9 +19,10 @@ from detector.loss.sampling import Sampler
 from detector.structures import IGNORED, Targets
 
 # Logits handled at a time. On a CPU the dozen temporaries of one chunk should stay in the cache
-# (2**16 and 2**19 measure a fifth slower than 2**17); a GPU wants larger kernels.
+# (2**16 and 2**19 measure a fifth slower than 2**17). On a GPU a chunk has some 37 kernels, and
+# launching one takes the host as long as the device needs for millions of logits.
 CPU_CHUNK = 2**17
-GPU_CHUNK = 2**20
+GPU_CHUNK = 2**24
 
 
 @dataclass(frozen=True)

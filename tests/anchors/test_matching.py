@@ -191,7 +191,7 @@ def test_chunks_change_nothing(seed: int, boxes: int, pairs: int) -> None:
     both = torch.cat([corner, corner + side], dim=1)
     anchors, truth = both[:40], both[40:]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "PAIRS_AT_ONCE", pairs)
+        patch.setattr(matching, "CPU_PAIRS", pairs)
         matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
         found = matcher(anchors, batch([truth.tolist(), []]))
     assert found.matches[0].tolist() == plain_match(anchors, truth).tolist()

@@ -137,8 +137,13 @@ TEMPORARIES = 16 * 4  # bytes of each logit of the chunk that is at work
 
 
 @pytest.mark.parametrize("dtype", COPIES)
-def test_memory_of_the_loss(device: torch.device, dtype: torch.dtype) -> None:
+def test_memory_of_the_loss(
+    device: torch.device, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The gradient and its product with what comes in; autograd's formula takes ten copies."""
+    chunk = 2**17
+    for constant in ("CPU_CHUNK", "GPU_CHUNK"):
+        monkeypatch.setattr(classification, constant, chunk)
     code, count = ClassCode(num_classes=80), 30_000
     logits = torch.zeros(2, count, 80, dtype=dtype, device=device, requires_grad=True)
     matches = torch.full((2, count), BACKGROUND, device=device)
@@ -147,7 +152,6 @@ def test_memory_of_the_loss(device: torch.device, dtype: torch.dtype) -> None:
     def step() -> None:
         per_anchor_loss(logits, matches, labels, code=code, leaf=LEAVES["focal"]).sum().backward()
 
-    chunk = classification.GPU_CHUNK if device.type == "cuda" else classification.CPU_CHUNK
     size = logits.numel() * logits.element_size()
     most = (COPIES[dtype] + FOR_ANCHORS) * size + TEMPORARIES * chunk
     assert size < peak(step, device) < most < 10 * size

@@ -25,9 +25,9 @@ CPU = torch.device("cpu")
 PRESETS = {path.stem: preset(path) for path in sorted((HOME / "configs/losses").glob("*.yaml"))}
 # Of the whole gradient's norm. Each of about a dozen layers, forward and back, rounds what it is
 # given and what it gives (sums are float32), by up to 2^-8 or 2^-11 of it; such errors add up as
-# their root, and 32 is several times what the CPU shows. Float32 convolutions may be Winograd's,
-# which lose two or three digits more than the plain ones.
-GRADIENT = {"float32": 5e-4, "bfloat16": 32 * 2**-8, "float16": 32 * 2**-11}
+# their root, and 32 is several times what the CPU shows; an H100 shows 34 once in float16 (poly).
+# Float32 convolutions may be Winograd's, which lose two or three digits more than the plain ones.
+GRADIENT = {"float32": 5e-4, "bfloat16": 32 * 2**-8, "float16": 64 * 2**-11}
 # The loss is a mean over thousands of logits, of which each was rounded.
 LOSS = {"float32": 1e-4, "bfloat16": 8 * 2**-8, "float16": 8 * 2**-11}
 # Which anchors are among the hardest, or in which bin a term falls, turns on the last digit of
@@ -241,7 +241,8 @@ def test_a_group_of_one(device: torch.device, monkeypatch: pytest.MonkeyPatch) -
     for room in ("detector.distributed", "detector.commands.train"):
         monkeypatch.setattr(f"{room}.world_size", lambda: 2)
     with process_group(device):
-        assert dist.get_backend() == ("nccl" if device.type == "cuda" else "gloo")
+        # torch 2.11 names every backend of the group: cpu:gloo,cuda:nccl
+        assert ("nccl" if device.type == "cuda" else "gloo") in dist.get_backend()
         step = training(device, FOCAL)
         assert isinstance(step.model, DistributedDataParallel)
         shared, means = measured(step, [scene(), scene()])

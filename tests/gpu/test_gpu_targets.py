@@ -43,14 +43,15 @@ def assigned(batch: Batch, *, low_quality: bool = True) -> Targets:
     return matcher(GRID(height, width, batch.images.device), batch)
 
 
-@pytest.mark.parametrize("pairs", [500, matching.PAIRS_AT_ONCE])
+@pytest.mark.parametrize("pairs", [500, matching.CPU_PAIRS])
 @pytest.mark.parametrize("low_quality", [False, True])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_matches_are_the_cpus(
     device: torch.device, seed: int, low_quality: bool, pairs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the last one, ties as well: each box is there twice, and many anchors fit alike."""
-    monkeypatch.setattr(matching, "PAIRS_AT_ONCE", pairs)
+    for constant in ("CPU_PAIRS", "GPU_PAIRS"):
+        monkeypatch.setattr(matching, constant, pairs)
     batch = scene(seed)
     expected = assigned(batch, low_quality=low_quality).matches
     there = moved(batch, device)
