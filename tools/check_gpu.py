@@ -30,8 +30,8 @@ def arguments() -> argparse.Namespace:
         help="gets gpu.json, gpu.md and a log a section (runs/gpu)",
     )  # fmt: skip
     parser.add_argument(
-        "--minutes", type=float, default=8, metavar="M",
-        help="for everything; a section that ends early leaves its time to the others (8)",
+        "--minutes", type=float, default=15, metavar="M",
+        help="for everything; a section that ends early leaves its time to the others (15)",
     )  # fmt: skip
     parser.add_argument(
         "--only", nargs="+", metavar="SECTION",

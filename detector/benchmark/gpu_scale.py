@@ -44,7 +44,7 @@ class Scale:
 FULL = Scale(
     device="cuda",
     markers="gpu",
-    test_processes=4,
+    test_processes=8,
     digits=(),
     training=(),
     least_ap=0.65,

@@ -87,6 +87,34 @@ def test_the_loss_is_the_plain_formula(
     assert_near(ours.grad, exact.grad, relative=ROUNDING[dtype], least=least)
 
 
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ("sigmoid-negatives", "focal"),
+        pytest.param("sigmoid-class", "root", marks=pytest.mark.slow),
+        pytest.param("softmax-class", "root", marks=pytest.mark.slow),
+    ],
+)
+def test_many_logits_are_compiled(
+    device: torch.device, row: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By torch.compile itself, in bfloat16, with logits of up to 1e4."""
+    torch.compiler.reset()
+    monkeypatch.setattr(classification, "_worth_compiling", lambda logits: True)
+    targets, code, leaf = long_example(), code_of(row), LEAVES[name]
+    logits = logits_for(targets, code, torch.bfloat16)
+    logits[0, :4, 0] = torch.tensor([1e4, -1e4, 200, -200])
+    exact = logits.double().requires_grad_()
+    expected = plain(exact, targets, torch.ones(2, 210), code=code, leaf=leaf)
+    expected.sum().backward()
+    there, ours = moved(targets, device), moved(logits, device).requires_grad_()
+    loss = per_anchor_loss(ours, there.matches, there.labels, code=code, leaf=leaf)
+    loss.sum().backward()
+    torch.testing.assert_close(loss.to(CPU), expected.detach().float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.grad.to(CPU), exact.grad.bfloat16(), rtol=2e-2, atol=1e-3)
+    torch.compiler.reset()
+
+
 def criterion(sampler: str, box: str) -> DetectionLoss:
     code, leaf = code_of("sigmoid-negatives"), LEAVES["focal"]
     classes = ClassificationLoss(code=code, leaf=leaf, sampler=SAMPLERS[sampler])

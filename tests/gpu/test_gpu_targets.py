@@ -62,8 +62,9 @@ def test_matches_are_the_cpus(
     assert {-2, -1, 0} <= set(expected.unique().tolist()) and (expected[-1] < 0).all()
 
 
-def test_memory_of_the_matcher(device: torch.device) -> None:
+def test_memory_of_the_matcher(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     """20,000 anchors and 1,000 boxes: a temporary of all pairs would be 80 MB, and eight live."""
+    monkeypatch.setattr(matching, "GPU_PAIRS", matching.CPU_PAIRS)
     generator = torch.Generator().manual_seed(0)
     corner = 1000 * torch.rand(20_500, 2, generator=generator)
     side = 8 + 100 * torch.rand(20_500, 2, generator=generator)

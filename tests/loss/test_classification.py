@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loss_cases import LEAVES, ROWS, SAMPLERS, code_of, example, label_rows, logits_for, plain
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 from torchvision.ops import sigmoid_focal_loss
 
 from detector.anchors.class_code import ClassCode
@@ -104,6 +105,51 @@ def test_equals_torchs_cross_entropy() -> None:
     torch.testing.assert_close(
         torch.autograd.grad(loss.sum(), logits), torch.autograd.grad(expected.sum(), logits)
     )
+
+
+@pytest.fixture
+def worth_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many logits as a GPU compiles."""
+    monkeypatch.setattr(
+        classification, "_worth_compiling", lambda logits: not classification._compile_errors
+    )
+    monkeypatch.setattr(classification, "_compile_errors", [])
+
+
+def loss_and_gradient() -> Tensor:
+    """Of the example: (2, 7, 1 + 3)."""
+    targets, code = example(), code_of("sigmoid-negatives")
+    logits = logits_for(targets, code).requires_grad_()
+    loss = per_anchor_loss(logits, targets.matches, targets.labels, code=code, leaf=LEAVES["focal"])
+    loss.sum().backward()
+    return torch.cat([loss.detach()[..., None], logits.grad], dim=-1)
+
+
+@pytest.mark.usefixtures("worth_compiling")
+def test_many_logits_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here by a backend that only traces."""
+    function, calls = torch.compile(classification._per_anchor_loss, backend="aot_eager"), []
+    monkeypatch.setattr(classification, "_compiled", lambda *a: calls.append(a) or function(*a))
+    compiled = loss_and_gradient()
+    monkeypatch.setattr(classification, "_worth_compiling", lambda logits: False)
+    torch.testing.assert_close(compiled, loss_and_gradient())
+    assert len(calls) == 1
+
+
+@pytest.mark.usefixtures("worth_compiling")
+def test_a_compiler_that_fails_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def compiled(*arguments: object) -> Tensor:
+        calls.append(arguments)
+        raise TorchDynamoException("no C compiler\nand how to find out more")
+
+    monkeypatch.setattr(classification, "_compiled", compiled)
+    with pytest.warns(UserWarning, match="stays uncompiled: no C compiler$") as seen:
+        first, second = loss_and_gradient(), loss_and_gradient()
+    monkeypatch.setattr(classification, "_worth_compiling", lambda logits: False)
+    assert first.equal(loss_and_gradient()) and second.equal(first)
+    assert len(seen) == len(calls) == 1
 
 
 def test_equals_torchvisions_focal_loss() -> None:
