@@ -35,7 +35,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--config", type=Path, default=Path("configs/digits.yaml"), metavar="FILE",
+        "--config", type=Path, default=CONFIGS / "digits.yaml", metavar="FILE",
         help="YAML config whose training step is measured, on made-up data (configs/digits.yaml)",
     )  # fmt: skip
     add_set(parser, "change keys of the config, e.g. train.batch_size=4")

@@ -190,6 +190,13 @@ def test_a_detection_that_names_another_file_than_its_image_id(tmp_path):
         coco.load_detections(file, truth)
 
 
+def test_a_file_name_is_a_text(tmp_path):
+    entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5, "file_name": 7}
+    file = save(tmp_path / "found.json", [entry])
+    with pytest.raises(InputError, match="detection 0 has the file_name 7.*text"):
+        coco.load_detections(file, EMPTY | {"images": [{"id": 1, "file_name": "7.jpg"}]})
+
+
 @pytest.mark.parametrize(
     ("annotated", "given", "same"),
     [
