@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,8 @@ Refused = Callable[..., Said]
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "what the tests marked gpu run on; the CPU stands in for a GPU, at the same sizes"
     parser.addoption("--device", choices=("cuda", "cpu"), default="cuda", help=text)
+    text = "run so many of a test's parametrizations, the first ones (all)"
+    parser.addoption("--sample", type=int, metavar="N", help=text)
 
 
 # The files that take longest, which go first: two processes would wait for a last one of them.
@@ -50,6 +53,14 @@ LONGEST = ("test_check_gpu", "test_ablate", "test_ranks", "test_benchmark", "tes
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+    sample = config.getoption("--sample")
+    if sample is not None:
+        seen: Counter[str] = Counter()
+        for item in list(items):
+            name = item.nodeid.partition("[")[0]
+            seen[name] += 1
+            if seen[name] > sample:
+                items.remove(item)
     if config.getoption("--device") == "cpu" or torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="needs a CUDA device (--device cpu: the CPU stands in)")

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -312,35 +311,30 @@ sys.exit(run_command(ablate.main))
 
 
 def test_runs_of_two_ranks_end_with_the_sweep(tiny: list[str], tmp_path: Path) -> None:
-    """Two at a time under torchrun, on names of GPUs; killed, and gone on with until stopped."""
+    """Under torchrun, on names of GPUs; killed, and gone on with until stopped."""
     file, output = tmp_path / "two.yaml", tmp_path / "out"
     more = ["schedule.steps=9999", "train.checkpoint_every=1", "evaluation.every=9999"]
     settings = json.dumps([*tiny, *more])
     text = TEXT.format(config=HOME / "configs" / "digits.yaml", settings=settings)
     file.write_text(text.replace("[0, 1]", "[0]") + "gpus_per_run: 2\n")
-    states = [output / "runs" / v / "seed0/checkpoints/last.pt" for v in ("focal", "plain")]
-    logs = [output / "runs" / v / "seed0.log" for v in ("focal", "plain")]
-    words = ["--config", str(file), "--output", str(output), "--workers", "2"]
+    run = output / "runs" / "focal" / "seed0"
+    state = run / "checkpoints" / "last.pt"
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER)
+    words = [str(script), "--config", str(file), "--output", str(output)]
     for number, expected in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
         began = time.time()
-        sweep = subprocess.Popen(
-            [sys.executable, "-c", TOGETHER, *words], cwd=HOME,
-            env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}, start_new_session=True,
-        )  # fmt: skip
-        wait(partial(saved_since, began, states))
-        assert len(processes_of(output)) == 1 + 2 * (1 + 2)  # sweep, and torchrun and ranks twice
+        environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+        sweep = popen([sys.executable, *words], cwd=HOME, stdout=subprocess.PIPE, env=environment)
+        wait(lambda since=began: state.exists() and state.stat().st_mtime > since)
+        assert len(processes_of(output)) == 1 + 2  # torchrun and ranks
         sweep.send_signal(number)
         assert sweep.wait(60) == expected
         wait(lambda: not processes_of(output))  # what is killed is gone a moment later
-    for state, log in zip(states, logs, strict=True):
-        said = log.read_text()
-        (resumed,) = re.findall(r"resumed at step (\d+) of", said)
-        (saved,) = re.findall(r"Stopped by a signal; step (\d+) is saved", said)
-        assert torch.load(state, weights_only=True)["step"] == int(saved) >= int(resumed) > 0
-
-
-def saved_since(moment: float, states: Sequence[Path]) -> bool:
-    return all(state.exists() and state.stat().st_mtime > moment for state in states)
+    said = run.with_suffix(".log").read_text()
+    (resumed,) = re.findall(r"resumed at step (\d+) of", said)
+    (saved,) = re.findall(r"Stopped by a signal; step (\d+) is saved", said)
+    assert torch.load(state, weights_only=True)["step"] == int(saved) >= int(resumed) > 0
 
 
 def wait(condition: Callable[[], bool]) -> None:

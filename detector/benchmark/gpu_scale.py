@@ -25,8 +25,7 @@ class Scale:
     """What the sections of the check run; options are those of tools/benchmark.py."""
 
     device: str  # cuda, cpu
-    markers: str  # of the tests
-    test_processes: int  # 0: this one
+    tests: tuple[str, ...]  # options of pytest
     digits: tuple[str, ...]  # options of data/digits.py
     training: tuple[str, ...]  # settings of the trainings on the digits
     least_ap: float  # that such a training must reach
@@ -43,8 +42,7 @@ class Scale:
 
 FULL = Scale(
     device="cuda",
-    markers="gpu",
-    test_processes=8,
+    tests=("-m", "gpu", "--numprocesses", "8"),
     digits=(),
     training=(),
     least_ap=0.65,
@@ -115,8 +113,7 @@ _TINY = ("train.batch_size=2", "evaluation.batch_size=1", "data.resize={width: 9
 _LITTLE = ("--rounds", "1", "--anchors", "1000", "--classes", "5", "--images", "20")
 QUICK = Scale(
     device="cpu",
-    markers="gpu and not slow",
-    test_processes=0,
+    tests=("-m", "gpu and not slow", "--sample", "1"),
     digits=tuple("--train 16 --val 6 --size 64 --objects 1 3 --scale 20 36".split()),
     training=(
         "data.resize={width: 64, height: 64}",

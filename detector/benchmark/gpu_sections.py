@@ -45,10 +45,9 @@ def sections(scale: Scale, work: Path) -> dict[str, Section]:
 
 def _tests(scale: Scale, work: Path) -> Section:
     report = work / "tests.xml"
-    words = ("-m", "pytest", "tests/gpu", "-m", scale.markers, "--device", scale.device)
     command = python(
-        *words, "--numprocesses", scale.test_processes, "-v", "--durations=15",
-        "-p", "no:cacheprovider", f"--junitxml={report}",
+        "-m", "pytest", "tests/gpu", "--device", scale.device, *scale.tests, "-v",
+        "--durations=15", "-p", "no:cacheprovider", f"--junitxml={report}",
     )  # fmt: skip
     task = Task("pytest", command, partial(_test_counts, report), _counts_table)
     return Section("tests", 3, (task,), _judge_tests)
