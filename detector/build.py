@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 
 from detector import config as configs
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
-from detector.anchors.grid import AnchorGrid, cell_shapes
+from detector.anchors.generator import AnchorGenerator, cell_shapes
 from detector.anchors.matching import Matcher
 from detector.config import Config
 from detector.data.coco import CocoIndex
@@ -28,10 +28,10 @@ from detector.loss import box as boxes
 from detector.loss.assemble import classification_loss, normalizer
 from detector.loss.detection import DetectionLoss
 from detector.model.backbone import Backbone
+from detector.model.fpn import FPN
 from detector.model.head import Head
 from detector.model.initialize import initialize
 from detector.model.pretrained import load_backbone
-from detector.model.pyramid import Pyramid
 from detector.model.retinanet import RetinaNet
 from detector.postprocess import Postprocess
 from detector.settings.data import Fixed
@@ -47,7 +47,7 @@ def load_config(
     try:
         weights = config.loss.classification.class_weights  # they alone say how many classes
         criterion(config, class_code(config, num_classes=len(weights) if weights else 1))
-        grid(config)
+        anchor_generator(config)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     backbone = config.model.backbone
@@ -163,11 +163,11 @@ def autocast(dtype: torch.dtype, on: torch.device) -> Autocast:
     return lambda: torch.autocast(on.type, dtype=dtype, enabled=dtype is not torch.float32)
 
 
-def grid(config: Config) -> AnchorGrid:
+def anchor_generator(config: Config) -> AnchorGenerator:
     """Anchors at the model's strides."""
     a = config.anchors
     cells = a.cells or cell_shapes(a.sizes, a.scales, a.ratios)
-    return AnchorGrid(Pyramid.strides, cells, a.offset)
+    return AnchorGenerator(FPN.strides, cells, a.offset)
 
 
 def matcher(config: Config) -> Matcher:
@@ -203,13 +203,13 @@ def criterion(
 def _box_loss(config: Config) -> boxes.Compare:
     match config.loss.box.kind:
         case "smooth_l1":
-            return boxes.SmoothL1(beta=config.loss.box.beta, box_code=BoxCode())
+            return boxes.SmoothL1(beta=config.loss.box.beta, box_coder=BoxCoder())
         case "l1":
-            return boxes.L1(box_code=BoxCode())
+            return boxes.L1(box_coder=BoxCoder())
         case "giou":
-            return boxes.GIoU(box_code=BoxCode())
+            return boxes.GIoU(box_coder=BoxCoder())
         case "ciou":
-            return boxes.CIoU(box_code=BoxCode())
+            return boxes.CIoU(box_coder=BoxCoder())
 
 
 def model(config: Config, code: ClassCode) -> RetinaNet:
@@ -217,8 +217,8 @@ def model(config: Config, code: ClassCode) -> RetinaNet:
     m = config.model
     b = m.backbone
     backbone = Backbone(b.name, b.norm, b.frozen_stages, norm_eps=b.norm_eps)
-    pyramid = Pyramid(backbone.channels, m.fpn.channels, m.fpn.p6_from)
-    cells = grid(config).anchors_per_cell
+    pyramid = FPN(backbone.channels, m.fpn.channels, m.fpn.p6_from)
+    cells = anchor_generator(config).anchors_per_cell
     class_head, box_head = (
         Head(
             in_channels=m.fpn.channels,
@@ -282,11 +282,13 @@ def predictor(config: Config, code: ClassCode, on: torch.device) -> Predictor:
     p = config.postprocess
     post = Postprocess(
         code,
-        BoxCode(),
+        BoxCoder(),
         score=p.score,
         per_level=p.per_level,
         nms=p.nms,
         per_image=p.per_image,
     )
     cast = autocast(precision(config, on), on)
-    return Predictor(grid=grid(config), postprocess=post, autocast=cast, device=on)
+    return Predictor(
+        anchor_generator=anchor_generator(config), postprocess=post, autocast=cast, device=on
+    )

@@ -20,11 +20,10 @@ from pydantic_core import ErrorDetails
 
 from detector import yaml_text
 from detector.errors import InputError
-from detector.settings.data import Data, Fixed, Sides
-from detector.settings.loss import All, HardNegatives, Loss, Ohem, Random
-from detector.settings.network import Anchors, Matching, Model, Postprocess
+from detector.settings import network, training
+from detector.settings.data import RESIZES, DataSettings
+from detector.settings.loss import SAMPLINGS, LossSettings
 from detector.settings.section import Section
-from detector.settings.training import Evaluation, Optimizer, Schedule, Train
 from detector.yaml_text import Document, KeyPath
 
 S = TypeVar("S", bound=Section)
@@ -33,16 +32,16 @@ S = TypeVar("S", bound=Section)
 class Config(Section):
     """One experiment. Immutable; equal configs are equal objects."""
 
-    data: Data = Data()
-    model: Model = Model()
-    anchors: Anchors = Anchors()
-    matching: Matching = Matching()
-    loss: Loss = Loss()
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
-    train: Train = Train()
-    evaluation: Evaluation = Evaluation()
-    postprocess: Postprocess = Postprocess()
+    data: DataSettings = DataSettings()
+    model: network.ModelSettings = network.ModelSettings()
+    anchors: network.AnchorsSettings = network.AnchorsSettings()
+    matching: network.MatchingSettings = network.MatchingSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: training.OptimizerSettings = training.OptimizerSettings()
+    schedule: training.ScheduleSettings = training.ScheduleSettings()
+    train: training.TrainSettings = training.TrainSettings()
+    evaluation: training.EvaluationSettings = training.EvaluationSettings()
+    postprocess: network.PostprocessSettings = network.PostprocessSettings()
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -59,14 +58,7 @@ class Config(Section):
 
 
 # pydantic puts these names into the location of an error, where the config has no key
-ALTERNATIVES: dict[str, type[Section]] = {
-    "sides": Sides,
-    "fixed": Fixed,
-    "all": All,
-    "ohem": Ohem,
-    "hard_negatives": HardNegatives,
-    "random": Random,
-}
+ALTERNATIVES: dict[str, type[Section]] = {**RESIZES, **SAMPLINGS}
 # where pydantic speaks of Python or of JSON
 WORDS = {
     "model_type": "a mapping of keys to values, {} for none",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
 from detector.boxes import centred_inside, clip
 from detector.structures import Detections, Outputs
@@ -24,7 +24,7 @@ class Postprocess:
     def __init__(
         self,
         class_code: ClassCode,
-        box_code: BoxCode,
+        box_coder: BoxCoder,
         *,
         score: float,
         per_level: int,
@@ -32,7 +32,7 @@ class Postprocess:
         per_image: int,
     ) -> None:
         self.class_code = class_code
-        self.box_code = box_code
+        self.box_coder = box_coder
         self.score = score
         self.per_level = per_level
         self.nms = nms
@@ -75,7 +75,7 @@ class Postprocess:
         scores, pair = scores.topk(min(self.per_level, scores.shape[1]), dim=1)
         anchor = pair // classes
         chosen = deltas.gather(1, anchor[..., None].expand(-1, -1, 4))
-        return self.box_code.decode(chosen, anchors[anchor]), scores, pair % classes
+        return self.box_coder.decode(chosen, anchors[anchor]), scores, pair % classes
 
     def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         found = scores >= 0

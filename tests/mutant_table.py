@@ -21,7 +21,7 @@ TABLE = [
         ("self.matches == BACKGROUND", "self.matches < 0"),
         ("self.classification + self.box", "self.classification"),
     ]),
-    ("detector/anchors/box_code.py", "tests/anchors/test_box_code.py", [
+    ("detector/anchors/box_coder.py", "tests/anchors/test_box_coder.py", [
         ("(centre - anchor_centre) / anchor_size", "(centre - anchor_centre) / size"),
         ("(size / anchor_size).log()", "(anchor_size / size).log()"),
         ("growth.clamp(max=LONGEST)", "growth"),
@@ -30,7 +30,7 @@ TABLE = [
         ("boxes[..., :2] + size / 2", "boxes[..., :2]"),
         ("deltas.float()", "deltas"),
     ]),
-    ("detector/anchors/grid.py", "tests/anchors/test_grid.py", [
+    ("detector/anchors/generator.py", "tests/anchors/test_generator.py", [
         ("size * s / math.sqrt(r), size * s * math.sqrt(r)",
          "size * s * math.sqrt(r), size * s / math.sqrt(r)"),
         ("for r in ratios for s in scales", "for s in scales for r in ratios"),
@@ -151,7 +151,7 @@ TABLE = [
         ("foreground & ~terms.positive", "~terms.positive"),
         ("share < below", "share <= below"),
     ]),
-    ("detector/loss/harmonized.py", "tests/loss/test_harmonized.py", [
+    ("detector/loss/ghm.py", "tests/loss/test_ghm.py", [
         ("1 / (self.bins * share)", "1 / share"),
         ("1 - self.momentum", "self.momentum"),
         ("/ -terms.log_p.shape[-1]", "* -1"),
@@ -262,7 +262,7 @@ TABLE = [
     ("detector/data/tuning.py", "tests/data/test_tuning_part.py", [
         ("< share * RANGE", "> share * RANGE"),
     ]),
-    ("detector/engine/average.py", "tests/engine/test_average.py", [
+    ("detector/engine/ema.py", "tests/engine/test_ema.py", [
         ("min(self.decay, (1 + step) / (10 + step))", "self.decay"),
         ("weight = 1 - min", "weight = min"),
         ("own.copy_(buffer)", "pass"),
@@ -369,7 +369,7 @@ TABLE = [
         ("(batch.original_sizes / batch.sizes).flip(-1)", "(batch.original_sizes / batch.sizes)"),
         ("(batch.original_sizes / batch.sizes)", "(batch.sizes / batch.sizes)"),
         ("dtype), batch.original_sizes)", "dtype), batch.sizes)"),
-        ("self.grid(height, width,", "self.grid(width, height,"),
+        ("self.anchor_generator(height, width,", "self.anchor_generator(width, height,"),
         ("boxes[:, 2:] - boxes[:, :2]", "boxes[:, 2:]"),
         ("ids[found.labels[image, place], None]", "found.labels[image, place, None] + 1"),
         ("image_ids[image, None]", "image[:, None]"),
@@ -377,7 +377,7 @@ TABLE = [
         ("model.eval()", "pass"),
         ("model.train(training)", "pass"),
         ("tally += ", "tally = "),
-        ("self.predictor.grid(height, width,", "self.predictor.grid(width, height,"),
+        ("predictor.anchor_generator(height, width,", "predictor.anchor_generator(width, height,"),
         ("(batch.sizes / batch.original_sizes).flip(-1)", "(batch.sizes / batch.original_sizes)"),
         ("batch.images[n, :, :height, :width]", "batch.images[n, :, :width, :height]"),
         ("image_ids=self.image_ids, engine", "engine"),

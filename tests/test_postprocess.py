@@ -2,7 +2,7 @@
 
 import torch
 
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
 from detector.postprocess import Postprocess
 from detector.structures import Detections, Outputs
@@ -17,7 +17,7 @@ def detect(
     settings = {"score": 0.05, "per_level": 100, "nms": 0.5, "per_image": 3, **changes}
     code = ClassCode(num_classes=len(scores[0]))
     outputs = Outputs(torch.tensor([scores]).logit(), torch.zeros(1, len(scores), 4))
-    post = Postprocess(code, BoxCode(), **settings)  # type: ignore[arg-type]
+    post = Postprocess(code, BoxCoder(), **settings)  # type: ignore[arg-type]
     return post(outputs, ANCHORS, [2, 1], torch.tensor([size]))
 
 
@@ -66,7 +66,7 @@ def test_deltas_that_are_not_finite_show_nothing() -> None:
     deltas = torch.zeros(1, 3, 4)
     deltas[0, 0, 2], deltas[0, 2, 0] = torch.nan, torch.inf
     post = Postprocess(
-        ClassCode(num_classes=1), BoxCode(), score=0.05, per_level=1, nms=0.5, per_image=3
+        ClassCode(num_classes=1), BoxCoder(), score=0.05, per_level=1, nms=0.5, per_image=3
     )
     outputs = Outputs(torch.tensor([[[0.9], [0.8], [0.7]]]).logit(), deltas)
     found = post(outputs, ANCHORS, [2, 1], torch.tensor([[50, 31]]))
@@ -85,7 +85,7 @@ def test_scores_of_float16_logits_are_float32() -> None:
     """sigmoid(8) = .999665; float16 has no number between .99951 and 1 but .99976 there."""
     code = ClassCode(num_classes=1)
     logits = torch.tensor([[[8.0], [-9.0], [-9.0]]], dtype=torch.float16)
-    post = Postprocess(code, BoxCode(), score=0.05, per_level=9, nms=0.5, per_image=1)
+    post = Postprocess(code, BoxCoder(), score=0.05, per_level=9, nms=0.5, per_image=1)
     found = post(Outputs(logits, torch.zeros(1, 3, 4)), ANCHORS, [2, 1], torch.tensor([[50, 31]]))
     assert abs(found.scores[0, 0].item() - 0.999665) < 1e-6
 

@@ -21,7 +21,7 @@ from detector.lab.sweep import Account, Outcome, Run, Stage, Sweep
 from detector.lab.tuning import Choice, choose
 from detector.report.page import write_report
 from detector.settings.ablation import changing_measure
-from detector.settings.data import Data
+from detector.settings.data import DataSettings
 
 MARK = "ablation.json"
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -272,7 +272,7 @@ def check_data(plan: Plan) -> None:
 
     Each run would only find it by itself.
     """
-    checked: list[Data] = []
+    checked: list[DataSettings] = []
     for variant in plan.variants:
         if variant.config.data in checked:
             continue

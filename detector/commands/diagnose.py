@@ -134,8 +134,8 @@ def look(trained: Trained, examine: Evaluator) -> tuple[NDArray[np.float64], Anc
         outputs, found = examine.predictor(trained.net, batch)
         rows.append(coco_rows(found, batch.image_ids, examine.category_ids))
         height, width = batch.images.shape[-2:]
-        grid = examine.predictor.grid(height, width, batch.images.device)
-        anchors.add(outputs, examine.matcher(grid, batch))
+        boxes = examine.predictor.anchor_generator(height, width, batch.images.device)
+        anchors.add(outputs, examine.matcher(boxes, batch))
     return np.concatenate(rows), anchors
 
 

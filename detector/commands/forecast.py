@@ -23,7 +23,7 @@ from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
 from detector.lab.sweep import Run, clock, read_state
-from detector.settings.data import Data
+from detector.settings.data import DataSettings
 
 TIMED = 8  # steps, after one that sets things up
 
@@ -96,7 +96,7 @@ def _steps(plan: Plan, output: Path, placement: Placement) -> dict[Run, int]:
     """Optimizer steps of every run; a tuned variant is not known yet and does not count."""
     trials = [(v.config, plan.tuning_share) for v in plan.variants for _ in v.trials]
     runs = [(v.config, None) for _ in plan.seeds for v in plan.variants]
-    images: dict[Data, int] = {}
+    images: dict[DataSettings, int] = {}
     return {
         run: _total_steps(_with_tuning(config, share), images)
         for run, (config, share) in zip(
@@ -112,7 +112,7 @@ def _with_tuning(config: Config, share: float | None) -> Config:
     return config.model_copy(update={"data": data})
 
 
-def _total_steps(config: Config, images: dict[Data, int]) -> int:
+def _total_steps(config: Config, images: dict[DataSettings, int]) -> int:
     """`images` keeps what was counted of each training set."""
     if config.schedule.steps is not None:
         return config.schedule.steps

@@ -54,7 +54,7 @@ def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[
     an image of 800 x 1344. ablations: holds the results.json of ablations, as NAME.json.
     """
     small = training_counts(config)
-    wide = Counts(*LARGE, anchors=sum(build.grid(large).level_lengths(*LARGE)))
+    wide = Counts(*LARGE, anchors=sum(build.anchor_generator(large).level_lengths(*LARGE)))
     totals = untrained(small)
     environment = Environment(
         loader=FileSystemLoader(TEXT.parent),
@@ -88,7 +88,7 @@ def training_counts(config: Config) -> Counts:
     """Anchors of the first epoch's images by what they are matched with; means over images."""
     index = build.data_index(config, "train")
     dataset = DetectionDataset(index, build.transform(config), config.train.seed)
-    grid, matcher = build.grid(config), build.matcher(config)
+    grid, matcher = build.anchor_generator(config), build.matcher(config)
     found = np.zeros(4)  # images, and their foreground, background and ignored anchors
     height = width = 0
     for batch in (b for step in _epoch(dataset, config) for b in step):

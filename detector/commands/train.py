@@ -20,7 +20,7 @@ from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, StepLoader, train_loader
 from detector.distributed import barrier, is_main, process_group, rank, together, world_size
 from detector.engine import preflight, run
-from detector.engine.average import MovingAverage
+from detector.engine.ema import EMA
 from detector.engine.journal import Journal, RunJournal, Silent
 from detector.engine.restore import Classes, check_same
 from detector.engine.resume import check_fits, check_resumed, data_identity
@@ -191,7 +191,7 @@ class Assembly:
         return RunJournal(self.output, total_steps=total, position=position, step=step)
 
     def _findings(self) -> Iterable[str]:
-        config, grid = self.config, self.step.grid
+        config, anchor_generator = self.config, self.step.anchor_generator
         yield preflight.describe_data("train", self.index)
         if self.validation is not None and self.validate is not None:
             yield from describe_validation(self.validation, self.validate)
@@ -199,11 +199,13 @@ class Assembly:
         if same_place is not None:
             yield same_place
         batches = [b.to(self.device) for b in next(iter(self.load(0, 0, workers=0)))]
-        yield preflight.describe_anchors(grid, *batches[0].images.shape[-2:])
+        yield preflight.describe_anchors(anchor_generator, *batches[0].images.shape[-2:])
         hit, boxes = preflight.reachable(
             self.index,
             self.dataset.transform.resize,
-            build.grid(config),  # the run's own would keep the anchors of every image size
+            build.anchor_generator(
+                config
+            ),  # the run's own would keep the anchors of every image size
             foreground=config.matching.foreground,
         )
         yield (
@@ -222,7 +224,7 @@ class Assembly:
             class_code=self.code,
             criterion=self.step.criterion,
             matcher=self.step.matcher,
-            grid=self.step.grid,
+            anchor_generator=self.step.anchor_generator,
             autocast=self.step.autocast,
         )
         expected, measured = initial.expected(batches), initial.measured(batches, self.net)
@@ -245,7 +247,7 @@ def training_step(
     """What trains `net`, which moves to the device `on` and is spread over the ranks."""
     net, criterion = net.to(on), build.criterion(config, code, boxes_per_class).to(on)
     dtype, ema = build.precision(config, on), config.train.ema
-    average = MovingAverage(net, ema) if ema else None
+    average = EMA(net, ema) if ema else None
     if config.train.compile:
         net.compile()
         criterion.compile()
@@ -253,7 +255,7 @@ def training_step(
         model=_spread(net, on),
         criterion=criterion,
         matcher=build.matcher(config),
-        grid=build.grid(config),
+        anchor_generator=build.anchor_generator(config),
         optimizer=build.optimizer(config, net),
         scaler=torch.amp.GradScaler(on.type, enabled=dtype is torch.float16),
         autocast=build.autocast(dtype, on),

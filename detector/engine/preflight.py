@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from detector.anchors.class_code import ClassCode
-from detector.anchors.grid import AnchorGrid
+from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Matcher
 from detector.boxes import centred_inside
 from detector.data.batch import SIDE_MULTIPLE, round_up
@@ -104,15 +104,22 @@ def refuse_little_room(
         )
 
 
-def describe_anchors(grid: AnchorGrid, height: int, width: int) -> str:
+def describe_anchors(anchor_generator: AnchorGenerator, height: int, width: int) -> str:
     """Anchors in each level for images of height x width."""
-    lengths = grid.level_lengths(height, width)
-    levels = ", ".join(f"{n} at stride {s}" for n, s in zip(lengths, grid.strides, strict=True))
+    lengths = anchor_generator.level_lengths(height, width)
+    levels = ", ".join(
+        f"{n} at stride {s}" for n, s in zip(lengths, anchor_generator.strides, strict=True)
+    )
     return f"anchors: {sum(lengths)} in an image of {height} x {width}: {levels}"
 
 
 def reachable(
-    index: CocoIndex, resize: Resize, grid: AnchorGrid, *, foreground: float, most: int = 500
+    index: CocoIndex,
+    resize: Resize,
+    anchor_generator: AnchorGenerator,
+    *,
+    foreground: float,
+    most: int = 500,
 ) -> tuple[int, int]:
     """How many boxes some anchor overlaps by `foreground`, and of how many; crowds not counted.
 
@@ -125,7 +132,7 @@ def reachable(
         tall, wide = resize.for_evaluation().target(height, width, draw=0.0)
         usable = truth.boxes[~truth.crowd]
         scaled = usable * torch.tensor([wide / width, tall / height]).repeat(2)
-        anchors = grid(tall, wide)
+        anchors = anchor_generator(tall, wide)
         inside = centred_inside(anchors, torch.tensor([[tall, wide]]))[0]
         overlaps = box_iou(anchors[inside], scaled)
         hit += int((overlaps >= foreground).any(dim=0).sum())
@@ -179,13 +186,13 @@ class InitialLoss:
         class_code: ClassCode,
         criterion: DetectionLoss,
         matcher: Matcher,
-        grid: AnchorGrid,
+        anchor_generator: AnchorGenerator,
         autocast: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.class_code = class_code
         self.criterion = criterion
         self.matcher = matcher
-        self.grid = grid
+        self.anchor_generator = anchor_generator
         self.autocast = autocast
 
     @torch.inference_mode()
@@ -213,7 +220,7 @@ class InitialLoss:
         tallies: list[Tensor] = []
         for batch in batches:
             height, width = batch.images.shape[-2:]
-            anchors = self.grid(height, width, batch.images.device)
+            anchors = self.anchor_generator(height, width, batch.images.device)
             targets = self.matcher(anchors, batch)
             tallies.append(self.criterion.tally(run(batch, targets), targets))
         return float(self.criterion.means(torch.stack(tallies).sum(0))[0])

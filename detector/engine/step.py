@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from detector.anchors.grid import AnchorGrid
+from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Matcher
 from detector.distributed import sum_over_ranks, world_size
-from detector.engine.average import MovingAverage
+from detector.engine.ema import EMA
 from detector.engine.meter import Meter
 from detector.loss.detection import DetectionLoss
 from detector.loss.origin import origin
@@ -42,18 +42,18 @@ class TrainingStep:
         model: nn.Module,
         criterion: DetectionLoss,
         matcher: Matcher,
-        grid: AnchorGrid,
+        anchor_generator: AnchorGenerator,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         autocast: Callable[[], AbstractContextManager[None]],
         clip_norm: float | None,
-        ema: MovingAverage | None,
+        ema: EMA | None,
         diagnose_every: int | None,
     ) -> None:
         self.model = model
         self.criterion = criterion
         self.matcher = matcher
-        self.grid = grid
+        self.anchor_generator = anchor_generator
         self.optimizer = optimizer
         self.scaler = scaler
         self.autocast = autocast
@@ -125,7 +125,7 @@ class TrainingStep:
     def assign(self, batch: Batch) -> Targets:
         """Which anchor answers for which box; no network needed."""
         height, width = batch.images.shape[-2:]
-        return self.matcher(self.grid(height, width, batch.images.device), batch)
+        return self.matcher(self.anchor_generator(height, width, batch.images.device), batch)
 
     def _gradient_norms(self) -> Tensor:
         """(P,) of each parameter that has a gradient, before clipping; equal on all ranks."""

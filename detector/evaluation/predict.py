@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detector.anchors.grid import AnchorGrid
+from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Matcher
 from detector.boxes import clip
 from detector.distributed import gather_objects, is_main, sum_over_ranks, together
@@ -31,12 +31,12 @@ class Predictor:
     def __init__(
         self,
         *,
-        grid: AnchorGrid,
+        anchor_generator: AnchorGenerator,
         postprocess: Postprocess,
         autocast: Callable[[], AbstractContextManager[None]],
         device: torch.device,
     ) -> None:
-        self.grid = grid
+        self.anchor_generator = anchor_generator
         self.postprocess = postprocess
         self.autocast = autocast
         self.device = device
@@ -49,8 +49,8 @@ class Predictor:
         height, width = batch.images.shape[-2:]
         found = self.postprocess(
             outputs,
-            self.grid(height, width, batch.images.device),
-            self.grid.level_lengths(height, width),
+            self.anchor_generator(height, width, batch.images.device),
+            self.anchor_generator.level_lengths(height, width),
             batch.sizes,
         )
         factor = (batch.original_sizes / batch.sizes).flip(-1).repeat(1, 2)[:, None]
@@ -168,7 +168,9 @@ class Evaluator:
     @torch.inference_mode()
     def _tally(self, outputs: Outputs, batch: Batch) -> Tensor:
         height, width = batch.images.shape[-2:]
-        targets = self.matcher(self.predictor.grid(height, width, batch.images.device), batch)
+        targets = self.matcher(
+            self.predictor.anchor_generator(height, width, batch.images.device), batch
+        )
         return self.criterion.tally(outputs, targets)
 
     def _gather(self, rows: np.ndarray, tally: Tensor, pictures: list[Tensor]) -> Evaluation:

@@ -13,16 +13,23 @@ from detector.loss.class_weights import ClassWeighted, effective_number_weights
 from detector.loss.classification import ClassificationLoss
 from detector.loss.equalized import Equalized, rare_classes
 from detector.loss.focal import Focal
-from detector.loss.harmonized import Harmonized
+from detector.loss.ghm import GHMC
 from detector.loss.iou_aware import QualityFocal, Varifocal
 from detector.loss.leaf import Leaf
 from detector.loss.poly import Poly1
 from detector.loss.smoothing import Smoothed
-from detector.settings import loss as settings
+from detector.settings.loss import (
+    AllSettings,
+    ClassificationLossSettings,
+    HardNegativesSettings,
+    OhemSettings,
+    RandomSettings,
+    Sampling,
+)
 
 
 def classification_loss(
-    loss: settings.ClassificationLoss, code: ClassCode, boxes_per_class: Tensor | None
+    loss: ClassificationLossSettings, code: ClassCode, boxes_per_class: Tensor | None
 ) -> ClassificationLoss:
     """The loss, with weights that depend on the number of training boxes (K,), if these are known.
 
@@ -37,26 +44,26 @@ def classification_loss(
     return ClassificationLoss(code=code, leaf=leaf, sampler=_sampler(loss.sampling))
 
 
-def _leaf(loss: settings.ClassificationLoss) -> Leaf:
+def _leaf(loss: ClassificationLossSettings) -> Leaf:
     match loss.leaf:
         case "focal":
             return _focal(loss)
         case "ghm":
-            return Harmonized(bins=loss.ghm.bins, momentum=loss.ghm.momentum)
+            return GHMC(bins=loss.ghm.bins, momentum=loss.ghm.momentum)
         case "quality_focal":
             return QualityFocal(alpha=loss.alpha, gamma=loss.gamma)
         case "varifocal":
             return Varifocal(alpha=loss.alpha, gamma=loss.gamma)
 
 
-def _focal(loss: settings.ClassificationLoss) -> Leaf:
+def _focal(loss: ClassificationLossSettings) -> Leaf:
     leaf: Leaf = Focal(alpha=loss.alpha, gamma=loss.gamma)
     if loss.poly is not None:
         leaf = Poly1(epsilon=loss.poly, alpha=loss.alpha, gamma=loss.gamma)
     return Smoothed(leaf=leaf, epsilon=loss.smoothing) if loss.smoothing else leaf
 
 
-def _by_class(leaf: Leaf, loss: settings.ClassificationLoss, boxes_per_class: Tensor) -> Leaf:
+def _by_class(leaf: Leaf, loss: ClassificationLossSettings, boxes_per_class: Tensor) -> Leaf:
     if loss.class_weights is not None:
         found, expected = len(loss.class_weights), len(boxes_per_class)
         if found != expected:
@@ -73,15 +80,15 @@ def _by_class(leaf: Leaf, loss: settings.ClassificationLoss, boxes_per_class: Te
     return leaf
 
 
-def _sampler(sampling: settings.Sampling) -> samplers.Sampler:
+def _sampler(sampling: Sampling) -> samplers.Sampler:
     match sampling:
-        case settings.All():
+        case AllSettings():
             return samplers.All()
-        case settings.Ohem(per_image=per_image, nms=nms):
-            return samplers.OnlineHard(per_image=per_image, nms=nms)
-        case settings.HardNegatives(ratio=ratio):
+        case OhemSettings(per_image=per_image, nms=nms):
+            return samplers.OHEM(per_image=per_image, nms=nms)
+        case HardNegativesSettings(ratio=ratio):
             return samplers.HardNegatives(ratio=ratio)
-        case settings.Random(per_image=per_image, positive_fraction=fraction):
+        case RandomSettings(per_image=per_image, positive_fraction=fraction):
             return samplers.Random(per_image=per_image, positive_fraction=fraction)
 
 

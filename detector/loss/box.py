@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.boxes import area, intersection, iou
 from detector.structures import Targets
 
@@ -28,7 +28,7 @@ class BoxLoss:
     """One of the four below, on foreground anchors."""
 
     compare: Compare
-    box_code: BoxCode = BoxCode()
+    box_coder: BoxCoder = BoxCoder()
 
     def __call__(self, deltas: Tensor, targets: Targets) -> Tensor:
         """Deltas (N, A, 4), any float dtype -> (N, A) at least float32, 0 off the foreground."""
@@ -43,7 +43,7 @@ class BoxLoss:
 
         There is no gradient through it.
         """
-        predicted = self.box_code.decode(deltas, targets.anchors)
+        predicted = self.box_coder.decode(deltas, targets.anchors)
         return torch.where(targets.foreground, iou(predicted, matched_boxes(targets)), 1.0)
 
 
@@ -61,11 +61,11 @@ class SmoothL1:
     Girshick 2015 (Fast R-CNN), equation 3, has beta 1; beta 0 is L1.
     """
 
-    box_code: BoxCode
+    box_coder: BoxCoder
     beta: float
 
     def __call__(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-        true = self.box_code.encode(boxes, anchors)
+        true = self.box_coder.encode(boxes, anchors)
         return F.smooth_l1_loss(deltas, true, beta=self.beta, reduction="none").sum(-1)
 
 
@@ -73,20 +73,20 @@ class SmoothL1:
 class L1:
     """On deltas: the sum of the four absolute differences."""
 
-    box_code: BoxCode
+    box_coder: BoxCoder
 
     def __call__(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-        return F.l1_loss(deltas, self.box_code.encode(boxes, anchors), reduction="none").sum(-1)
+        return F.l1_loss(deltas, self.box_coder.encode(boxes, anchors), reduction="none").sum(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GIoU:
     """On boxes: 1 - GIoU, 0 to 2 (Rezatofighi et al. 2019, algorithm 1)."""
 
-    box_code: BoxCode
+    box_coder: BoxCoder
 
     def __call__(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-        predicted = self.box_code.decode(deltas, anchors)
+        predicted = self.box_coder.decode(deltas, anchors)
         shared = intersection(predicted, boxes)
         union = area(predicted) + area(boxes) - shared
         hull = area(_hull(predicted, boxes)) + SMALL
@@ -101,10 +101,10 @@ class CIoU:
     its weight a is not differentiated.
     """
 
-    box_code: BoxCode
+    box_coder: BoxCoder
 
     def __call__(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-        predicted = self.box_code.decode(deltas, anchors)
+        predicted = self.box_coder.decode(deltas, anchors)
         shared = intersection(predicted, boxes)
         overlap = shared / (area(predicted) + area(boxes) - shared + SMALL)
         hull = _hull(predicted, boxes)

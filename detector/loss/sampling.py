@@ -44,7 +44,7 @@ class All:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineHard:
+class OHEM:
     """The anchors of highest loss in each image, foreground or not: OHEM.
 
     Shrivastava et al. 2016, section 4; on anchors as in Lin et al. 2017, section 5.1. With `nms`,

@@ -23,7 +23,7 @@ def initialize(model: RetinaNet, *, seed: int, class_bias: Tensor) -> None:
         seed: of the run.
         class_bias: (C,) bias of each class channel, the same for every cell (ClassCode.bias).
 
-    Backbone: Kaiming normal by fan-out, as torchvision's networks. Pyramid: Kaiming uniform with
+    Backbone: Kaiming normal by fan-out, as torchvision's networks. FPN: Kaiming uniform with
     a = 1, as torchvision's. Heads: normal with standard deviation 0.01 (Lin et al. 2017, section
     4.1). Biases 0, norms 1 and 0.
     """

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from detector.model.backbone import Backbone
+from detector.model.fpn import FPN
 from detector.model.head import Head
-from detector.model.pyramid import Pyramid
 from detector.structures import Outputs
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue, of pixels in 0..1
@@ -26,9 +26,7 @@ class RetinaNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, backbone: Backbone, pyramid: Pyramid, class_head: Head, box_head: Head
-    ) -> None:
+    def __init__(self, backbone: Backbone, pyramid: FPN, class_head: Head, box_head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.pyramid = pyramid

@@ -10,9 +10,9 @@ from typing import Annotated, Any, get_args
 from pydantic import AfterValidator, model_validator
 
 from detector.settings.section import Count, NotEmpty, Proper, Section, Whole, item
-from detector.settings.training import Evaluation
+from detector.settings.training import EvaluationSettings
 
-SUMMARY: tuple[str, ...] = get_args(Evaluation.model_fields["best"].annotation)
+SUMMARY: tuple[str, ...] = get_args(EvaluationSettings.model_fields["best"].annotation)
 LOSSES = ("loss", "loss/classification", "loss/box")  # these alone are better the lower they are
 
 # keys by which each of them is another measure, beside those of the validation set

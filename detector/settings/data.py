@@ -55,6 +55,9 @@ class Fixed(Section):
     height: Count
 
 
+RESIZES: dict[str, type[Section]] = {"sides": Sides, "fixed": Fixed}  # by their tags
+
+
 def _form(value: Any) -> str:
     stretched = isinstance(value, dict) and value.keys() & {"width", "height"}
     return "fixed" if stretched or isinstance(value, Fixed) else "sides"
@@ -65,26 +68,26 @@ Resize = Annotated[
 ]
 
 
-class Augment(Section):
+class AugmentSettings(Section):
     flip: Fraction = item(0.5, "probability of a horizontal flip")
     scale_jitter: Pair | None = item(None, "[low, high]: factor drawn for the size; null is off")
     photometric: Fraction = item(0.0, "strength of changes in brightness, contrast, colour; 0..1")
 
     @model_validator(mode="after")
-    def _check(self) -> Augment:
+    def _check(self) -> AugmentSettings:
         if self.scale_jitter is not None and self.scale_jitter[0] > self.scale_jitter[1]:
             raise ValueError(f"scale_jitter is {list(self.scale_jitter)}, it should be [low, high]")
         return self
 
 
-class Data(Section):
+class DataSettings(Section):
     train: Source = Source()
     val: Source = Source()
     tuning: Proper | None = item(
         None, "share of the training images to validate on instead of val, trained on the rest"
     )
     resize: Resize = Sides()
-    augment: Augment = Augment()
+    augment: AugmentSettings = AugmentSettings()
     invalid: Literal["refuse", "skip"] = item(
         "refuse",
         "useless boxes; missing, broken, wrongly sized images: refuse | skip (and count)",

@@ -20,11 +20,11 @@ from detector.settings.section import (
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 
 
-class All(Section):
+class AllSettings(Section):
     kind: Literal["all"] = item("all", "every anchor that is not ignored")
 
 
-class Ohem(Section):
+class OhemSettings(Section):
     """The anchors of highest loss (Shrivastava et al. 2016), after NMS at this IoU if not null."""
 
     kind: Literal["ohem"] = "ohem"
@@ -32,14 +32,14 @@ class Ohem(Section):
     nms: Fraction | None = None
 
 
-class HardNegatives(Section):
+class HardNegativesSettings(Section):
     """All positives, and `ratio` times as many negatives of highest loss (SSD, section 2.2)."""
 
     kind: Literal["hard_negatives"] = "hard_negatives"
     ratio: Positive = 3.0
 
 
-class Random(Section):
+class RandomSettings(Section):
     """A random draw with at most this fraction of positives (Faster R-CNN, section 3.1.3)."""
 
     kind: Literal["random"] = "random"
@@ -47,15 +47,23 @@ class Random(Section):
     positive_fraction: Fraction = 0.5
 
 
-class Ghm(Section):
+class GhmSettings(Section):
     bins: Count = item(30, "of leaf ghm: parts of the range of gradient norms")
     momentum: Below1 = item(0.75, "of leaf ghm: what a part's share keeps of its past in each step")
 
 
-Sampling = Annotated[All | Ohem | HardNegatives | Random, Field(discriminator="kind")]
+SAMPLINGS: dict[str, type[Section]] = {
+    "all": AllSettings,
+    "ohem": OhemSettings,
+    "hard_negatives": HardNegativesSettings,
+    "random": RandomSettings,
+}  # by `kind`
+Sampling = Annotated[
+    AllSettings | OhemSettings | HardNegativesSettings | RandomSettings, Field(discriminator="kind")
+]
 
 
-class ClassificationLoss(Section):
+class ClassificationLossSettings(Section):
     activation: Literal["sigmoid", "softmax"] = item(
         "sigmoid", "sigmoid: one binary decision a class | softmax: one of all"
     )
@@ -67,7 +75,7 @@ class ClassificationLoss(Section):
     leaf: Literal["focal", "ghm", "quality_focal", "varifocal"] = item(
         "focal", "focal | ghm | quality_focal | varifocal; the last two learn the IoU as the score"
     )
-    ghm: Ghm = Ghm()
+    ghm: GhmSettings = GhmSettings()
     poly: Annotated[float, Field(ge=-1)] | None = item(
         None, "epsilon of Poly-1: adds this times (1 - p_t)^(gamma + 1); null: nothing"
     )
@@ -82,7 +90,7 @@ class ClassificationLoss(Section):
         None,
         "share of boxes below which a class is rare and boxes of others spare it; null: off",
     )
-    sampling: Sampling = All()
+    sampling: Sampling = AllSettings()
     normalizer: Literal[
         "positives", "positives_per_image", "ema_positives", "sampled", "images"
     ] = item("positives", "positives | positives_per_image | ema_positives | sampled | images")
@@ -90,7 +98,7 @@ class ClassificationLoss(Section):
     weight: NotNegative = item(1.0, "factor in the total loss")
 
     @model_validator(mode="after")
-    def _check(self) -> ClassificationLoss:
+    def _check(self) -> ClassificationLossSettings:
         for sentence, wrong in self._contradictions().items():
             if wrong:
                 raise ValueError(sentence)
@@ -120,7 +128,7 @@ class ClassificationLoss(Section):
         }
 
 
-class BoxLoss(Section):
+class BoxLossSettings(Section):
     kind: Literal["smooth_l1", "l1", "giou", "ciou"] = item(
         "smooth_l1", "smooth_l1 | l1 | giou | ciou"
     )
@@ -128,6 +136,6 @@ class BoxLoss(Section):
     weight: NotNegative = item(1.0, "factor in the total loss")
 
 
-class Loss(Section):
-    classification: ClassificationLoss = ClassificationLoss()
-    box: BoxLoss = BoxLoss()
+class LossSettings(Section):
+    classification: ClassificationLossSettings = ClassificationLossSettings()
+    box: BoxLossSettings = BoxLossSettings()

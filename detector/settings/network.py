@@ -27,7 +27,7 @@ def _nameable(text: str) -> str:
     return text
 
 
-class Backbone(Section):
+class BackboneSettings(Section):
     name: Literal[
         "resnet18",
         "resnet34",
@@ -52,27 +52,27 @@ class Backbone(Section):
     )
 
 
-class Pyramid(Section):
+class FPNSettings(Section):
     channels: Count = item(256, "channels of P3 to P7")
     p6_from: Literal["p5", "c5"] = item("c5", "P6 is computed from p5 | c5 (paper, Detectron2)")
 
 
-class Head(Section):
+class HeadSettings(Section):
     convs: Whole = item(4, "3x3 convolutions before the last, in each branch")
     channels: Count | None = item(None, "of those convolutions; null: as the pyramid")
     norm: Literal["none", "group"] = item("none", "none | group")
 
 
-class Model(Section):
-    backbone: Backbone = Backbone()
-    fpn: Pyramid = Pyramid()
-    head: Head = Head()
+class ModelSettings(Section):
+    backbone: BackboneSettings = BackboneSettings()
+    fpn: FPNSettings = FPNSettings()
+    head: HeadSettings = HeadSettings()
     weights: FilePath | None = item(
         None, "whole detector to start from: torchvision RetinaNet or one of our checkpoints"
     )
 
 
-class Anchors(Section):
+class AnchorsSettings(Section):
     sizes: Annotated[tuple[Positive, ...], NotEmpty] = item(
         (32.0, 64.0, 128.0, 256.0, 512.0), "one a level, P3 to P7: square root of area in pixels"
     )
@@ -86,14 +86,14 @@ class Anchors(Section):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Anchors:
+    def _check(self) -> AnchorsSettings:
         counts = [len(level) for level in self.cells or ()]
         if counts and (min(counts) == 0 or min(counts) != max(counts)):
             raise ValueError(f"cells has {counts} a level, it should be equally many, at least 1")
         return self
 
 
-class Matching(Section):
+class MatchingSettings(Section):
     foreground: Fraction = item(0.5, "an anchor at or above this IoU with a box is foreground")
     background: Fraction = item(0.4, "below this IoU with every box it is background; else ignored")
     low_quality: bool = item(
@@ -104,7 +104,7 @@ class Matching(Section):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Matching:
+    def _check(self) -> MatchingSettings:
         if self.background > self.foreground:
             raise ValueError(
                 f"background is {self.background}, above foreground {self.foreground}; "
@@ -113,7 +113,7 @@ class Matching(Section):
         return self
 
 
-class Postprocess(Section):
+class PostprocessSettings(Section):
     score: Fraction = item(0.05, "detections at or below are dropped")
     per_level: Count = item(1000, "best anchors kept a level before NMS")
     nms: Fraction = item(0.5, "IoU above which the lower of two detections of a class is dropped")

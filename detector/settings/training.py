@@ -25,7 +25,7 @@ def _device(name: str) -> str:
     return name
 
 
-class Optimizer(Section):
+class OptimizerSettings(Section):
     name: Literal["sgd", "adamw"] = item("sgd", "sgd | adamw")
     lr: Positive = item(0.01, "learning rate at reference_batch")
     reference_batch: Count | None = item(16, "used is lr * batch_size / this; null: lr as it is")
@@ -36,7 +36,7 @@ class Optimizer(Section):
     accumulate: Count = item(1, "micro-batches a step; must divide train.batch_size")
 
 
-class Schedule(Section):
+class ScheduleSettings(Section):
     epochs: Count | None = item(12, "length; set this or steps, and the other to null")
     steps: Count | None = item(None, "length in optimizer steps")
     warmup_steps: Whole = item(500, "steps of linear growth at the start")
@@ -48,7 +48,7 @@ class Schedule(Section):
     factor: Annotated[float, Field(gt=0, le=1)] = item(0.1, "of step: what it is multiplied by")
 
     @model_validator(mode="after")
-    def _check(self) -> Schedule:
+    def _check(self) -> ScheduleSettings:
         if (self.epochs is None) == (self.steps is None):
             both = "null" if self.epochs is None else "given"
             raise ValueError(f"epochs and steps are both {both}; set one, and the other to null")
@@ -57,7 +57,7 @@ class Schedule(Section):
         return self
 
 
-class Train(Section):
+class TrainSettings(Section):
     batch_size: Count = item(16, "images a step, over all ranks and micro-batches")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = item(
         "auto", "auto (the best the device has) | float32 | bfloat16 | float16"
@@ -74,7 +74,7 @@ class Train(Section):
     device: Annotated[str, AfterValidator(_device)] = item("auto", "auto | cpu | cuda | cuda:N")
 
 
-class Evaluation(Section):
+class EvaluationSettings(Section):
     engine: Literal["hotcoco", "pycocotools"] = item("hotcoco", "hotcoco (fast) | pycocotools")
     every: Count = item(1, "epochs between validations; the last is always validated")
     batch_size: Count = item(16, "images a batch, on each rank")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detector.anchors import matching
-from detector.anchors.grid import AnchorGrid, cell_shapes
+from detector.anchors.generator import AnchorGenerator, cell_shapes
 from detector.anchors.matching import Matcher
 from detector.benchmark.timing import extra_peak
 from detector.boxes import iou
@@ -221,12 +221,12 @@ def test_anchors_centred_in_the_padding_are_ignored_and_match_nothing() -> None:
 @given(right=st.integers(0, 3), below=st.integers(0, 3))
 def test_padding_changes_no_match(right: int, below: int) -> None:
     """An image of 100 x 70 in a batch of 128 x 96 and more: the same anchors, the same matches."""
-    grid = AnchorGrid([8, 16, 32], cell_shapes([16, 32, 64], [1], [0.5, 1, 2]))
+    anchor_generator = AnchorGenerator([8, 16, 32], cell_shapes([16, 32, 64], [1], [0.5, 1, 2]))
     one = replace(batch([[[3, 3, 40, 20], [50, 10, 69, 99]]]), sizes=torch.tensor([[100, 70]]))
     matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
 
     def counted(height: int, width: int) -> tuple[list, int]:
-        anchors = grid(height, width)
+        anchors = anchor_generator(height, width)
         matches = matcher(anchors, one).matches[0]
         hit = matches >= 0
         return [anchors[hit].tolist(), matches[hit].tolist()], int((matches == BACKGROUND).sum())

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.anchors.grid import AnchorGrid
+from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Matcher
 from detector.data import transforms
 from detector.data.batch import MEAN_COLOUR, Sample, collate
@@ -212,7 +212,7 @@ def test_a_crowd_is_ignored_by_the_matcher_behind_collate() -> None:
     the crowd covers two cells, the box seven eighths of one."""
     one = sample(60, 100, [[0, 0, 64, 32], [64, 32, 96, 60]])
     batch = collate([replace(one, crowd=torch.tensor([True, False])), sample(20, 30, [])])
-    anchors = AnchorGrid([32], [[(32, 32)]])(*batch.images.shape[2:])
+    anchors = AnchorGenerator([32], [[(32, 32)]])(*batch.images.shape[2:])
     found = Matcher(foreground=0.5, background=0.4, low_quality=True)(anchors, batch)
     upper = [IGNORED, IGNORED, BACKGROUND, IGNORED]
     assert found.matches[0].tolist() == [*upper, BACKGROUND, BACKGROUND, 1, IGNORED]

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
-from detector.anchors.grid import AnchorGrid
+from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Matcher
 from detector.data.batch import Sample, collate
 from detector.engine.optim import with_momentum_buffers
@@ -50,7 +50,7 @@ def loss(*, weight: float = 1.0, normalizer: Normalizer | None = None) -> Detect
     classification = ClassificationLoss(code=code, leaf=Focal(alpha=None, gamma=0), sampler=All())
     return DetectionLoss(
         classification,
-        BoxLoss(compare=L1(box_code=BoxCode())),
+        BoxLoss(compare=L1(box_coder=BoxCoder())),
         normalizer or Positives(),
         classification_weight=weight,
     )
@@ -77,9 +77,9 @@ def batch(*boxes: list[float]) -> Batch:
     return collate([image(list(boxes))])
 
 
-def grid() -> AnchorGrid:
+def anchor_generator() -> AnchorGenerator:
     """Cells of 32 x 32 pixels, an anchor of 16 x 16 in the middle of each."""
-    return AnchorGrid([32], [[(16, 16)]])
+    return AnchorGenerator([32], [[(16, 16)]])
 
 
 def matcher() -> Matcher:
@@ -101,7 +101,7 @@ def make_step(
         "model": model,
         "criterion": loss(weight=weight, normalizer=normalizer),
         "matcher": matcher(),
-        "grid": grid(),
+        "anchor_generator": anchor_generator(),
         "optimizer": with_momentum_buffers(optimizer),
         "scaler": torch.amp.GradScaler("cpu", enabled=False),
         "autocast": nullcontext,

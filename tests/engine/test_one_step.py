@@ -7,7 +7,7 @@ import torch
 from one_weight import ANCHORS, OneWeight, batch, make_step
 
 from detector.engine import step as step_module
-from detector.engine.average import MovingAverage
+from detector.engine.ema import EMA
 from detector.engine.meter import Meter, training_record
 from detector.engine.step import TrainingStep
 from detector.loss.normalizer import Divisors, PositivesPerImage
@@ -56,7 +56,7 @@ def test_the_average_follows_the_weights() -> None:
     """Decay 1/10 at step 0: 0.9 of the way to -1. Then w = -1 - 0.1 * 20 sigmoid(-1) = -1.53788,
     and at step 1000, decay 1/2: half way from -0.9 to it."""
     model = OneWeight()
-    average = MovingAverage(model, decay=0.5)
+    average = EMA(model, decay=0.5)
     step = make_step(model=model, weight=10, ema=average)
     step([batch()], Meter(CPU), rate=0.1, number=0)
     assert average.module.weight.item() == pytest.approx(-0.9)

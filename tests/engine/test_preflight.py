@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detector.anchors.grid import AnchorGrid
+from detector.anchors.generator import AnchorGenerator
 from detector.data.coco import CocoIndex
 from detector.data.transforms import ShorterSide
 from detector.engine.preflight import (
@@ -53,10 +53,13 @@ def test_boxes_of_an_image_too_thin_for_an_anchor_are_not_reached(tmp_path: Path
     found = index(
         tmp_path, [(WIDE, 1, SQUARE, 0), (WIDE, 1, [3, 3, 6, 6], 0), (THIN, 1, [9, 2, 99, 9], 0)]
     )
-    grid = AnchorGrid([8], [[(32.0, 32.0)]])
+    anchor_generator = AnchorGenerator([8], [[(32.0, 32.0)]])
     resize = ShorterSide((160,), 256)
-    assert reachable(found, resize, grid, foreground=0.5) == (1, 3)
-    assert reachable(found, resize, grid, foreground=0.05) == (2, 3)  # 8 x 8 of 32 x 32: 1/16
+    assert reachable(found, resize, anchor_generator, foreground=0.5) == (1, 3)
+    assert reachable(found, resize, anchor_generator, foreground=0.05) == (
+        2,
+        3,
+    )  # 8 x 8 of 32 x 32: 1/16
 
 
 def test_boxes_at_one_place_with_other_labels_are_counted(tmp_path: Path) -> None:

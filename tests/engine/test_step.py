@@ -116,7 +116,7 @@ def test_the_counter_sees_what_waits() -> None:
 def test_the_step_compiles_as_one_graph(tiny: list[str]) -> None:
     assembly = assemble(tiny)
     step, (batch,) = assembly.step, first_batches(assembly)
-    anchors = step.grid(*batch.images.shape[-2:])
+    anchors = step.anchor_generator(*batch.images.shape[-2:])
 
     def losses(batch: Batch) -> Tensor:
         targets = step.matcher(anchors, batch)

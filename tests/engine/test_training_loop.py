@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from one_weight import batch, grid, make_step
+from one_weight import anchor_generator, batch, make_step
 from torch import Tensor, nn
 
 from detector.data.coco import Truth
 from detector.data.transforms import FixedSize
 from detector.engine import train as train_module
-from detector.engine.average import MovingAverage
+from detector.engine.ema import EMA
 from detector.engine.journal import Silent
 from detector.engine.optim import Schedule
 from detector.engine.preflight import reachable
@@ -100,7 +100,7 @@ def test_the_averaged_weights_are_judged(tmp_path: Path) -> None:
     """Gradients 10 and 20 sigmoid(-1) = 5.3788 at rate 0.1: w = -1, -1.53788. The average goes
     0.9 of the way to -1, then 9/11 from -0.9 to -1.53788."""
     step = make_step(weight=10)
-    step.ema = MovingAverage(step.model, decay=0.5)
+    step.ema = EMA(step.model, decay=0.5)
     judge = Judge(0.1)
     trainer(tmp_path, step=step, total=2, judge=judge).run()
     assert step.model.weight.item() == pytest.approx(-1.53788, abs=1e-5)
@@ -167,7 +167,7 @@ def test_images_per_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def full_step() -> TrainingStep:
     """With all that has a state: momentum, a moving average, a running mean of positives."""
     step = make_step(momentum=0.9, normalizer=EmaPositives())
-    step.ema = MovingAverage(step.model, decay=0.5)
+    step.ema = EMA(step.model, decay=0.5)
     return step
 
 
@@ -228,4 +228,4 @@ def test_which_boxes_an_anchor_can_reach() -> None:
     """Anchors [8 8 24 24] and [40 8 56 24]; IoU 1, 1/2 and less; the crowd does not count."""
     index: Any = OneImage()
     resize = FixedSize(width=64, height=32)
-    assert reachable(index, resize, grid(), foreground=0.5) == (2, 3)
+    assert reachable(index, resize, anchor_generator(), foreground=0.5) == (2, 3)

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from detector import build
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
-from detector.anchors.grid import AnchorGrid
+from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Matcher
 from detector.commands.predict import predict
 from detector.data.batch import Sample, collate
@@ -37,7 +37,7 @@ HOME = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 CODE = ClassCode(num_classes=2, prior=None)
 IDS = [3, 7]  # of the categories
-GRID = AnchorGrid([32], [[(32, 32)]])  # the anchor of a cell is the cell
+GRID = AnchorGenerator([32], [[(32, 32)]])  # the anchor of a cell is the cell
 
 
 class Sees(nn.Module):
@@ -59,8 +59,8 @@ class Sees(nn.Module):
 
 
 def predictor() -> Predictor:
-    post = Postprocess(CODE, BoxCode(), score=0.5, per_level=100, nms=0.5, per_image=3)
-    return Predictor(grid=GRID, postprocess=post, autocast=nullcontext, device=CPU)
+    post = Postprocess(CODE, BoxCoder(), score=0.5, per_level=100, nms=0.5, per_image=3)
+    return Predictor(anchor_generator=GRID, postprocess=post, autocast=nullcontext, device=CPU)
 
 
 def sample(
@@ -155,7 +155,7 @@ def evaluator(loader: list[Batch], *, pictures: int = 0) -> Evaluator:
         matcher=Matcher(foreground=0.5, background=0.4, low_quality=True),
         criterion=DetectionLoss(
             ClassificationLoss(code=CODE, leaf=Focal(alpha=None, gamma=0), sampler=All()),
-            BoxLoss(compare=L1(box_code=BoxCode())),
+            BoxLoss(compare=L1(box_coder=BoxCoder())),
             Images(),
         ),
         ground_truth=ground_truth,

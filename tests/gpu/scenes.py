@@ -15,9 +15,9 @@ from detector.commands.train import training_step
 from detector.config import Config
 from detector.data.batch import Sample, collate
 from detector.engine.step import TrainingStep
+from detector.model.fpn import FPN
 from detector.model.head import Head
 from detector.model.initialize import initialize
-from detector.model.pyramid import Pyramid
 from detector.model.retinanet import RetinaNet
 from detector.structures import Batch
 
@@ -79,12 +79,12 @@ def network(config: Config, code: ClassCode) -> RetinaNet:
 
     At the usual start they hardly differ, and which anchors are the hardest would be chance.
     """
-    cells = build.grid(config).anchors_per_cell
+    cells = build.anchor_generator(config).anchors_per_cell
     class_head, box_head = (
         Head(16, 16, convs=1, norm="none", out_channels=channels, cells=cells)
         for channels in (code.channels, 4)
     )
-    net = RetinaNet(Convolutions(), Pyramid(Convolutions.channels, 16, "c5"), class_head, box_head)
+    net = RetinaNet(Convolutions(), FPN(Convolutions.channels, 16, "c5"), class_head, box_head)
     initialize(net, seed=config.train.seed, class_bias=code.bias())
     with torch.no_grad():
         class_head.last.weight.mul_(100)

@@ -18,7 +18,7 @@ from loss_cases import (
 from on_device import moved, peak
 from torch import Tensor
 
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
 from detector.loss import classification
 from detector.loss.box import L1, BoxLoss, CIoU, GIoU, SmoothL1
@@ -37,10 +37,10 @@ ROUNDING = {torch.float32: 0.0, torch.bfloat16: 2 * 2**-8, torch.float16: 2**-11
 SMALLEST = 2**-24  # of float16
 LOSSES = [*PAIRS, *((row, name) for row in ROWS for name in LEAVES)]
 BOXES = {
-    "l1": L1(box_code=BoxCode()),
-    "smooth_l1": SmoothL1(beta=0.11, box_code=BoxCode()),
-    "giou": GIoU(box_code=BoxCode()),
-    "ciou": CIoU(box_code=BoxCode()),
+    "l1": L1(box_coder=BoxCoder()),
+    "smooth_l1": SmoothL1(beta=0.11, box_coder=BoxCoder()),
+    "giou": GIoU(box_coder=BoxCoder()),
+    "ciou": CIoU(box_coder=BoxCoder()),
 }
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from detector.anchors import matching
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
-from detector.anchors.grid import AnchorGrid, cell_shapes
+from detector.anchors.generator import AnchorGenerator, cell_shapes
 from detector.anchors.matching import Matcher
 from detector.boxes import iou
 from detector.loss.normalizer import (
@@ -25,13 +25,13 @@ from detector.loss.normalizer import (
     PositivesPerImage,
     Sampled,
 )
-from detector.loss.sampling import OnlineHard, Sampler
+from detector.loss.sampling import OHEM, Sampler
 from detector.postprocess import Postprocess
 from detector.structures import Batch, Detections, Outputs, Targets
 
 pytestmark = pytest.mark.gpu
 CPU = torch.device("cpu")
-GRID = AnchorGrid([8, 16, 32], cell_shapes([16, 28, 48], [1.0], [0.5, 1, 2]))
+GRID = AnchorGenerator([8, 16, 32], cell_shapes([16, 28, 48], [1.0], [0.5, 1, 2]))
 SEEDS = range(3)
 # Of one exp, log or division; sums and products of two are rounded alike everywhere.
 FUNCTION = 8 * 2**-24
@@ -116,7 +116,7 @@ def test_samples_of_equal_losses(device: torch.device, name: str, losses: Tensor
 
 def test_nms_of_equal_losses(device: torch.device) -> None:
     """The first of equals counts, on any device."""
-    targets, sampler = assigned(scene()), OnlineHard(per_image=20, nms=0.5)
+    targets, sampler = assigned(scene()), OHEM(per_image=20, nms=0.5)
     nothing, allowed = torch.zeros(targets.matches.shape), targets.matches > -2
     expected = sampler.weights(nothing, targets, allowed)
     found = sampler.weights(*(moved(x, device) for x in (nothing, targets, allowed)))
@@ -168,7 +168,7 @@ def test_scores_are_the_plain_ones(device: torch.device, row: str, dtype: torch.
 
 
 def test_boxes_there_and_back(device: torch.device) -> None:
-    batch, code = scene(), BoxCode()
+    batch, code = scene(), BoxCoder()
     anchors = GRID(*batch.images.shape[-2:])
     boxes = batch.boxes[0, :1].expand_as(anchors)
     expected = code.encode(boxes.double(), anchors.double())
@@ -183,7 +183,7 @@ def test_boxes_there_and_back(device: torch.device) -> None:
 def detections(outputs: Outputs, sizes: Tensor, *, per_level: int, nms: float = 0.5) -> Detections:
     device = sizes.device
     post = Postprocess(
-        ClassCode(num_classes=CLASSES), BoxCode(), score=0.3, per_level=per_level, nms=nms,
+        ClassCode(num_classes=CLASSES), BoxCoder(), score=0.3, per_level=per_level, nms=nms,
         per_image=200,
     )  # fmt: skip
     return post(outputs, GRID(96, 96, device), GRID.level_lengths(96, 96), sizes)

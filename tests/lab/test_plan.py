@@ -13,7 +13,7 @@ from detector.config import Config
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
-from detector.settings.training import Train
+from detector.settings.training import TrainSettings
 
 ABLATIONS = sorted((HOME / "configs" / "ablations").glob("*.yaml"))
 DIGITS = HOME / "configs" / "digits.yaml"
@@ -210,7 +210,7 @@ def test_the_folder_of_a_trial_names_its_seed(tmp_path: Path) -> None:
 def test_a_new_key_with_a_default_does_not_change_who_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class GrownTrain(Train):
+    class GrownTrain(TrainSettings):
         new: int = 3
 
     class GrownConfig(Config):

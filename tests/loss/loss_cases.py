@@ -8,11 +8,11 @@ from detector.loss.class_weights import ClassWeighted
 from detector.loss.classification import trainable
 from detector.loss.equalized import Equalized
 from detector.loss.focal import Focal
-from detector.loss.harmonized import Harmonized
+from detector.loss.ghm import GHMC
 from detector.loss.iou_aware import QualityFocal, Varifocal
 from detector.loss.leaf import Leaf
 from detector.loss.poly import Poly1
-from detector.loss.sampling import All, HardNegatives, OnlineHard, Random, Sampler
+from detector.loss.sampling import OHEM, All, HardNegatives, Random, Sampler
 from detector.loss.smoothing import Smoothed
 from detector.structures import BACKGROUND, IGNORED, Targets
 
@@ -28,15 +28,15 @@ LEAVES = {
 def family(num_classes: int = 3) -> dict[str, Leaf]:
     """One of each member, some of them twice."""
     weights = torch.linspace(0.5, 3, num_classes)
-    harmonized = Harmonized(bins=4)
-    harmonized.shares.copy_(torch.tensor([0.6, 0.0, 0.3, 0.1]))
+    ghm = GHMC(bins=4)
+    ghm.shares.copy_(torch.tensor([0.6, 0.0, 0.3, 0.1]))
     return {
         "poly_cross_entropy": Poly1(epsilon=2),
         "poly_focal": Poly1(epsilon=-1, alpha=0.25, gamma=2),
         "smoothed_cross_entropy": Smoothed(leaf=Focal(alpha=None, gamma=0), epsilon=0.1),
         "smoothed_root": Smoothed(leaf=Focal(alpha=0.25, gamma=0.5), epsilon=0.1),
         "weighted": ClassWeighted(Focal(), weights),
-        "harmonized": harmonized,
+        "ghm": ghm,
         "quality_focal": QualityFocal(),
         "quality_root": QualityFocal(alpha=0.25, gamma=0.5),
         "soft_cross_entropy": QualityFocal(gamma=0),
@@ -49,8 +49,8 @@ def family(num_classes: int = 3) -> dict[str, Leaf]:
 FAMILY = family()
 SAMPLERS: dict[str, Sampler] = {
     "all": All(),
-    "ohem": OnlineHard(per_image=3),
-    "ohem_nms": OnlineHard(per_image=3, nms=0.5),
+    "ohem": OHEM(per_image=3),
+    "ohem_nms": OHEM(per_image=3, nms=0.5),
     "hard_negatives": HardNegatives(ratio=3),
     "random": Random(per_image=4, positive_fraction=0.5),
 }

@@ -17,7 +17,7 @@ from detector.loss.class_weights import ClassWeighted, effective_number_weights
 from detector.loss.detection import DetectionLoss
 from detector.loss.equalized import Equalized
 from detector.loss.focal import Focal
-from detector.loss.harmonized import Harmonized
+from detector.loss.ghm import GHMC
 from detector.loss.iou_aware import QualityFocal, Varifocal
 from detector.loss.leaf import Leaf
 from detector.loss.poly import Poly1
@@ -55,7 +55,7 @@ def test_a_leaf_from_its_words(keys: str, leaf: Leaf) -> None:
 
 def test_leaves_that_keep_numbers() -> None:
     ghm = criterion("leaf: ghm, gamma: 0, alpha: null, ghm: {bins: 7}").classification.leaf
-    assert isinstance(ghm, Harmonized) and (ghm.bins, ghm.momentum) == (7, 0.75)
+    assert isinstance(ghm, GHMC) and (ghm.bins, ghm.momentum) == (7, 0.75)
     both = criterion("leaf: varifocal, class_weights: [1, 2, 3], equalization: 0.2", [90, 9, 1])
     gate = both.classification.leaf
     assert isinstance(gate, Equalized) and gate.rare.tolist() == [0, 1, 1]

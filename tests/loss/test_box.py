@@ -9,16 +9,16 @@ from loss_cases import example, make_targets
 from torch import Tensor
 from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss
 
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.loss.box import L1, BoxLoss, CIoU, Compare, GIoU, SmoothL1, matched_boxes
 from detector.structures import BACKGROUND, IGNORED, Targets
 
-CODE = BoxCode()
+CODE = BoxCoder()
 LOSSES: dict[str, Compare] = {
-    "smooth_l1": SmoothL1(box_code=CODE, beta=0.11),
-    "l1": L1(box_code=CODE),
-    "giou": GIoU(box_code=CODE),
-    "ciou": CIoU(box_code=CODE),
+    "smooth_l1": SmoothL1(box_coder=CODE, beta=0.11),
+    "l1": L1(box_coder=CODE),
+    "giou": GIoU(box_coder=CODE),
+    "ciou": CIoU(box_coder=CODE),
 }
 every_loss = pytest.mark.parametrize("compare", LOSSES.values(), ids=LOSSES.keys())
 
@@ -35,9 +35,9 @@ def one_anchor(box: list[float]) -> Targets:
     ("compare", "box", "by_hand"),
     [
         # centre 1 px to the right: dx = 0.1, against 0
-        (SmoothL1(box_code=CODE, beta=1), [1.0, 0, 11, 10], 0.005),
-        (SmoothL1(box_code=CODE, beta=0.05), [1.0, 0, 11, 10], 0.075),
-        (SmoothL1(box_code=CODE, beta=0), [1.0, 0, 11, 10], 0.1),
+        (SmoothL1(box_coder=CODE, beta=1), [1.0, 0, 11, 10], 0.005),
+        (SmoothL1(box_coder=CODE, beta=0.05), [1.0, 0, 11, 10], 0.075),
+        (SmoothL1(box_coder=CODE, beta=0), [1.0, 0, 11, 10], 0.1),
         # twice as wide and moved by half a width: dx = 0.5, dw = log 2
         (LOSSES["l1"], [0.0, 0, 20, 10], 0.5 + math.log(2)),
         (LOSSES["smooth_l1"], [0.0, 0, 20, 10], 0.5 + math.log(2) - 0.11),

@@ -16,7 +16,7 @@ from detector.loss import classification
 from detector.loss.classification import ClassificationLoss, per_anchor_loss, trainable
 from detector.loss.focal import Focal
 from detector.loss.leaf import Leaf
-from detector.loss.sampling import All, OnlineHard
+from detector.loss.sampling import OHEM, All
 from detector.structures import BACKGROUND, IGNORED
 
 every_row = pytest.mark.parametrize("row", ROWS)
@@ -263,7 +263,7 @@ def test_weights_multiply() -> None:
     targets, code = example(), code_of("sigmoid-negatives")
     logits = logits_for(targets, code).requires_grad_()
     every = ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=All())(logits, targets)
-    hard = OnlineHard(per_image=1)
+    hard = OHEM(per_image=1)
     loss = ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=hard)(logits, targets)
     loss.sum().backward()
     kept = every == every.amax(1, keepdim=True)
@@ -303,7 +303,7 @@ def test_ohem_that_keeps_all_is_all(row: str) -> None:
     logits = logits_for(targets, code)
     every, hard = (
         ClassificationLoss(code=code, leaf=LEAVES["focal"], sampler=sampler)(logits, targets)
-        for sampler in (All(), OnlineHard(per_image=1000))
+        for sampler in (All(), OHEM(per_image=1000))
     )
     assert hard.sum() == every.sum() > 0
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from loss_cases import LEAVES, ROWS, SAMPLERS, code_of, example, make_targets
 
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.errors import InputError
 from detector.loss.box import L1, BoxLoss
 from detector.loss.classification import ClassificationLoss
@@ -22,7 +22,7 @@ from detector.loss.normalizer import (
 from detector.structures import BACKGROUND, IGNORED, Outputs, Targets
 
 NORMALIZERS = [Positives, PositivesPerImage, EmaPositives, Sampled, Images]
-BOX = BoxLoss(compare=L1(box_code=BoxCode()))
+BOX = BoxLoss(compare=L1(box_coder=BoxCoder()))
 
 
 def make_loss(

@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
 from detector.benchmark.timing import extra_peak
 from detector.loss import classification
@@ -55,7 +55,7 @@ def dense(row: str, name: str) -> Callable[[Tensor], Tensor]:
 
 def criterion(leaf: Leaf, row: str = "sigmoid-negatives") -> DetectionLoss:
     classes = ClassificationLoss(code=code_of(row), leaf=leaf, sampler=All())
-    return DetectionLoss(classes, BoxLoss(compare=L1(box_code=BoxCode())), Positives())
+    return DetectionLoss(classes, BoxLoss(compare=L1(box_coder=BoxCoder())), Positives())
 
 
 @every_pair

@@ -6,7 +6,7 @@ from loss_cases import SAMPLERS, make_targets
 from torch import Tensor
 from torchvision.ops import nms
 
-from detector.loss.sampling import All, HardNegatives, OnlineHard, Random, Sampler, draw
+from detector.loss.sampling import OHEM, All, HardNegatives, Random, Sampler, draw
 from detector.structures import BACKGROUND, IGNORED, Targets
 
 B, I = BACKGROUND, IGNORED  # noqa: E741
@@ -32,14 +32,14 @@ def test_all_but_ignored() -> None:
 
 def test_ohem_takes_the_highest_of_either_kind() -> None:
     targets = one_image([0, B, I, B, 0])
-    assert chosen(OnlineHard(per_image=2), [1, 4, 9, 2, 3], targets) == [1, 4]
-    assert chosen(OnlineHard(per_image=99), [1, 4, 9, 2, 3], targets) == [0, 1, 3, 4]
+    assert chosen(OHEM(per_image=2), [1, 4, 9, 2, 3], targets) == [1, 4]
+    assert chosen(OHEM(per_image=99), [1, 4, 9, 2, 3], targets) == [0, 1, 3, 4]
 
 
 @pytest.mark.parametrize("loss", [0.0, 1.0])
 def test_ohem_with_ties_is_exact(loss: float) -> None:
     targets = one_image([B] * 6 + [I])
-    assert len(chosen(OnlineHard(per_image=4), [loss] * 7, targets)) == 4
+    assert len(chosen(OHEM(per_image=4), [loss] * 7, targets)) == 4
 
 
 def test_ohem_nms_by_hand() -> None:
@@ -48,10 +48,10 @@ def test_ohem_nms_by_hand() -> None:
     anchors = torch.cat([x, torch.zeros(4, 1), x + 10, torch.full((4, 1), 10.0)], dim=1)
     targets = one_image([B, 0, B, B], anchors)
     losses = [4.0, 3.0, 2.0, 1.0]
-    assert chosen(OnlineHard(per_image=2, nms=0.7), losses, targets) == [0, 2]
-    assert chosen(OnlineHard(per_image=4, nms=0.7), losses, targets) == [0, 2, 3]
-    assert chosen(OnlineHard(per_image=4, nms=0.5), losses, targets) == [0, 3]
-    assert chosen(OnlineHard(per_image=4, nms=1.0), losses, targets) == [0, 1, 2, 3]
+    assert chosen(OHEM(per_image=2, nms=0.7), losses, targets) == [0, 2]
+    assert chosen(OHEM(per_image=4, nms=0.7), losses, targets) == [0, 2, 3]
+    assert chosen(OHEM(per_image=4, nms=0.5), losses, targets) == [0, 3]
+    assert chosen(OHEM(per_image=4, nms=1.0), losses, targets) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("overlap", [0.3, 0.7])
@@ -59,7 +59,7 @@ def test_ohem_nms_is_torchvisions(overlap: float) -> None:
     corners = 40 * torch.rand(60, 2)
     anchors = torch.cat([corners, corners + 5 + 20 * torch.rand(60, 2)], dim=1)
     losses, targets = torch.rand(2, 60), make_targets([[B] * 60] * 2, LABEL, anchors=anchors)
-    sampler = OnlineHard(per_image=15, nms=overlap)
+    sampler = OHEM(per_image=15, nms=overlap)
     weights = sampler.weights(losses, targets, torch.ones(2, 60, dtype=torch.bool))
     for row, loss in zip(weights, losses, strict=True):
         best = nms(anchors, loss, overlap)[:15]
@@ -164,5 +164,5 @@ def test_ohem_nms_keeps_an_overlap_of_exactly_its_iou() -> None:
     """The second anchor is the upper half of the first."""
     anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5]])
     targets = one_image([B, B], anchors)
-    assert chosen(OnlineHard(per_image=2, nms=0.5), [2.0, 1.0], targets) == [0, 1]
-    assert chosen(OnlineHard(per_image=2, nms=0.49), [2.0, 1.0], targets) == [0]
+    assert chosen(OHEM(per_image=2, nms=0.5), [2.0, 1.0], targets) == [0, 1]
+    assert chosen(OHEM(per_image=2, nms=0.49), [2.0, 1.0], targets) == [0]

@@ -190,7 +190,7 @@ def test_frozen_batch_norm_keeps_the_dtype_that_autocast_chose() -> None:
 
 
 def test_the_config_knows_the_same_backbones() -> None:
-    assert set(get_args(settings.Backbone.model_fields["name"].annotation)) == set(NAMES)
+    assert set(get_args(settings.BackboneSettings.model_fields["name"].annotation)) == set(NAMES)
 
 
 def test_a_file_of_code_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:

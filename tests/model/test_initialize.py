@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from detector.model.backbone import Backbone
+from detector.model.fpn import FPN
 from detector.model.head import Head
 from detector.model.initialize import initialize
-from detector.model.pyramid import Pyramid
 from detector.model.retinanet import RetinaNet
 
 CELLS = 3
@@ -31,7 +31,7 @@ def values(
     backbone = Backbone("resnet18", norm, frozen)
     model = RetinaNet(
         backbone,
-        Pyramid(backbone.channels, 32, "c5"),
+        FPN(backbone.channels, 32, "c5"),
         Head(32, 32, convs, head_norm, len(bias), CELLS),
         Head(32, 32, convs, head_norm, 4, CELLS),
     )

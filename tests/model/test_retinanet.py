@@ -13,9 +13,9 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.model.backbone import Backbone
+from detector.model.fpn import FPN
 from detector.model.head import Head
 from detector.model.initialize import initialize
-from detector.model.pyramid import Pyramid
 from detector.model.retinanet import RetinaNet
 
 CELLS, CHANNELS = 2, 3
@@ -25,7 +25,7 @@ def small(name: str = "resnet18", norm: str = "group") -> RetinaNet:
     backbone = Backbone(name, norm, 0)
     model = RetinaNet(
         backbone,
-        Pyramid(backbone.channels, 16, "p5"),
+        FPN(backbone.channels, 16, "p5"),
         Head(16, 24, 1, "group", CHANNELS, CELLS),
         Head(16, 24, 1, "none", 4, CELLS),
     )
@@ -75,7 +75,7 @@ def test_head_puts_out_row_column_cell() -> None:
 def test_pyramid_equals_torchvision(p6_from: str) -> None:
     """C5 has as many channels as the pyramid: from that torchvision infers p5, we are told."""
     widths = (6, 10, 8 if p6_from == "p5" else 12)
-    ours = Pyramid(widths, 8, p6_from)
+    ours = FPN(widths, 8, p6_from)
     theirs = FeaturePyramidNetwork(list(widths), 8, LastLevelP6P7(8 if p6_from == "p5" else 12, 8))
     for own, other in (
         *zip(ours.laterals, theirs.inner_blocks, strict=True),

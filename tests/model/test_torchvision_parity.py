@@ -18,13 +18,14 @@ from torchvision.models.detection import (
     retinanet_resnet50_fpn_v2,
 )
 
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
-from detector.anchors.grid import AnchorGrid
+from detector.anchors.generator import AnchorGenerator
 from detector.commands.evaluate import Trained
 from detector.engine.restore import Classes, load_detector
 from detector.errors import InputError
 from detector.model.backbone import Backbone
+from detector.model.fpn import FPN
 from detector.model.head import Head
 from detector.model.pretrained import (
     is_torchvision_detector,
@@ -32,7 +33,6 @@ from detector.model.pretrained import (
     torchvision_class_names,
     torchvision_detector_state,
 )
-from detector.model.pyramid import Pyramid
 from detector.model.retinanet import RetinaNet
 from detector.postprocess import Postprocess
 from detector.structures import Detections
@@ -91,7 +91,7 @@ def settle(backbone: nn.Module, images: Tensor) -> None:
 
 def ours(version: str, channels: int) -> RetinaNet:
     backbone = Backbone("resnet50", "batch", 0)  # as torchvision without its published weights
-    pyramid = Pyramid(backbone.channels, 256, "p5" if version == "v1" else "c5")
+    pyramid = FPN(backbone.channels, 256, "p5" if version == "v1" else "c5")
     heads = [
         Head(256, 256, 4, "none" if version == "v1" else "group", out, CELLS)
         for out in (channels, 4)
@@ -108,11 +108,14 @@ def load(model: RetinaNet, state: dict[str, Tensor], names: list[str]) -> list[s
 def detect(model: RetinaNet, cells: list[Tensor], images: Tensor) -> Detections:
     height, width = images.shape[-2:]
     shapes = [[(w, h) for w, h in (c[:, 2:] - c[:, :2]).tolist()] for c in cells]
-    grid = AnchorGrid(model.strides, shapes, offset=0)
+    anchor_generator = AnchorGenerator(model.strides, shapes, offset=0)
     code = ClassCode(num_classes=len(CATEGORIES))
-    find = Postprocess(code, BoxCode(), score=0.05, per_level=1000, nms=0.5, per_image=300)
+    find = Postprocess(code, BoxCoder(), score=0.05, per_level=1000, nms=0.5, per_image=300)
     sizes = torch.tensor([[height, width]])
-    anchors, lengths = grid(height, width, "cpu"), grid.level_lengths(height, width)
+    anchors, lengths = (
+        anchor_generator(height, width, "cpu"),
+        anchor_generator.level_lengths(height, width),
+    )
     return find(model(images), anchors, lengths, sizes)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 LONGEST = math.log(1000 / 16)  # a 16-pixel anchor may grow to 1000 pixels; beyond, exp overflows
 
 
-class BoxCode:
+class BoxCoder:
     """The code of R-CNN (Girshick et al. 2014, appendix C): dx, dy, dw, dh.
 
     dx = (x - x_anchor) / w_anchor of the centres, dw = log(w / w_anchor); y and h likewise.

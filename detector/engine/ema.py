@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 
-class MovingAverage(nn.Module):
+class EMA(nn.Module):
     """`module` is a copy whose parameters follow those of a model; buffers are copied as they are.
 
     The decay of update n is min(decay, (1 + n) / (10 + n)), so that the first weights are soon

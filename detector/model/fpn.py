@@ -1,4 +1,4 @@
-"""Feature pyramid P3 to P7 (Lin et al. 2017, "Feature Pyramid Networks"; RetinaNet, section 4).
+"""Feature pyramid P3 to P7 (Lin et al. 2017, "Feature FPN Networks"; RetinaNet, section 4).
 
 N images, H W rows and columns of a map.
 """
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Pyramid(nn.Module):
+class FPN(nn.Module):
     """C3, C4, C5 -> P3 ... P7, with the numbers of torchvision's FPN and LastLevelP6P7.
 
     Args:

@@ -10,10 +10,10 @@ from detector.distributed import sum_over_ranks
 from detector.loss.leaf import Batch, Leaf
 
 
-class Harmonized(nn.Module, Leaf):
+class GHMC(nn.Module, Leaf):
     """Cross entropy over the gradient density: beta_i (-log p_t), beta_i = N / GD(g_i).
 
-    Li et al. 2019 (Gradient Harmonized Single-stage Detector), section "GHM-C Loss": g = 1 - p_t is
+    Li et al. 2019 (Gradient GHMC Single-stage Detector), section "GHM-C Loss": g = 1 - p_t is
     the gradient norm at the logit and GD the number of terms in its bin of `bins`, over the bin's
     width; N counts all terms. Kept is each bin's share of the terms, so beta = 1 / (bins * share):
     a running mean, moved before a micro-batch (of all ranks) is costed, so that here alone a

@@ -5,13 +5,13 @@ import torch
 from loss_cases import ROWS, SAMPLERS, code_of, example, label_rows, logits_for
 from torch import Tensor
 
-from detector.anchors.box_code import BoxCode
+from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode, Terms
-from detector.loss import classification, harmonized
+from detector.loss import classification, ghm
 from detector.loss.box import L1, BoxLoss
 from detector.loss.classification import ClassificationLoss, trainable
 from detector.loss.detection import DetectionLoss
-from detector.loss.harmonized import Harmonized
+from detector.loss.ghm import GHMC
 from detector.loss.leaf import Batch
 from detector.loss.normalizer import Sampled
 from detector.structures import BACKGROUND, IGNORED, Outputs, Targets
@@ -35,7 +35,7 @@ def batch(*p: float) -> Batch:
 
 def test_by_hand() -> None:
     """Norms .2 .2 .2 .7 in two bins: densities 6 and 2 (N 4), so weights 2/3 and 2."""
-    leaf = Harmonized(bins=2, momentum=0)
+    leaf = GHMC(bins=2, momentum=0)
     leaf.observe(batch(0.8, 0.8, 0.8, 0.3))
     assert leaf.shares.tolist() == [0.75, 0.25]
     cost = leaf(terms_at(0.8, 0.8, 0.8, 0.3)).squeeze()
@@ -46,7 +46,7 @@ def test_by_hand() -> None:
 
 
 def test_equal_densities_are_cross_entropy() -> None:
-    leaf, terms = Harmonized(bins=2), terms_at(0.8, 0.9, 0.3, 0.1)
+    leaf, terms = GHMC(bins=2), terms_at(0.8, 0.9, 0.3, 0.1)
     assert leaf(terms).equal(-terms.log_p)  # nothing seen
     leaf.observe(batch(0.8, 0.9, 0.3, 0.1))
     assert leaf(terms).equal(-terms.log_p)
@@ -55,7 +55,7 @@ def test_equal_densities_are_cross_entropy() -> None:
 def test_norms_of_0_and_1_have_a_bin_and_nan_stays_nan() -> None:
     sure = Terms(torch.tensor([[0.0, -1e4, math.nan]]), torch.tensor([[-1e4, 0.0, math.nan]]),
                  torch.ones(1, 3, dtype=torch.bool))  # fmt: skip
-    leaf = Harmonized(bins=30)
+    leaf = GHMC(bins=30)
     leaf.observe(lambda: iter([(sure, torch.tensor([True]))]))
     assert leaf.shares[[0, 29]].tolist() == pytest.approx([2 / 3, 1 / 3])
     cost = leaf(sure)[0]
@@ -65,7 +65,7 @@ def test_norms_of_0_and_1_have_a_bin_and_nan_stays_nan() -> None:
 
 def test_momentum() -> None:
     """0.6 of the past; a bin seen for the first time has no past, an empty one only the past."""
-    leaf = Harmonized(bins=4, momentum=0.6)
+    leaf = GHMC(bins=4, momentum=0.6)
     leaf.observe(batch(0.9, 0.9, 0.9, 0.6))
     assert leaf.shares.tolist() == pytest.approx([0.75, 0.25, 0, 0])
     leaf.observe(batch(0.9, 0.1, 0.1, 0.1))
@@ -73,21 +73,21 @@ def test_momentum() -> None:
 
 
 def test_a_batch_of_nothing_moves_nothing() -> None:
-    leaf = Harmonized(bins=2)
+    leaf = GHMC(bins=2)
     leaf.observe(batch(0.8, 0.3))
     leaf.observe(batch())
     assert leaf.shares.tolist() == [0.5, 0.5]
 
 
 def test_counts_are_those_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    leaf = Harmonized(bins=2)
-    monkeypatch.setattr(harmonized, "sum_over_ranks", lambda own: own + torch.tensor([1, 5]))
+    leaf = GHMC(bins=2)
+    monkeypatch.setattr(ghm, "sum_over_ranks", lambda own: own + torch.tensor([1, 5]))
     leaf.observe(batch(0.8, 0.3))
     assert leaf.shares.tolist() == [2 / 8, 6 / 8]
 
 
 def observed(row: str, targets: Targets) -> Tensor:
-    loss = ClassificationLoss(code=code_of(row), leaf=Harmonized(bins=5), sampler=SAMPLERS["all"])
+    loss = ClassificationLoss(code=code_of(row), leaf=GHMC(bins=5), sampler=SAMPLERS["all"])
     loss(logits_for(targets, loss.code).requires_grad_(), targets)
     return loss.leaf.shares
 
@@ -107,8 +107,8 @@ def test_the_norms_of_trained_anchors_are_counted(
 
 def test_a_validation_loss_moves_nothing() -> None:
     targets, code = example(), code_of("sigmoid-negatives")
-    loss = ClassificationLoss(code=code, leaf=Harmonized(), sampler=SAMPLERS["all"])
-    whole = DetectionLoss(loss, BoxLoss(compare=L1(box_code=BoxCode())), Sampled())
+    loss = ClassificationLoss(code=code, leaf=GHMC(), sampler=SAMPLERS["all"])
+    whole = DetectionLoss(loss, BoxLoss(compare=L1(box_coder=BoxCoder())), Sampled())
     whole.tally(Outputs(logits_for(targets, code), torch.zeros(2, 7, 4)), targets)
     assert not loss.leaf.shares.any()
     loss(logits_for(targets, code), targets)
@@ -117,7 +117,7 @@ def test_a_validation_loss_moves_nothing() -> None:
 
 def test_divided_by_the_anchors_it_is_the_papers_mean_over_all_terms() -> None:
     """Three classes, two anchors that count: the sum of CE / GD with N = 6 norms."""
-    code, leaf = ClassCode(num_classes=3), Harmonized(bins=10, momentum=0)
+    code, leaf = ClassCode(num_classes=3), GHMC(bins=10, momentum=0)
     targets = Targets(
         torch.zeros(3, 4),
         torch.tensor([[0, IGNORED, BACKGROUND]]),

@@ -35,7 +35,7 @@ def _usable(shape: tuple[float, float]) -> bool:
     return LEAST_SIDE <= min(shape) and max(shape) <= MOST_SIDE
 
 
-class AnchorGrid:
+class AnchorGenerator:
     """Anchors at exact strides, made once for each image shape and device.
 
     strides: pixels from one cell to the next, a level (the model's own declaration).

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from detector.anchors import grid as grid_module
-from detector.anchors.grid import AnchorGrid, cell_shapes
+from detector.anchors import generator
+from detector.anchors.generator import AnchorGenerator, cell_shapes
 from detector.errors import InputError
 
 
@@ -15,7 +15,7 @@ def test_a_cell_keeps_the_area_and_has_the_ratio() -> None:
 
 def test_anchors_of_a_two_by_two_map() -> None:
     """Stride 16 on 32 x 32: centres 8 and 24; an 8 x 4 anchor reaches 4 and 2 to each side."""
-    anchors = AnchorGrid([16], [[(8, 4)]])(32, 32)
+    anchors = AnchorGenerator([16], [[(8, 4)]])(32, 32)
     assert anchors.tolist() == [
         [4, 6, 12, 10],
         [20, 6, 28, 10],
@@ -25,11 +25,11 @@ def test_anchors_of_a_two_by_two_map() -> None:
 
 
 def test_offset_zero_centres_on_the_corner_of_the_cell() -> None:
-    assert AnchorGrid([16], [[(8, 4)]], offset=0)(16, 16).tolist() == [[-4, -2, 4, 2]]
+    assert AnchorGenerator([16], [[(8, 4)]], offset=0)(16, 16).tolist() == [[-4, -2, 4, 2]]
 
 
 def test_order_is_level_row_column_anchor() -> None:
-    grid = AnchorGrid([8, 16], [[(2, 2), (4, 4)], [(8, 8), (16, 16)]])
+    grid = AnchorGenerator([8, 16], [[(2, 2), (4, 4)], [(8, 8), (16, 16)]])
     anchors = grid(16, 16)
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     widths = anchors[:, 2] - anchors[:, 0]
@@ -40,7 +40,7 @@ def test_order_is_level_row_column_anchor() -> None:
 
 def test_strides_stay_exact_where_the_map_is_rounded_up() -> None:
     """800 x 1088 at stride 128: 7 x 9 cells; torchvision infers strides 114 and 120 there."""
-    anchors = AnchorGrid([128], [[(1, 1)]])(800, 1088)
+    anchors = AnchorGenerator([128], [[(1, 1)]])(800, 1088)
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     assert centres.shape[0] == 63
     assert centres[1].tolist() == [192, 64]
@@ -48,7 +48,7 @@ def test_strides_stay_exact_where_the_map_is_rounded_up() -> None:
 
 
 def test_the_same_shape_is_made_once() -> None:
-    grid = AnchorGrid([16], [[(8, 4)]])
+    grid = AnchorGenerator([16], [[(8, 4)]])
     assert grid(32, 48) is grid(32, 48)
     assert grid(32, 48)[-1].tolist() == [36, 22, 44, 26]
     assert grid(48, 32)[-1].tolist() == [20, 38, 28, 42]
@@ -56,8 +56,8 @@ def test_the_same_shape_is_made_once() -> None:
 
 def test_only_so_many_shapes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images of every size would fill the memory."""
-    monkeypatch.setattr(grid_module, "MOST_SHAPES", 2)
-    grid = AnchorGrid([16], [[(8, 4)]])
+    monkeypatch.setattr(generator, "MOST_SHAPES", 2)
+    grid = AnchorGenerator([16], [[(8, 4)]])
     first = grid(16, 16)
     assert grid(16, 32) is grid(16, 32) and grid(16, 16) is first
     grid(16, 48)
@@ -65,7 +65,7 @@ def test_only_so_many_shapes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_anchors_made_in_inference_can_be_trained_on() -> None:
-    grid = AnchorGrid([16], [[(8, 4)]])
+    grid = AnchorGenerator([16], [[(8, 4)]])
     with torch.inference_mode():
         made = grid(32, 32)
     assert not made.is_inference() and grid(32, 32) is made
@@ -73,9 +73,9 @@ def test_anchors_made_in_inference_can_be_trained_on() -> None:
 
 def test_levels_must_agree_with_the_model() -> None:
     with pytest.raises(InputError, match="1 levels.*model has 2"):
-        AnchorGrid([8, 16], [[(8, 4)]])
+        AnchorGenerator([8, 16], [[(8, 4)]])
     with pytest.raises(InputError, match="as many anchors in every level"):
-        AnchorGrid([8, 16], [[(8, 4)], [(8, 4), (4, 8)]])
+        AnchorGenerator([8, 16], [[(8, 4)], [(8, 4), (4, 8)]])
 
 
 def test_thirds_of_an_octave() -> None:
@@ -89,5 +89,5 @@ def test_thirds_of_an_octave() -> None:
 @pytest.mark.parametrize("shape", [(1e30, 8), (8, 2e6), (1e-4, 8), (float("inf"), 8)])
 def test_anchors_whose_area_no_float_holds_are_refused(shape: tuple[float, float]) -> None:
     with pytest.raises(InputError, match=r"anchors\.sizes"):
-        AnchorGrid([8], [[(8, 4), shape]])
-    AnchorGrid([8], [[(1e6, 1e-3)]])
+        AnchorGenerator([8], [[(8, 4), shape]])
+    AnchorGenerator([8], [[(1e6, 1e-3)]])

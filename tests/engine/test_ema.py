@@ -3,14 +3,14 @@
 import torch
 from torch import nn
 
-from detector.engine.average import MovingAverage
+from detector.engine.ema import EMA
 
 
 def test_first_steps_are_soon_forgotten() -> None:
     """Decay 1/10 at step 0: 0.1 * 0 + 0.9 * 10 = 9; at most 0.5 later: 0.5 * 9 + 0.5 * 1 = 5."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    average = MovingAverage(model, decay=0.5)
+    average = EMA(model, decay=0.5)
     nn.init.constant_(model.weight, 10)
     average.update(model, 0)
     assert torch.isclose(average.module.weight, torch.tensor(9.0)).all()
@@ -21,7 +21,7 @@ def test_first_steps_are_soon_forgotten() -> None:
 
 def test_buffers_are_copied_and_nothing_is_trained() -> None:
     model = nn.BatchNorm2d(1)
-    average = MovingAverage(model, decay=0.9)
+    average = EMA(model, decay=0.9)
     model.running_mean.fill_(3)
     average.update(model, 5)
     assert average.module.running_mean == 3
