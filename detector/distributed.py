@@ -113,6 +113,14 @@ def process_group(device: torch.device) -> Iterator[None]:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield
         return
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        value = os.environ.get(name)
+        if value is None or (name != "MASTER_ADDR" and not value.isdecimal()):
+            found = "not there" if value is None else f"{value!r}, not a whole number"
+            raise InputError(
+                f"the environment has RANK and WORLD_SIZE, as of a process of torchrun, but {name} "
+                f"is {found}: start with torchrun, or unset the two to train in one process."
+            )
     if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
         # torchrun gives every rank a session of its own, so that they would outlive its SIGKILL
         # and go on training in a folder that another call resumes

@@ -1,6 +1,7 @@
 """The tools as a user runs them: processes, exit codes, files and sentences."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +253,32 @@ def test_bad_arguments(tool: Command, case: str) -> None:
     (name, *arguments), word = TOOLS[case]
     done = tool(name, *arguments)
     assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR is not there"),
+        (
+            {"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+            "RANK is 'x'",
+        ),
+    ],
+)
+def test_half_of_torchruns_environment(
+    tool: Command,
+    tiny: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    words: str,
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    refused(tool, tmp_path, tiny, words, "torchrun")
+
+
+def test_a_run_whose_name_is_not_utf8(tool: Command, tiny: list[str], tmp_path: Path) -> None:
+    refused(tool, tmp_path / os.fsdecode(b"caf\xe9"), tiny, "UTF-8", "caf\\udce9")

@@ -136,7 +136,7 @@ class BatchLoader:
 def _tells_of_workers(error: Exception) -> bool:
     """Whether torch's loader says so that a worker has ended or that files ran out."""
     if isinstance(error, OSError):
-        return error.errno == errno.EMFILE
+        return error.errno in (errno.EMFILE, errno.ENOSPC)  # shared memory is full
     return str(error).startswith(("DataLoader worker (pid", "Too many open files"))
 
 

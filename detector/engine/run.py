@@ -30,6 +30,11 @@ def held(run: Path) -> Iterator[None]:
 
     Drafts of files that a killed process left are swept away.
     """
+    if os.fsencode(run).decode(errors="replace") != str(run):
+        raise InputError(
+            f"--output {str(run)!r}: the name is no UTF-8 text, which TensorBoard needs; choose "
+            "another."
+        )
     with ExitStack() as stack:
         refusal = ""
         if is_main():

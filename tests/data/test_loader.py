@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -311,3 +312,16 @@ def test_a_lost_worker_is_one_sentence(
         list(evaluation_loader(dataset, batch_size=4, workers=2))
     assert signal.getsignal(signal.SIGCHLD) is handler
     assert set(multiprocessing.active_children()) <= before  # others' loaders
+
+
+def test_no_room_for_the_workers_themselves(
+    dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their queues need shared memory, too, and the main process makes them."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(loader.DataLoader, "__iter__", full)
+    with pytest.raises(WorkerLost, match=r"--shm-size.*data\.workers=0"):
+        list(evaluation_loader(dataset, batch_size=4, workers=2))
