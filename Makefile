@@ -34,7 +34,7 @@ slow: $(VENV)/installed
 mutants: $(VENV)/installed
 	$(BIN)/python tests/mutants.py --output runs/mutants.md
 
-# Needs an NVIDIA GPU and takes a quarter of an hour; runs in the present Python, where torch finds it.
+# Needs an NVIDIA GPU and takes at most a quarter of an hour; runs in the present Python, where torch finds it.
 gpu:
 	PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) tools/check_gpu.py --output runs/gpu_$$(date +%Y%m%d_%H%M%S)
 

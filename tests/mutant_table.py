@@ -106,6 +106,9 @@ TABLE = [
         ("incoming[part, None]", "torch.ones_like(incoming[part, None])"),
         ("self.numbers[rows]", "self.numbers[: rows.stop - rows.start]"),
         ("self.sampler.weights(losses.detach(), targets, allowed)", "allowed"),
+        ("numel() >= COMPILED_FROM", "numel() > COMPILED_FROM"),
+        (" and not _compile_errors", ""),
+        ("_compile_errors.append(str(error).splitlines()[0])", "_compile_errors[:] = [str(error)]"),
     ]),
     ("detector/loss/detection.py", "tests/loss/test_detection_loss.py", [
         ("/ divisors.classification[:, None]", "/ divisors.box"),

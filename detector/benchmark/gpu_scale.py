@@ -73,13 +73,7 @@ FULL = Scale(
         "graph": ("--rounds", "20", "--sides", "ours", "ours_graph", "network_graph"),
     },
     compiled_steps=(("--rounds", "20", "--sides", "ours", "ours_compiled", "network_compiled"),),
-    compiled_losses=(
-        (
-            "compiled loss of 80 classes",
-            ("loss_compiled",),
-            ("--anchors", "200000", "--classes", "80", "--rounds", "20"),
-        ),
-    ),
+    compiled_losses=(),  # the section `loss` has that: many logits are compiled by themselves
     parts=("--rounds", "3"),
     losses=(
         (

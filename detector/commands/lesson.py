@@ -88,19 +88,19 @@ def training_counts(config: Config) -> Counts:
     """Anchors of the first epoch's images by what they are matched with; means over images."""
     index = build.data_index(config, "train")
     dataset = DetectionDataset(index, build.transform(config), config.train.seed)
-    grid, matcher = build.anchor_generator(config), build.matcher(config)
+    generator, matcher = build.anchor_generator(config), build.matcher(config)
     found = np.zeros(4)  # images, and their foreground, background and ignored anchors
     height = width = 0
     for batch in (b for step in _epoch(dataset, config) for b in step):
         height, width = batch.images.shape[-2:]
-        matches = matcher(grid(height, width), batch)
+        matches = matcher(generator(height, width), batch)
         sums = (matches.foreground.sum(), matches.background.sum())
         found += [len(batch), *map(int, sums), int((matches.matches == IGNORED).sum())]
     foreground, background, ignored = (found[1:] / found[0]).tolist()
     return Counts(
         height,
         width,
-        sum(grid.level_lengths(height, width)),
+        sum(generator.level_lengths(height, width)),
         index.num_classes,
         foreground,
         background,

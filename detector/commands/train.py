@@ -203,9 +203,8 @@ class Assembly:
         hit, boxes = preflight.reachable(
             self.index,
             self.dataset.transform.resize,
-            build.anchor_generator(
-                config
-            ),  # the run's own would keep the anchors of every image size
+            # the run's own would keep the anchors of every image size
+            build.anchor_generator(config),
             foreground=config.matching.foreground,
         )
         yield (

@@ -1,4 +1,4 @@
-"""A moving average of the weights, which never waits for the device."""
+"""An exponential moving average of the weights, which never waits for the device."""
 
 from __future__ import annotations
 

@@ -133,13 +133,13 @@ def _check_file_names(
     names = {image["id"]: _parts(image.get("file_name") or "") for image in ground_truth["images"]}
     bearers = Counter(parts[-1:] for parts in names.values())
     for index, (entry, image_id) in enumerate(zip(entries, image_ids, strict=True)):
-        name = entry.get("file_name") or ""
-        if not isinstance(name, str):
+        name = entry.get("file_name")
+        if not isinstance(name, str | None):
             raise InputError(
-                f"{path}: detection {index} has the file_name {name!r}; it should be a text, "
+                f"{path}: detection {index} has the file_name {name!r}; it should be text, "
                 "or not be there."
             )
-        expected, found = names[int(image_id)], _parts(name)
+        expected, found = names[int(image_id)], _parts(name or "")
         same = found[-len(expected) :] == expected
         # a path from inside a folder says enough where no other folder has a file of this name
         same |= expected[-len(found) :] == found and bearers[found[-1:]] == 1

@@ -6,8 +6,9 @@ N images, A anchors of one image, G boxes (padded), K classes, C channels.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,8 +26,9 @@ from detector.structures import IGNORED, Targets
 # launching one takes the host as long as the device needs for millions of logits.
 CPU_CHUNK = 2**17
 GPU_CHUNK = 2**24
-# Logits from which a GPU compiles the formula: at 257 million (16 images of COCO) that takes 20 of
-# 124 ms off a step, and some 15 s at the start of a training.
+# Logits from which a GPU compiles the formula. At 258 million (16 images of COCO) that takes 21 of
+# the step's 127 ms. Compiling takes some 15 s for the first size of images, and again for the
+# second and third, which it takes as a sign that sizes vary.
 COMPILED_FROM = 2**24
 
 
@@ -135,7 +137,7 @@ def per_anchor_loss(
 
     Equal to `leaf(code.terms(logits, rows)).sum(-1)` with the label row of each anchor's box, but
     keeps no more for backward than one tensor of the size of the logits. Many logits on a GPU go
-    through torch.compile, which fuses that formula; where it cannot, a warning says so once.
+    through torch.compile, which fuses that formula; where that fails, a warning says so once.
 
     Args:
         logits: (N, A, C), any float dtype; the arithmetic is at least float32.
@@ -149,7 +151,7 @@ def per_anchor_loss(
     if torch.compiler.is_compiling() or not _worth_compiling(logits):
         return _per_anchor_loss(logits, matches, labels, quality, code, leaf)
     try:
-        return _compiled(logits, matches, labels, quality, code, leaf)
+        return _compiled()(logits, matches, labels, quality, code, leaf)
     except TorchDynamoException as error:  # there is no C compiler, or no Triton
         _compile_errors.append(str(error).splitlines()[0])
         warnings.warn(
@@ -181,7 +183,12 @@ def _per_anchor_loss(
     return torch.cat(losses).view_as(matches)
 
 
-_compiled = torch.compile(_per_anchor_loss)  # which happens when it is called
+@cache
+def _compiled() -> Callable[..., Tensor]:
+    """Made on demand: torch.compile imports for seconds what most commands never need."""
+    return torch.compile(_per_anchor_loss)
+
+
 _compile_errors: list[str] = []  # after one, this process compiles no more
 
 

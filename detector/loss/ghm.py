@@ -1,4 +1,4 @@
-"""GHM-C: terms weigh the less, the more others pull as hard as they do."""
+"""GHM-C: weighs each term by the inverse density of its gradient norm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detector.loss.leaf import Batch, Leaf
 class GHMC(nn.Module, Leaf):
     """Cross entropy over the gradient density: beta_i (-log p_t), beta_i = N / GD(g_i).
 
-    Li et al. 2019 (Gradient GHMC Single-stage Detector), section "GHM-C Loss": g = 1 - p_t is
+    Li et al. 2019 (Gradient Harmonized Single-stage Detector), section "GHM-C Loss": g = 1 - p_t is
     the gradient norm at the logit and GD the number of terms in its bin of `bins`, over the bin's
     width; N counts all terms. Kept is each bin's share of the terms, so beta = 1 / (bins * share):
     a running mean, moved before a micro-batch (of all ranks) is costed, so that here alone a

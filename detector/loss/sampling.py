@@ -45,7 +45,7 @@ class All:
 
 @dataclass(frozen=True, kw_only=True)
 class OHEM:
-    """The anchors of highest loss in each image, foreground or not: OHEM.
+    """Online hard example mining: the anchors of highest loss in each image, foreground or not.
 
     Shrivastava et al. 2016, section 4; on anchors as in Lin et al. 2017, section 5.1. With `nms`,
     an anchor does not count if it overlaps one of higher loss that counts by more than this IoU.

@@ -1,4 +1,4 @@
-"""Feature pyramid P3 to P7 (Lin et al. 2017, "Feature FPN Networks"; RetinaNet, section 4).
+"""Feature pyramid P3 to P7 (Lin et al. 2017, "Feature Pyramid Networks"; RetinaNet, section 4).
 
 N images, H W rows and columns of a map.
 """

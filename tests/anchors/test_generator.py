@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from detector.anchors import generator
+from detector.anchors import generator as module
 from detector.anchors.generator import AnchorGenerator, cell_shapes
 from detector.errors import InputError
 
@@ -29,13 +29,13 @@ def test_offset_zero_centres_on_the_corner_of_the_cell() -> None:
 
 
 def test_order_is_level_row_column_anchor() -> None:
-    grid = AnchorGenerator([8, 16], [[(2, 2), (4, 4)], [(8, 8), (16, 16)]])
-    anchors = grid(16, 16)
+    generator = AnchorGenerator([8, 16], [[(2, 2), (4, 4)], [(8, 8), (16, 16)]])
+    anchors = generator(16, 16)
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     widths = anchors[:, 2] - anchors[:, 0]
     assert centres[[0, 1, 2, 4, 8]].tolist() == [[4, 4], [4, 4], [12, 4], [4, 12], [8, 8]]
     assert widths.tolist() == [2, 4] * 4 + [8, 16]
-    assert grid.level_lengths(16, 16) == [8, 2]
+    assert generator.level_lengths(16, 16) == [8, 2]
 
 
 def test_strides_stay_exact_where_the_map_is_rounded_up() -> None:
@@ -48,27 +48,27 @@ def test_strides_stay_exact_where_the_map_is_rounded_up() -> None:
 
 
 def test_the_same_shape_is_made_once() -> None:
-    grid = AnchorGenerator([16], [[(8, 4)]])
-    assert grid(32, 48) is grid(32, 48)
-    assert grid(32, 48)[-1].tolist() == [36, 22, 44, 26]
-    assert grid(48, 32)[-1].tolist() == [20, 38, 28, 42]
+    generator = AnchorGenerator([16], [[(8, 4)]])
+    assert generator(32, 48) is generator(32, 48)
+    assert generator(32, 48)[-1].tolist() == [36, 22, 44, 26]
+    assert generator(48, 32)[-1].tolist() == [20, 38, 28, 42]
 
 
 def test_only_so_many_shapes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images of every size would fill the memory."""
-    monkeypatch.setattr(generator, "MOST_SHAPES", 2)
-    grid = AnchorGenerator([16], [[(8, 4)]])
-    first = grid(16, 16)
-    assert grid(16, 32) is grid(16, 32) and grid(16, 16) is first
-    grid(16, 48)
-    assert grid(16, 16) is not first
+    monkeypatch.setattr(module, "MOST_SHAPES", 2)
+    generator = AnchorGenerator([16], [[(8, 4)]])
+    first = generator(16, 16)
+    assert generator(16, 32) is generator(16, 32) and generator(16, 16) is first
+    generator(16, 48)
+    assert generator(16, 16) is not first
 
 
 def test_anchors_made_in_inference_can_be_trained_on() -> None:
-    grid = AnchorGenerator([16], [[(8, 4)]])
+    generator = AnchorGenerator([16], [[(8, 4)]])
     with torch.inference_mode():
-        made = grid(32, 32)
-    assert not made.is_inference() and grid(32, 32) is made
+        made = generator(32, 32)
+    assert not made.is_inference() and generator(32, 32) is made
 
 
 def test_levels_must_agree_with_the_model() -> None:

@@ -56,10 +56,8 @@ def test_boxes_of_an_image_too_thin_for_an_anchor_are_not_reached(tmp_path: Path
     anchor_generator = AnchorGenerator([8], [[(32.0, 32.0)]])
     resize = ShorterSide((160,), 256)
     assert reachable(found, resize, anchor_generator, foreground=0.5) == (1, 3)
-    assert reachable(found, resize, anchor_generator, foreground=0.05) == (
-        2,
-        3,
-    )  # 8 x 8 of 32 x 32: 1/16
+    # 8 x 8 of 32 x 32: 1/16
+    assert reachable(found, resize, anchor_generator, foreground=0.05) == (2, 3)
 
 
 def test_boxes_at_one_place_with_other_labels_are_counted(tmp_path: Path) -> None:

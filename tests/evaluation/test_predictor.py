@@ -37,7 +37,7 @@ HOME = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 CODE = ClassCode(num_classes=2, prior=None)
 IDS = [3, 7]  # of the categories
-GRID = AnchorGenerator([32], [[(32, 32)]])  # the anchor of a cell is the cell
+ANCHORS = AnchorGenerator([32], [[(32, 32)]])  # the anchor of a cell is the cell
 
 
 class Sees(nn.Module):
@@ -60,7 +60,7 @@ class Sees(nn.Module):
 
 def predictor() -> Predictor:
     post = Postprocess(CODE, BoxCoder(), score=0.5, per_level=100, nms=0.5, per_image=3)
-    return Predictor(anchor_generator=GRID, postprocess=post, autocast=nullcontext, device=CPU)
+    return Predictor(anchor_generator=ANCHORS, postprocess=post, autocast=nullcontext, device=CPU)
 
 
 def sample(

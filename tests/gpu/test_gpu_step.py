@@ -25,8 +25,8 @@ CPU = torch.device("cpu")
 PRESETS = {path.stem: preset(path) for path in sorted((HOME / "configs/losses").glob("*.yaml"))}
 # Of the whole gradient's norm. Each of about a dozen layers, forward and back, rounds what it is
 # given and what it gives (sums are float32), by up to 2^-8 or 2^-11 of it; such errors add up as
-# their root, and 32 is several times what the CPU shows; an H100 shows 34 once in float16 (poly).
-# Float32 convolutions may be Winograd's, which lose two or three digits more than the plain ones.
+# their root, and 32 is several times what the CPU shows; an H100 shows 34 once in float16 (poly),
+# so 64 there. Float32 convolutions may be Winograd's, which lose two or three digits more.
 GRADIENT = {"float32": 5e-4, "bfloat16": 32 * 2**-8, "float16": 64 * 2**-11}
 # The loss is a mean over thousands of logits, of which each was rounded.
 LOSS = {"float32": 1e-4, "bfloat16": 8 * 2**-8, "float16": 8 * 2**-11}

@@ -31,7 +31,7 @@ from detector.structures import Batch, Detections, Outputs, Targets
 
 pytestmark = pytest.mark.gpu
 CPU = torch.device("cpu")
-GRID = AnchorGenerator([8, 16, 32], cell_shapes([16, 28, 48], [1.0], [0.5, 1, 2]))
+ANCHORS = AnchorGenerator([8, 16, 32], cell_shapes([16, 28, 48], [1.0], [0.5, 1, 2]))
 SEEDS = range(3)
 # Of one exp, log or division; sums and products of two are rounded alike everywhere.
 FUNCTION = 8 * 2**-24
@@ -40,7 +40,7 @@ FUNCTION = 8 * 2**-24
 def assigned(batch: Batch, *, low_quality: bool = True) -> Targets:
     matcher = Matcher(foreground=0.5, background=0.4, low_quality=low_quality)
     height, width = batch.images.shape[-2:]
-    return matcher(GRID(height, width, batch.images.device), batch)
+    return matcher(ANCHORS(height, width, batch.images.device), batch)
 
 
 @pytest.mark.parametrize("pairs", [500, matching.CPU_PAIRS])
@@ -169,7 +169,7 @@ def test_scores_are_the_plain_ones(device: torch.device, row: str, dtype: torch.
 
 def test_boxes_there_and_back(device: torch.device) -> None:
     batch, code = scene(), BoxCoder()
-    anchors = GRID(*batch.images.shape[-2:])
+    anchors = ANCHORS(*batch.images.shape[-2:])
     boxes = batch.boxes[0, :1].expand_as(anchors)
     expected = code.encode(boxes.double(), anchors.double())
     there, to = moved(anchors, device), moved(boxes, device)
@@ -186,7 +186,7 @@ def detections(outputs: Outputs, sizes: Tensor, *, per_level: int, nms: float = 
         ClassCode(num_classes=CLASSES), BoxCoder(), score=0.3, per_level=per_level, nms=nms,
         per_image=200,
     )  # fmt: skip
-    return post(outputs, GRID(96, 96, device), GRID.level_lengths(96, 96), sizes)
+    return post(outputs, ANCHORS(96, 96, device), ANCHORS.level_lengths(96, 96), sizes)
 
 
 def by_label_and_score(found: Detections, image: int) -> np.ndarray:
@@ -199,7 +199,7 @@ def by_label_and_score(found: Detections, image: int) -> np.ndarray:
 
 def spread_logits(*, tied: bool) -> Tensor:
     """(4, A, K), evenly spread and shuffled, about 100 of an image above the score; or in pairs."""
-    count = sum(GRID.level_lengths(96, 96))
+    count = sum(ANCHORS.level_lengths(96, 96))
     generator = torch.Generator().manual_seed(0)
     order = torch.rand(len(SIZES), count * CLASSES, generator=generator).argsort(1)
     logits = (order / order.shape[1] * 30 - 29).view(len(SIZES), count, CLASSES)
@@ -234,7 +234,7 @@ def assert_clear_of_the_threshold(found: Detections) -> None:
 
 
 def test_nothing_is_detected(device: torch.device) -> None:
-    logits = torch.full((len(SIZES), sum(GRID.level_lengths(96, 96)), CLASSES), -9.0)
+    logits = torch.full((len(SIZES), sum(ANCHORS.level_lengths(96, 96)), CLASSES), -9.0)
     outputs = moved(Outputs(logits, torch.zeros(*logits.shape[:2], 4)), device)
     found = detections(outputs, moved(torch.tensor(SIZES), device), per_level=1000)
     assert not found.present.any() and found.boxes.shape == (len(SIZES), 200, 4)

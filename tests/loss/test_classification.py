@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -129,11 +130,26 @@ def loss_and_gradient() -> Tensor:
 def test_many_logits_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here by a backend that only traces."""
     function, calls = torch.compile(classification._per_anchor_loss, backend="aot_eager"), []
-    monkeypatch.setattr(classification, "_compiled", lambda *a: calls.append(a) or function(*a))
+    monkeypatch.setattr(
+        classification, "_compiled", lambda: lambda *a: calls.append(a) or function(*a)
+    )
     compiled = loss_and_gradient()
     monkeypatch.setattr(classification, "_worth_compiling", lambda logits: False)
     torch.testing.assert_close(compiled, loss_and_gradient())
-    assert len(calls) == 1
+    assert len(calls) == 1 and not classification._compile_errors
+
+
+def test_what_is_worth_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2**24 logits on a GPU, unless compiling has failed."""
+
+    def worth(device: str, count: int) -> bool:
+        logits = SimpleNamespace(device=torch.device(device), numel=lambda: count)
+        return classification._worth_compiling(logits)
+
+    monkeypatch.setattr(classification, "_compile_errors", [])
+    assert worth("cuda", 2**24) and not worth("cuda", 2**24 - 1) and not worth("cpu", 2**24)
+    classification._compile_errors.append("no C compiler")
+    assert not worth("cuda", 2**24)
 
 
 @pytest.mark.usefixtures("worth_compiling")
@@ -144,7 +160,7 @@ def test_a_compiler_that_fails_is_not_asked_again(monkeypatch: pytest.MonkeyPatc
         calls.append(arguments)
         raise TorchDynamoException("no C compiler\nand how to find out more")
 
-    monkeypatch.setattr(classification, "_compiled", compiled)
+    monkeypatch.setattr(classification, "_compiled", lambda: compiled)
     with pytest.warns(UserWarning, match="stays uncompiled: no C compiler$") as seen:
         first, second = loss_and_gradient(), loss_and_gradient()
     monkeypatch.setattr(classification, "_worth_compiling", lambda logits: False)
