@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from detector.config import ALTERNATIVES, Config, load, parse
 from detector.errors import InputError
 from detector.settings.data import Fixed, Sides
-from detector.settings.loss import AllSettings, HardNegativesSettings, OhemSettings
+from detector.settings.loss import AllSettings, HardNegativesSettings, OHEMSettings
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted({*CONFIGS.rglob("*.yaml")} - {*CONFIGS.glob("ablations/*.yaml")})
@@ -69,7 +69,7 @@ def test_presets_are_what_their_names_say() -> None:
     assert (loss("cross_entropy").gamma, loss("cross_entropy").alpha) == (0, None)
     assert loss("background_cross_entropy").background == "class"
     assert loss("hard_negatives").sampling == HardNegativesSettings(ratio=3)
-    assert loss("ohem").sampling == OhemSettings(per_image=512, nms=None)
+    assert loss("ohem").sampling == OHEMSettings(per_image=512, nms=None)
     assert loss("positives_only").prior is None
 
 
@@ -161,8 +161,8 @@ def test_another_alternative_replaces_the_mapping_whole(tmp_path: Path) -> None:
 
     assert sampling("={kind: all}").sampling == AllSettings()
     assert sampling(".kind=hard_negatives").sampling == HardNegativesSettings(ratio=3)
-    assert sampling(".nms=null").sampling == OhemSettings(per_image=64, nms=None)
-    assert sampling("={kind: ohem, nms: 0.5}").sampling == OhemSettings(per_image=64, nms=0.5)
+    assert sampling(".nms=null").sampling == OHEMSettings(per_image=64, nms=None)
+    assert sampling("={kind: ohem, nms: 0.5}").sampling == OHEMSettings(per_image=64, nms=0.5)
     for order in (1, -1):
         both = (".ratio=2", ".kind=hard_negatives")[::order]
         assert sampling(*both).sampling == HardNegativesSettings(ratio=2)

@@ -22,7 +22,7 @@ from detector.settings.loss import (
     AllSettings,
     ClassificationLossSettings,
     HardNegativesSettings,
-    OhemSettings,
+    OHEMSettings,
     RandomSettings,
     Sampling,
 )
@@ -84,7 +84,7 @@ def _sampler(sampling: Sampling) -> samplers.Sampler:
     match sampling:
         case AllSettings():
             return samplers.All()
-        case OhemSettings(per_image=per_image, nms=nms):
+        case OHEMSettings(per_image=per_image, nms=nms):
             return samplers.OHEM(per_image=per_image, nms=nms)
         case HardNegativesSettings(ratio=ratio):
             return samplers.HardNegatives(ratio=ratio)

@@ -24,7 +24,7 @@ class AllSettings(Section):
     kind: Literal["all"] = item("all", "every anchor that is not ignored")
 
 
-class OhemSettings(Section):
+class OHEMSettings(Section):
     """The anchors of highest loss (Shrivastava et al. 2016), after NMS at this IoU if not null."""
 
     kind: Literal["ohem"] = "ohem"
@@ -47,19 +47,19 @@ class RandomSettings(Section):
     positive_fraction: Fraction = 0.5
 
 
-class GhmSettings(Section):
+class GHMSettings(Section):
     bins: Count = item(30, "of leaf ghm: parts of the range of gradient norms")
     momentum: Below1 = item(0.75, "of leaf ghm: what a part's share keeps of its past in each step")
 
 
 SAMPLINGS: dict[str, type[Section]] = {
     "all": AllSettings,
-    "ohem": OhemSettings,
+    "ohem": OHEMSettings,
     "hard_negatives": HardNegativesSettings,
     "random": RandomSettings,
 }  # by `kind`
 Sampling = Annotated[
-    AllSettings | OhemSettings | HardNegativesSettings | RandomSettings, Field(discriminator="kind")
+    AllSettings | OHEMSettings | HardNegativesSettings | RandomSettings, Field(discriminator="kind")
 ]
 
 
@@ -75,7 +75,7 @@ class ClassificationLossSettings(Section):
     leaf: Literal["focal", "ghm", "quality_focal", "varifocal"] = item(
         "focal", "focal | ghm | quality_focal | varifocal; the last two learn the IoU as the score"
     )
-    ghm: GhmSettings = GhmSettings()
+    ghm: GHMSettings = GHMSettings()
     poly: Annotated[float, Field(ge=-1)] | None = item(
         None, "epsilon of Poly-1: adds this times (1 - p_t)^(gamma + 1); null: nothing"
     )

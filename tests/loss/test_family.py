@@ -156,8 +156,8 @@ def test_a_fake_tensor_refuses_what_waits(asks: Callable[[Tensor], object]) -> N
 @pytest.mark.parametrize(("row", "name"), [p for p in PAIRS if "ignored" not in p[0]])
 def test_extra_memory(row: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient, its product with what comes in, chunks; and looking at the batch first."""
-    monkeypatch.setattr(classification, "CPU_CHUNK", 2**11)
-    code, count = code_of(row, 80), 3_000
+    monkeypatch.setattr(classification, "CPU_CHUNK", 2**10)
+    code, count = code_of(row, 80), 1_000
     logits = torch.zeros(2, count, code.channels, requires_grad=True)
     labels, matches = torch.zeros(2, 5, 80, dtype=torch.bool), torch.full((2, count), BACKGROUND)
     targets = Targets(torch.zeros(count, 4), matches, torch.zeros(2, 5, 4), labels, torch.ones(2))
