@@ -47,8 +47,10 @@ def ablation(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def start(ablation: Path, output: Path) -> "subprocess.Popen[str]":
-    words = ["tools/ablate.py", "--config", str(ablation), "--output", str(output)]
+def start(
+    ablation: Path, output: Path, *, script: str = "tools/ablate.py"
+) -> "subprocess.Popen[str]":
+    words = [script, "--config", str(ablation), "--output", str(output)]
     return popen(
         [sys.executable, *words],
         cwd=HOME, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -321,11 +323,9 @@ def test_runs_of_two_ranks_end_with_the_sweep(tiny: list[str], tmp_path: Path) -
     state = run / "checkpoints" / "last.pt"
     script = tmp_path / "together.py"
     script.write_text(TOGETHER)
-    words = [str(script), "--config", str(file), "--output", str(output)]
     for number, expected in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
         began = time.time()
-        environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-        sweep = popen([sys.executable, *words], cwd=HOME, stdout=subprocess.PIPE, env=environment)
+        sweep = start(file, output, script=str(script))
         wait(lambda since=began: state.exists() and state.stat().st_mtime > since)
         assert len(processes_of(output)) == 1 + 2  # torchrun and ranks
         sweep.send_signal(number)

@@ -171,14 +171,8 @@ def _step_task(scale: Scale, work: Path, name: str, case: StepCase, words: Seque
 
 def _compiled(scale: Scale, work: Path) -> Section:
     """What takes a compiler minutes, last."""
-    first = scale.steps[0]
-    tasks = [
-        _step_task(scale, work, "step compiled", first, words) for words in scale.compiled_steps
-    ]
-    tasks += [
-        _benchmark(scale, work, name, parts, words) for name, parts, words in scale.compiled_losses
-    ]
-    return Section("compiled", 3, tuple(tasks))
+    task = _step_task(scale, work, "step compiled", scale.steps[0], scale.compiled_step)
+    return Section("compiled", 3, (task,))
 
 
 def _loss(scale: Scale, work: Path) -> Section:
