@@ -74,6 +74,7 @@ def run(words: list[str], cwd: str, environment: dict[str, str], log: str) -> No
     """In the new process: the script, as Python itself would run it."""
     import torch
 
+    multiprocessing.set_start_method("fork", force=True)  # as in a process that was not forked
     os.setsid()
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)

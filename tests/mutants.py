@@ -91,6 +91,7 @@ def run_tests(tree: str, tests: Sequence[str], folder: str, log: str) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    multiprocessing.set_start_method("fork", force=True)  # not that of this process, for loaders
     os.chdir(tree)
     sys.path[0] = os.environ["PYTHONPATH"] = tree
     import pytest

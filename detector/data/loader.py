@@ -115,6 +115,7 @@ class BatchLoader:
             worker_init_fn=_begin_worker,
         )
         others, workers = set(multiprocessing.active_children()), set()
+        batches: Iterator[Any] | None = None
         try:
             with _no_alarm():
                 batches = iter(loader)
@@ -131,6 +132,10 @@ class BatchLoader:
             for worker in workers:
                 worker.kill()  # it heeds no gentler signal, and Python would wait for it at the end
             raise WorkerLost(_loss(exit_codes)) from None
+        finally:
+            # A traceback keeps this frame, and with it torch's iterator, until the garbage
+            # collector closes its queues before it: each worker would be waited for in vain.
+            batches = None
 
 
 def _tells_of_workers(error: Exception) -> bool:

@@ -238,8 +238,10 @@ def test_an_image_that_breaks_after_the_start_is_one_sentence(
     index = CocoIndex.read(folder / "boxes.json", tmp_path, invalid="skip")
     (tmp_path / "5.jpg").write_bytes((folder / "5.jpg").read_bytes()[:500])
     dataset = DetectionDataset(index, AUGMENTED.for_evaluation())
+    before = set(multiprocessing.active_children())
     with pytest.raises(InputError) as caught:
         list(evaluation_loader(dataset, batch_size=4, workers=workers))
+    assert not set(multiprocessing.active_children()) - before, "the traceback keeps the workers"
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / '5.jpg'}: this is not a whole")
     assert "Traceback" not in message and "\n" not in message
@@ -290,9 +292,9 @@ def test_wide_batches_are_not_always_first() -> None:
     assert 10 < sum(firsts) < 30
 
 
-def hold_a_lock(samples: object) -> object:
+def unpicklable(samples: object) -> object:
     """What no queue can carry, as a batch that shared memory has no room for."""
-    return multiprocessing.Lock()
+    return lambda: samples
 
 
 def die(samples: object) -> None:
@@ -300,7 +302,7 @@ def die(samples: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("collate", "cause"), [(hold_a_lock, "--shm-size"), (die, "SIGKILL")], ids=["room", "killed"]
+    ("collate", "cause"), [(unpicklable, "--shm-size"), (die, "SIGKILL")], ids=["room", "killed"]
 )
 def test_a_lost_worker_is_one_sentence(
     dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch, collate: object, cause: str
