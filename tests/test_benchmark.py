@@ -31,7 +31,7 @@ PRESETS = {"cross_entropy", "background_cross_entropy", "focal"}
 SMALL = ["model.fpn.channels=16", "model.head.convs=1", "data.resize={width: 72, height: 40}"]
 SIZES = "--rounds 2 --anchors 20000 --boxes 30 --classes 40 --images 40 --annotated 50".split()
 KNOBS = [*SMALL, "train.batch_size=4", "evaluation.batch_size=2", "optimizer.accumulate=2",
-         "train.ema=0.9"]  # fmt: skip
+         "train.ema=0.9", "train.channels_last=false"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def test_eight_images_by_heart(
         f"data.val.images={digits}/train",
         f"data.val.annotations={eight}",
         "model.fpn.channels=32",
-        "schedule.steps=100",
+        "schedule.steps=60",
         "schedule.warmup_steps=10",
         "optimizer.lr=2e-3",
         "train.log_every=20",

@@ -1,10 +1,11 @@
 """Training runs that a test stops or torchrun starts, in processes of their own."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,32 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 
 def start(
-    output: Path, settings: list[str], *more: str, launcher: Sequence[str] = ()
+    output: Path,
+    settings: list[str],
+    *more: str,
+    launcher: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
 ) -> "subprocess.Popen[str]":
     """tools/train.py on configs/digits.yaml, with one thread and in a session of its own."""
     command = [sys.executable, *launcher, "tools/train.py", "--config", "configs/digits.yaml"]
     return popen(
         [*command, "--output", str(output), *more, "--set", *settings],
         cwd=HOME, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
+             **environment},
         start_new_session=True,
     )  # fmt: skip
+
+
+def start_ranks(output: Path, settings: list[str], *more: str) -> "list[subprocess.Popen[str]]":
+    """The same as two ranks, of which torchrun would make processes that import everything anew."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+              "MASTER_PORT": port}  # fmt: skip
+    ranks = ({"RANK": str(rank), "LOCAL_RANK": str(rank), **shared} for rank in range(2))
+    return [start(output, settings, *more, environment=one) for one in ranks]
 
 
 def run_here(output: Path, settings: list[str], *more: str) -> str:
