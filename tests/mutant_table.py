@@ -171,7 +171,7 @@ TABLE = [
         ("minus_alpha(terms, self.alpha) * first", "-first"),
     ]),
     ("detector/loss/smoothing.py", "tests/loss/test_smoothing.py", [
-        ("(1 - self.epsilon) * self.leaf", "self.leaf"),
+        ("(1 - self.epsilon) * self.elementwise", "self.elementwise"),
     ]),
     ("detector/loss/origin.py", "tests/loss/test_origin.py", [
         ("ord=1", "ord=2"),

@@ -48,8 +48,8 @@ from detector.files import new_directory, write_json
 from detector.lab import distribution, histogram
 from detector.lab.matches import match
 from detector.loss.detection import DetectionLoss
+from detector.loss.elementwise import ElementwiseLoss
 from detector.loss.focal import Focal
-from detector.loss.leaf import Leaf
 from detector.structures import Outputs, Targets
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0)
@@ -61,7 +61,7 @@ class AnchorSums:
     def __init__(self, criterion: DetectionLoss, code: ClassCode, on: torch.device) -> None:
         self.criterion = criterion
         self.code = code
-        self.leaves: dict[str, Leaf] = {"own": criterion.classification.leaf}
+        self.leaves: dict[str, ElementwiseLoss] = {"own": criterion.classification.elementwise}
         self.leaves.update({f"gamma={gamma:g}": Focal(alpha=None, gamma=gamma) for gamma in GAMMAS})
         self.counts = torch.zeros(2, dtype=torch.int64, device=on)  # foreground, background
         self.scores = torch.zeros(2, histogram.BINS, dtype=torch.int64, device=on)
@@ -75,12 +75,12 @@ class AnchorSums:
         logits = outputs.class_logits
         self.counts += torch.stack([targets.foreground.sum(), targets.background.sum()])
         self.scores += histogram.score_histograms(logits, targets, code=self.code)
-        for name, leaf in self.leaves.items():
+        for name, elementwise in self.leaves.items():
             fits = None
-            if leaf.reads_quality:
+            if elementwise.reads_quality:
                 fits = self.criterion.box.quality(outputs.box_deltas, targets)
             self.losses[name] += distribution.tally_by_part(
-                logits, targets, fits, code=self.code, leaf=leaf
+                logits, targets, fits, code=self.code, elementwise=elementwise
             )
 
     def content(self) -> dict[str, Any]:

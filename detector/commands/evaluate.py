@@ -96,7 +96,7 @@ class Trained:
                 f"{path}: the run's loss has other numbers than loss.classification wants "
                 f"({str(error).splitlines()[-1].strip()}); evaluate it with the run's own loss."
             ) from error
-        if any(".leaf." in key for key in unknown):
+        if any(".elementwise." in key for key in unknown):
             raise InputError(
                 f"{path}: loss.classification wants numbers that come from training with it, and "
                 "the run was trained with another loss; evaluate it with the run's own loss."

@@ -228,7 +228,7 @@ class Assembly:
         )
         expected, measured = initial.expected(batches), initial.measured(batches, self.net)
         source = "zero biases" if self.code.prior is None else "the prior"
-        if self.step.criterion.classification.leaf.reads_quality:
+        if self.step.criterion.classification.elementwise.reads_quality:
             source += ", were each predicted box its anchor"
         return (
             f"initial classification loss: {measured:.4f} measured, {expected:.4f} expected from "
@@ -277,12 +277,12 @@ def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
     file = run.config_file(output)
     before = parse(file.read_text(encoding="utf-8"), str(file))
     theirs, ours = (flat(c) for c in (before, config))
-    changed = [key for key in theirs if theirs[key] != ours[key] and key not in MOVABLE]
+    changed = [key for key in theirs if theirs[key] != ours.get(key) and key not in MOVABLE]
     if changed:
         key = changed[0]
         raise InputError(
-            f"{file}: the run to resume has {key} {theirs[key]!r}, now it is {ours[key]!r}; resume "
-            f"with the run's own settings (--config {file} --output {output} --resume), or start "
-            "another run with another --output."
+            f"{file}: the run to resume has {key} {theirs[key]!r}, now it is {ours.get(key)!r}; "
+            f"resume with the run's own settings (--config {file} --output {output} --resume), or "
+            "start another run with another --output."
         )
     return run.last_state(output)

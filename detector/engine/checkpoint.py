@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -140,6 +141,9 @@ def load(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: it holds a {type(state).__name__}, expected a dictionary.")
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         _check(state, path)
+        # what older versions called the element-wise loss
+        own = {re.sub(r"\bleaf\b", "elementwise", k): v for k, v in state["criterion"].items()}
+        state["criterion"] = own
     return state
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
 from detector.loss.classification import per_anchor_loss
-from detector.loss.leaf import Leaf
+from detector.loss.elementwise import ElementwiseLoss
 from detector.structures import Targets
 
 OPEN_BITS = 12  # of a float32 that its bin leaves open; sign, exponent and 11 bits of it are kept
@@ -49,14 +49,21 @@ def tally(losses: Tensor) -> Tensor:
 
 
 def tally_by_part(
-    logits: Tensor, targets: Targets, quality: Tensor | None = None, *, code: ClassCode, leaf: Leaf
+    logits: Tensor,
+    targets: Targets,
+    quality: Tensor | None = None,
+    *,
+    code: ClassCode,
+    elementwise: ElementwiseLoss,
 ) -> Tensor:
     """Logits (N, A, C) -> float64 (2, 2, B): tallies of foreground and of background anchors.
 
     Every one counts, whatever a sampler would choose of them; where the code does not train
     background its losses are 0. `quality` is as of `per_anchor_loss`.
     """
-    losses = per_anchor_loss(logits, targets.matches, targets.labels, quality, code=code, leaf=leaf)
+    losses = per_anchor_loss(
+        logits, targets.matches, targets.labels, quality, code=code, elementwise=elementwise
+    )
     return torch.stack([tally(losses[part]) for part in (targets.foreground, targets.background)])
 
 

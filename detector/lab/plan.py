@@ -119,7 +119,8 @@ class Plan:
         """Keys in which a variant's config differs from the baseline's: theirs, then its own."""
         (baseline,) = (v for v in self.variants if v.name == self.baseline)
         theirs, own = flat(baseline.config), flat(variant.config)
-        return {key: (theirs[key], own[key]) for key in own if theirs[key] != own[key]}
+        keys = [key for key in {**theirs, **own} if theirs.get(key) != own.get(key)]
+        return {key: (theirs.get(key), own.get(key)) for key in keys}  # kinds have their own keys
 
     def identity(self) -> dict[str, Any]:
         """What its runs are; it changes whenever one would, but not by seeds or new default keys.

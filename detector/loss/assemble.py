@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+
 import torch
 from torch import Tensor
 
@@ -11,25 +15,55 @@ from detector.loss import normalizer as normalizers
 from detector.loss import sampling as samplers
 from detector.loss.class_weights import ClassWeighted, effective_number_weights
 from detector.loss.classification import ClassificationLoss
+from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
 from detector.loss.equalized import Equalized, rare_classes
-from detector.loss.focal import Focal
-from detector.loss.ghm import GHMC
-from detector.loss.iou_aware import QualityFocal, Varifocal
-from detector.loss.leaf import Leaf
-from detector.loss.poly import Poly1
-from detector.loss.smoothing import Smoothed
+from detector.loss.focal import FocalSettings
+from detector.loss.ghm import GHMCSettings
+from detector.loss.iou_aware import QualityFocalSettings, VarifocalSettings
+from detector.loss.poly import PolySettings
 from detector.settings.loss import (
     AllSettings,
-    ClassificationLossSettings,
     HardNegativesSettings,
     OHEMSettings,
     RandomSettings,
     Sampling,
 )
 
+KINDS: dict[str, type[ElementwiseSettings]] = {
+    "focal": FocalSettings,
+    "poly": PolySettings,
+    "ghm": GHMCSettings,
+    "quality_focal": QualityFocalSettings,
+    "varifocal": VarifocalSettings,
+}
+
+
+def settings_of(kind: str) -> type[ElementwiseSettings]:
+    """The settings class of a kind: a name in KINDS, or "module:Class" of a module of one's own.
+
+    Such a module is looked for as `import` does, and in the current folder.
+
+    Raises:
+        ValueError: there is no such kind, or it is not a subclass of ElementwiseSettings.
+    """
+    if kind in KINDS:
+        return KINDS[kind]
+    module, colon, name = kind.partition(":")
+    if not colon:
+        raise ValueError(f"found {kind!r}, it should be {', '.join(KINDS)}, or module:Class")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        settings = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"found {kind!r}, which cannot be imported: {error}") from error
+    if not (isinstance(settings, type) and issubclass(settings, ElementwiseSettings)):
+        raise ValueError(f"found {kind!r}, it should be a subclass of ElementwiseSettings")
+    return settings
+
 
 def classification_loss(
-    loss: ClassificationLossSettings, code: ClassCode, boxes_per_class: Tensor | None
+    loss: ElementwiseSettings, code: ClassCode, boxes_per_class: Tensor | None
 ) -> ClassificationLoss:
     """The loss, with weights that depend on the number of training boxes (K,), if these are known.
 
@@ -40,30 +74,13 @@ def classification_loss(
     """
     if boxes_per_class is None:
         boxes_per_class = torch.full((code.num_classes,), torch.nan)
-    leaf = _by_class(_leaf(loss), loss, boxes_per_class)
-    return ClassificationLoss(code=code, leaf=leaf, sampler=_sampler(loss.sampling))
+    elementwise = _by_class(loss.elementwise(), loss, boxes_per_class)
+    return ClassificationLoss(code=code, elementwise=elementwise, sampler=_sampler(loss.sampling))
 
 
-def _leaf(loss: ClassificationLossSettings) -> Leaf:
-    match loss.leaf:
-        case "focal":
-            return _focal(loss)
-        case "ghm":
-            return GHMC(bins=loss.ghm.bins, momentum=loss.ghm.momentum)
-        case "quality_focal":
-            return QualityFocal(alpha=loss.alpha, gamma=loss.gamma)
-        case "varifocal":
-            return Varifocal(alpha=loss.alpha, gamma=loss.gamma)
-
-
-def _focal(loss: ClassificationLossSettings) -> Leaf:
-    leaf: Leaf = Focal(alpha=loss.alpha, gamma=loss.gamma)
-    if loss.poly is not None:
-        leaf = Poly1(epsilon=loss.poly, alpha=loss.alpha, gamma=loss.gamma)
-    return Smoothed(leaf=leaf, epsilon=loss.smoothing) if loss.smoothing else leaf
-
-
-def _by_class(leaf: Leaf, loss: ClassificationLossSettings, boxes_per_class: Tensor) -> Leaf:
+def _by_class(
+    elementwise: ElementwiseLoss, loss: ElementwiseSettings, boxes_per_class: Tensor
+) -> ElementwiseLoss:
     if loss.class_weights is not None:
         found, expected = len(loss.class_weights), len(boxes_per_class)
         if found != expected:
@@ -71,13 +88,13 @@ def _by_class(leaf: Leaf, loss: ClassificationLossSettings, boxes_per_class: Ten
                 f"loss.classification.class_weights has {found} numbers, and the annotations have "
                 f"{expected} classes: give one number for each, in the order of the category ids."
             )
-        leaf = ClassWeighted(leaf, torch.tensor(loss.class_weights))
+        elementwise = ClassWeighted(elementwise, torch.tensor(loss.class_weights))
     if loss.effective_number is not None:
         weights = effective_number_weights(boxes_per_class, beta=loss.effective_number)
-        leaf = ClassWeighted(leaf, weights)
+        elementwise = ClassWeighted(elementwise, weights)
     if loss.equalization is not None:
-        leaf = Equalized(leaf, rare_classes(boxes_per_class, below=loss.equalization))
-    return leaf
+        elementwise = Equalized(elementwise, rare_classes(boxes_per_class, below=loss.equalization))
+    return elementwise
 
 
 def _sampler(sampling: Sampling) -> samplers.Sampler:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from detector.anchors.class_code import Terms
-from detector.loss.leaf import Around, Leaf
+from detector.loss.elementwise import ElementwiseLoss, ElementwiseWrapper
 
 
-class ClassWeighted(Around):
-    """What `leaf` says, times the weight of the anchor's class; background weighs 1.
+class ClassWeighted(ElementwiseWrapper):
+    """What `elementwise` says, times the weight of the anchor's class; background weighs 1.
 
     As in Cui et al. 2019, section 4: a sample weighs as its label does, in all its terms (an anchor
     with several labels as their mean). A factor for all terms of one channel, background's too,
@@ -24,12 +24,12 @@ class ClassWeighted(Around):
 
     weights: Tensor
 
-    def __init__(self, leaf: Leaf, weights: Tensor) -> None:
-        super().__init__(leaf)
+    def __init__(self, elementwise: ElementwiseLoss, weights: Tensor) -> None:
+        super().__init__(elementwise)
         self.register_buffer("weights", weights.float())
 
     def forward(self, terms: Terms) -> Tensor:
-        return self.leaf(terms) * terms.by_label(self.weights, background=1.0)
+        return self.elementwise(terms) * terms.by_label(self.weights, background=1.0)
 
 
 def effective_number_weights(counts: Tensor, *, beta: float) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from detector.anchors.class_code import ClassCode, Terms
-from detector.loss.leaf import Leaf
+from detector.loss.elementwise import ElementwiseLoss
 from detector.loss.sampling import Sampler
 from detector.structures import IGNORED, Targets
 
@@ -39,7 +39,7 @@ class _Rows:
     table: Tensor  # bool (N * G + 1, K); the last row is "no label"
     numbers: Tensor  # int64 (M,) into table
     trained: Tensor  # bool (M,)
-    quality: Tensor | None  # (M, 1), where the leaf reads it
+    quality: Tensor | None  # (M, 1), where the element-wise loss reads it
 
     @staticmethod
     def of(
@@ -60,9 +60,9 @@ class _Rows:
         """Of logits (M, C)."""
         return code.terms(logits, self.table.index_select(0, self.numbers), self.quality)
 
-    def loss(self, logits: Tensor, *, code: ClassCode, leaf: Leaf) -> Tensor:
+    def loss(self, logits: Tensor, *, code: ClassCode, elementwise: ElementwiseLoss) -> Tensor:
         """The plain formula: logits (M, C) -> (M,), 0 and without gradient where not trained."""
-        costs = leaf(self.terms(logits, code=code))
+        costs = elementwise(self.terms(logits, code=code))
         return torch.where(self.trained, costs.sum(-1), 0.0)
 
 
@@ -73,7 +73,9 @@ class _ChunkedLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, rows: _Rows, code: ClassCode, leaf: Leaf) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, rows: _Rows, code: ClassCode, elementwise: ElementwiseLoss
+    ) -> Tensor:
         wide = torch.promote_types(logits.dtype, torch.float32)
         losses = torch.empty(len(logits), dtype=wide, device=logits.device)
         # A float16 gradient of an easy anchor underflows before the loss scale has multiplied it.
@@ -82,7 +84,7 @@ class _ChunkedLoss(torch.autograd.Function):
         for part in _parts(logits):
             chunk = logits[part].detach().to(wide).requires_grad_()
             with torch.enable_grad():
-                loss = rows.part(part).loss(chunk, code=code, leaf=leaf)
+                loss = rows.part(part).loss(chunk, code=code, elementwise=elementwise)
             losses[part] = loss.detach()
             gradient[part] = torch.autograd.grad(loss, chunk, torch.ones_like(loss))[0]
         ctx.save_for_backward(gradient)
@@ -131,33 +133,34 @@ def per_anchor_loss(
     quality: Tensor | None = None,
     *,
     code: ClassCode,
-    leaf: Leaf,
+    elementwise: ElementwiseLoss,
 ) -> Tensor:
     """The loss of every anchor, summed over its terms; differentiable once, in the logits.
 
-    Equal to `leaf(code.terms(logits, rows)).sum(-1)` with the label row of each anchor's box, but
-    keeps no more for backward than one tensor of the size of the logits. Many logits on a GPU go
-    through torch.compile, which fuses that formula; where that fails, a warning says so once.
+    Equal to `elementwise(code.terms(logits, rows)).sum(-1)` with the label row of each anchor's
+    box, but keeps no more for backward than one tensor of the size of the logits. Many logits on a
+    GPU go through torch.compile, which fuses that formula; where that fails, a warning says so
+    once.
 
     Args:
         logits: (N, A, C), any float dtype; the arithmetic is at least float32.
         matches: int64 (N, A), index of a box, BACKGROUND or IGNORED.
         labels: bool (N, G, K), multi-hot.
-        quality: (N, A) in 0..1, 1 off the foreground, detached; only for a leaf that reads it.
+        quality: (N, A) in 0..1, 1 off the foreground, detached; only where the loss reads it.
 
     Returns:
         (N, A), at least float32, exactly 0 where the anchor is not `trainable`.
     """
     if torch.compiler.is_compiling() or not _worth_compiling(logits):
-        return _per_anchor_loss(logits, matches, labels, quality, code, leaf)
+        return _per_anchor_loss(logits, matches, labels, quality, code, elementwise)
     try:
-        return _compiled()(logits, matches, labels, quality, code, leaf)
+        return _compiled()(logits, matches, labels, quality, code, elementwise)
     except TorchDynamoException as error:  # there is no C compiler, or no Triton
         _compile_errors.append(str(error).splitlines()[0])
         warnings.warn(
             f"The classification loss stays uncompiled: {_compile_errors[0]}", stacklevel=2
         )
-        return _per_anchor_loss(logits, matches, labels, quality, code, leaf)
+        return _per_anchor_loss(logits, matches, labels, quality, code, elementwise)
 
 
 def _worth_compiling(logits: Tensor) -> bool:
@@ -171,15 +174,18 @@ def _per_anchor_loss(
     labels: Tensor,
     quality: Tensor | None,
     code: ClassCode,
-    leaf: Leaf,
+    elementwise: ElementwiseLoss,
 ) -> Tensor:
     rows = _Rows.of(matches, labels, quality, code=code)
     flat = logits.reshape(-1, logits.shape[-1])
     if torch.compiler.is_compiling():
-        return rows.loss(flat, code=code, leaf=leaf).view_as(matches)
+        return rows.loss(flat, code=code, elementwise=elementwise).view_as(matches)
     if flat.requires_grad and torch.is_grad_enabled():
-        return _ChunkedLoss.apply(flat, rows, code, leaf).view_as(matches)
-    losses = [rows.part(part).loss(flat[part], code=code, leaf=leaf) for part in _parts(flat)]
+        return _ChunkedLoss.apply(flat, rows, code, elementwise).view_as(matches)
+    losses = [
+        rows.part(part).loss(flat[part], code=code, elementwise=elementwise)
+        for part in _parts(flat)
+    ]
     return torch.cat(losses).view_as(matches)
 
 
@@ -195,10 +201,10 @@ _compile_errors: list[str] = []  # after one, this process compiles no more
 class ClassificationLoss(nn.Module):
     """What an anchor's logits mean, what each term costs, and which anchors count."""
 
-    def __init__(self, *, code: ClassCode, leaf: Leaf, sampler: Sampler) -> None:
+    def __init__(self, *, code: ClassCode, elementwise: ElementwiseLoss, sampler: Sampler) -> None:
         super().__init__()
         self.code = code
-        self.leaf = leaf
+        self.elementwise = elementwise
         self.sampler = sampler
 
     def forward(self, logits: Tensor, targets: Targets, quality: Tensor | None = None) -> Tensor:
@@ -208,8 +214,10 @@ class ClassificationLoss(nn.Module):
         """
         matches, labels, code = targets.matches, targets.labels, self.code
         if torch.is_grad_enabled():  # a validation loss should move nothing
-            self.leaf.observe(lambda: terms_in_parts(logits, matches, labels, code=code))
-        losses = per_anchor_loss(logits, matches, labels, quality, code=code, leaf=self.leaf)
+            self.elementwise.observe(lambda: terms_in_parts(logits, matches, labels, code=code))
+        losses = per_anchor_loss(
+            logits, matches, labels, quality, code=code, elementwise=self.elementwise
+        )
         allowed = trainable(matches, code=code)
         return losses * self.sampler.weights(losses.detach(), targets, allowed)
 

@@ -83,6 +83,6 @@ class DetectionLoss(nn.Module):
 
     def quality(self, outputs: Outputs, targets: Targets) -> Tensor | None:
         """How well the predicted boxes fit (N, A), if the classification loss asks for it."""
-        if not self.classification.leaf.reads_quality:
+        if not self.classification.elementwise.reads_quality:
             return None
         return self.box.quality(outputs.box_deltas, targets)

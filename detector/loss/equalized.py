@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.anchors.class_code import Terms
-from detector.loss.leaf import Around, Leaf
+from detector.loss.elementwise import ElementwiseLoss, ElementwiseWrapper
 
 
-class Equalized(Around):
-    """What `leaf` says, times w_k = 1 - E T(f_k) (1 - y_k).
+class Equalized(ElementwiseWrapper):
+    """What `elementwise` says, times w_k = 1 - E T(f_k) (1 - y_k).
 
     Tan et al. 2020 (Equalization Loss), section 3: E is 1 for an anchor that is foreground, y_k
     its target, and T is 1 for a class of which fewer than a share `below` of the training boxes
@@ -23,15 +23,15 @@ class Equalized(Around):
 
     rare: Tensor
 
-    def __init__(self, leaf: Leaf, rare: Tensor) -> None:
-        super().__init__(leaf)
+    def __init__(self, elementwise: ElementwiseLoss, rare: Tensor) -> None:
+        super().__init__(elementwise)
         self.register_buffer("rare", rare.float())
 
     def forward(self, terms: Terms) -> Tensor:
         foreground = terms.positive[..., : len(self.rare)].any(-1, keepdim=True)
         rare = F.pad(self.rare, (0, terms.log_p.shape[-1] - len(self.rare)))  # not background
         spared = rare * (foreground & ~terms.positive)
-        return self.leaf(terms) * (1 - spared)
+        return self.elementwise(terms) * (1 - spared)
 
 
 def rare_classes(counts: Tensor, *, below: float) -> Tensor:

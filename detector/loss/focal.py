@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from detector.anchors.class_code import Terms
-from detector.loss.leaf import Leaf
+from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
+from detector.loss.smoothing import Smoothed
+from detector.settings.loss import Below1
+from detector.settings.section import Fraction, NotNegative, item
 
 
 def focal(terms: Terms, *, alpha: float | None, gamma: float) -> Tensor:
@@ -34,7 +37,7 @@ def minus_alpha(terms: Terms, alpha: float | None) -> Tensor | float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Focal(Leaf):
+class Focal(ElementwiseLoss):
     """`focal` with its two numbers; cross entropy is Focal(alpha=None, gamma=0)."""
 
     alpha: float | None = 0.25
@@ -42,3 +45,16 @@ class Focal(Leaf):
 
     def __call__(self, terms: Terms) -> Tensor:
         return focal(terms, alpha=self.alpha, gamma=self.gamma)
+
+
+class FocalSettings(ElementwiseSettings):
+    kind: str = item("focal", "focal | poly | ghm | quality_focal | varifocal | module:Class")
+    alpha: Fraction | None = item(0.25, "weight of positives, 1 - alpha of negatives; null: all 1")
+    gamma: NotNegative = item(2.0, "focusing; 0 is cross-entropy")
+    smoothing: Below1 = item(0.0, "share of a target that is spread evenly over its outcomes")
+
+    def elementwise(self) -> ElementwiseLoss:
+        return self._smoothed(Focal(alpha=self.alpha, gamma=self.gamma))
+
+    def _smoothed(self, hard: ElementwiseLoss) -> ElementwiseLoss:
+        return Smoothed(elementwise=hard, epsilon=self.smoothing) if self.smoothing else hard

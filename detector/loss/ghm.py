@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 from detector.anchors.class_code import Terms
 from detector.distributed import sum_over_ranks
-from detector.loss.leaf import Batch, Leaf
+from detector.loss.elementwise import Chunks, ElementwiseLoss, ElementwiseSettings
+from detector.settings.loss import Below1
+from detector.settings.section import Count, item
 
 
-class GHMC(nn.Module, Leaf):
+class GHMC(nn.Module, ElementwiseLoss):
     """Cross entropy over the gradient density: beta_i (-log p_t), beta_i = N / GD(g_i).
 
     Li et al. 2019 (Gradient Harmonized Single-stage Detector), section "GHM-C Loss": g = 1 - p_t is
@@ -34,9 +36,9 @@ class GHMC(nn.Module, Leaf):
         self.register_buffer("shares", torch.zeros(bins))
 
     @torch.no_grad()
-    def observe(self, batch: Batch) -> None:
+    def observe(self, chunks: Chunks) -> None:
         counts = torch.zeros_like(self.shares, dtype=torch.float64)
-        for terms, counted in batch():
+        for terms, counted in chunks():
             bins = self._bins(terms).masked_fill(~counted[..., None], -1)  # which histc leaves out
             counts += bins.histc(self.bins, 0, self.bins)
         counts = sum_over_ranks(counts)
@@ -53,3 +55,18 @@ class GHMC(nn.Module, Leaf):
         """(..., T) whole numbers from 0, in the terms' dtype; 0 for NaN, which is no place."""
         place = (terms.log_q.detach().exp() * self.bins).floor()
         return place.clamp(max=self.bins - 1).nan_to_num(0.0)
+
+
+class GHMCSettings(ElementwiseSettings):
+    kind: str = "ghm"
+    bins: Count = item(30, "parts of the range of gradient norms, 0 to 1")
+    momentum: Below1 = item(0.75, "what a bin's share of the terms keeps of its past in each step")
+
+    def contradictions(self) -> dict[str, bool]:
+        return super().contradictions() | {
+            "kind ghm weighs every term by the density of all terms: set sampling to {kind: all}":
+            self.sampling.kind != "all",
+        }  # fmt: skip
+
+    def elementwise(self) -> GHMC:
+        return GHMC(bins=self.bins, momentum=self.momentum)

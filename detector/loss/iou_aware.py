@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from detector.anchors.class_code import Terms
+from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
 from detector.loss.focal import minus_alpha
-from detector.loss.leaf import Leaf
+from detector.settings.loss import SIGMOID
+from detector.settings.section import Fraction, NotNegative, item
 
 SMALL = 1e-6  # distance of p from y below which a root of it would have too steep a slope
 
@@ -28,7 +30,7 @@ class _Soft(NamedTuple):
 
     @staticmethod
     def of(terms: Terms) -> _Soft:
-        assert terms.quality is not None, "this leaf has reads_quality"
+        assert terms.quality is not None, "the loss has reads_quality"
         quality = terms.quality.to(terms.log_p.dtype)
         return _Soft(
             torch.where(terms.positive, quality, 0.0),
@@ -41,7 +43,7 @@ class _Soft(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QualityFocal(Leaf):
+class QualityFocal(ElementwiseLoss):
     """-alpha_t |y - p|^gamma ((1 - y) log(1 - p) + y log p).
 
     Li et al. 2020 (Generalized Focal Loss), equation 2, where gamma is called beta, is 2, and there
@@ -63,7 +65,7 @@ class QualityFocal(Leaf):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Varifocal(Leaf):
+class Varifocal(ElementwiseLoss):
     """-y (y log p + (1 - y) log(1 - p)) where y > 0, and -(1 - alpha) p^gamma log(1 - p) elsewhere.
 
     Zhang et al. 2021 (VarifocalNet), equation 2. Its alpha, 0.75, weighs negatives, and so is
@@ -81,3 +83,33 @@ class Varifocal(Leaf):
         if self.gamma != 0:
             negative = negative * (self.gamma * soft.log_p).exp()
         return -torch.where(soft.target > 0, soft.target * soft.minus_cross_entropy(), negative)
+
+
+class QualityFocalSettings(ElementwiseSettings):
+    kind: str = "quality_focal"
+    alpha: Fraction | None = item(None, "weight of positives, 1 - alpha of negatives; null: all 1")
+    gamma: NotNegative = item(2.0, "focusing, on the distance of the score from the IoU")
+
+    def contradictions(self) -> dict[str, bool]:
+        return super().contradictions() | {
+            f"kind {self.kind} wants a score of its own for each class, and in a softmax they sum "
+            f"to 1: {SIGMOID}": self.one_of_all,
+        }  # fmt: skip
+
+    def elementwise(self) -> ElementwiseLoss:
+        return QualityFocal(alpha=self.alpha, gamma=self.gamma)
+
+
+class VarifocalSettings(QualityFocalSettings):
+    kind: str = "varifocal"
+    alpha: Fraction | None = item(0.25, "negatives weigh 1 - alpha, positives their IoU")
+    gamma: NotNegative = item(2.0, "focusing of negatives")
+
+    def contradictions(self) -> dict[str, bool]:
+        return super().contradictions() | {
+            "kind varifocal takes a background channel for a class that always fits and never "
+            "quietens it: set background to negatives or ignored": self.background == "class",
+        }  # fmt: skip
+
+    def elementwise(self) -> ElementwiseLoss:
+        return Varifocal(alpha=self.alpha, gamma=self.gamma)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
 from detector.anchors.class_code import Terms
-from detector.loss.focal import focal, minus_alpha
-from detector.loss.leaf import Leaf
+from detector.loss.elementwise import ElementwiseLoss
+from detector.loss.focal import FocalSettings, focal, minus_alpha
+from detector.settings.section import item
 
 
 @dataclass(frozen=True, kw_only=True)
-class Poly1(Leaf):
+class Poly1(ElementwiseLoss):
     """Focal loss + epsilon (1 - p_t)^(gamma + 1), all times alpha_t.
 
     Leng et al. 2022 (PolyLoss): the focal loss is a sum over j >= 1 of (1 - p_t)^(j + gamma) / j,
@@ -28,3 +31,11 @@ class Poly1(Leaf):
         first = ((self.gamma + 1) * terms.log_q).exp()
         plain = focal(terms, alpha=self.alpha, gamma=self.gamma)
         return plain - self.epsilon * minus_alpha(terms, self.alpha) * first
+
+
+class PolySettings(FocalSettings):
+    kind: str = "poly"
+    epsilon: Annotated[float, Field(ge=-1)] = item(1.0, "factor of (1 - p_t)^(gamma + 1), added")
+
+    def elementwise(self) -> ElementwiseLoss:
+        return self._smoothed(Poly1(epsilon=self.epsilon, alpha=self.alpha, gamma=self.gamma))

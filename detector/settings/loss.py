@@ -18,6 +18,7 @@ from detector.settings.section import (
 )
 
 Below1 = Annotated[float, Field(ge=0, lt=1)]
+SIGMOID = "set activation to sigmoid"
 
 
 class AllSettings(Section):
@@ -47,11 +48,6 @@ class RandomSettings(Section):
     positive_fraction: Fraction = 0.5
 
 
-class GHMSettings(Section):
-    bins: Count = item(30, "of leaf ghm: parts of the range of gradient norms")
-    momentum: Below1 = item(0.75, "of leaf ghm: what a part's share keeps of its past in each step")
-
-
 SAMPLINGS: dict[str, type[Section]] = {
     "all": AllSettings,
     "ohem": OHEMSettings,
@@ -64,22 +60,15 @@ Sampling = Annotated[
 
 
 class ClassificationLossSettings(Section):
+    """What every kind of classification loss has beside keys of its own."""
+
+    kind: str
     activation: Literal["sigmoid", "softmax"] = item(
         "sigmoid", "sigmoid: one binary decision a class | softmax: one of all"
     )
     background: Literal["negatives", "class", "ignored"] = item(
         "negatives", "negatives: zero targets | class: one of its own | ignored: not learned"
     )
-    alpha: Fraction | None = item(0.25, "weight of positives, 1 - alpha of negatives; null: all 1")
-    gamma: NotNegative = item(2.0, "focusing; 0 is cross-entropy")
-    leaf: Literal["focal", "ghm", "quality_focal", "varifocal"] = item(
-        "focal", "focal | ghm | quality_focal | varifocal; the last two learn the IoU as the score"
-    )
-    ghm: GHMSettings = GHMSettings()
-    poly: Annotated[float, Field(ge=-1)] | None = item(
-        None, "epsilon of Poly-1: adds this times (1 - p_t)^(gamma + 1); null: nothing"
-    )
-    smoothing: Below1 = item(0.0, "share of a target that is spread evenly over its outcomes")
     class_weights: Annotated[tuple[Positive, ...], NotEmpty] | None = item(
         None, "a factor for anchors of each class, in the order of the category ids; null: all 1"
     )
@@ -99,33 +88,25 @@ class ClassificationLossSettings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> ClassificationLossSettings:
-        for sentence, wrong in self._contradictions().items():
-            if wrong:
+        for sentence, holds in self.contradictions().items():
+            if holds:
                 raise ValueError(sentence)
         return self
 
-    def _contradictions(self) -> dict[str, bool]:
-        """Sentences, and whether they hold."""
-        focused = self.gamma != 0 or self.alpha is not None or self.sampling.kind != "all"
-        reshaped = self.poly is not None or self.smoothing != 0
+    def contradictions(self) -> dict[str, bool]:
+        """Sentences on values that exclude each other, and whether they hold here."""
         both = self.class_weights is not None and self.effective_number is not None
-        of_boxes = self.leaf in {"quality_focal", "varifocal"}
-        one_of = self.activation == "softmax"
         return {
-            "leaf ghm finds by itself how much each of all anchors weighs: set gamma to 0, alpha "
-            "to null and sampling to {kind: all}": self.leaf == "ghm" and focused,
-            f"poly and smoothing change the leaf focal, and the leaf is {self.leaf}: set poly to "
-            "null and smoothing to 0": self.leaf != "focal" and reshaped,
-            f"leaf {self.leaf} wants a score of its own for each class, and in a softmax they sum "
-            "to 1: set activation to sigmoid": one_of and of_boxes,
             "equalization leaves out classes that compete with a box's own, and a softmax cannot: "
-            "set activation to sigmoid": one_of and self.equalization is not None,
-            "leaf varifocal takes a background channel for a class that always fits and never "
-            "quietens it: set background to negatives or ignored": self.leaf == "varifocal"
-            and self.background == "class",
+            f"{SIGMOID}": self.one_of_all and self.equalization is not None,
             "class_weights and effective_number both say what a class weighs: set one of them to "
             "null": both,
         }
+
+    @property
+    def one_of_all(self) -> bool:
+        """Whether the classes compete in one softmax."""
+        return self.activation == "softmax"
 
 
 class BoxLossSettings(Section):
@@ -134,8 +115,3 @@ class BoxLossSettings(Section):
     )
     beta: Positive = item(0.11, "where smooth_l1 turns from quadratic to linear")
     weight: NotNegative = item(1.0, "factor in the total loss")
-
-
-class LossSettings(Section):
-    classification: ClassificationLossSettings = ClassificationLossSettings()
-    box: BoxLossSettings = BoxLossSettings()

@@ -47,7 +47,9 @@ class OneWeight(nn.Module):
 def loss(*, weight: float = 1.0, normalizer: Normalizer | None = None) -> DetectionLoss:
     """Cross entropy of all anchors."""
     code = ClassCode(num_classes=1, prior=None)
-    classification = ClassificationLoss(code=code, leaf=Focal(alpha=None, gamma=0), sampler=All())
+    classification = ClassificationLoss(
+        code=code, elementwise=Focal(alpha=None, gamma=0), sampler=All()
+    )
     return DetectionLoss(
         classification,
         BoxLoss(compare=L1(box_coder=BoxCoder())),

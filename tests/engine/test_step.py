@@ -85,11 +85,11 @@ CASES = {
         "loss.classification.normalizer=sampled",
     ],
     "ghm": [
-        "loss.classification={leaf: ghm, gamma: 0, alpha: null, normalizer: sampled}",
+        "loss.classification={kind: ghm, normalizer: sampled}",
     ],
-    "quality focal": ["loss.classification.leaf=quality_focal"],
+    "quality focal": ["loss.classification={kind: quality_focal, alpha: 0.25}"],
     "smoothed, weighed by class": [
-        "loss.classification={smoothing: 0.1, effective_number: 0.9, poly: 1}",
+        "loss.classification={kind: poly, smoothing: 0.1, effective_number: 0.9}",
     ],
     "ciou": ["loss.box.kind=ciou", "loss.classification.normalizer=ema_positives"],
 }

@@ -154,7 +154,7 @@ def evaluator(loader: list[Batch], *, pictures: int = 0) -> Evaluator:
         predictor=predictor(),
         matcher=Matcher(foreground=0.5, background=0.4, low_quality=True),
         criterion=DetectionLoss(
-            ClassificationLoss(code=CODE, leaf=Focal(alpha=None, gamma=0), sampler=All()),
+            ClassificationLoss(code=CODE, elementwise=Focal(alpha=None, gamma=0), sampler=All()),
             BoxLoss(compare=L1(box_coder=BoxCoder())),
             Images(),
         ),

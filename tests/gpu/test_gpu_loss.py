@@ -3,7 +3,7 @@
 import pytest
 import torch
 from loss_cases import (
-    LEAVES,
+    ELEMENTWISE,
     PAIRS,
     ROWS,
     SAMPLERS,
@@ -35,7 +35,7 @@ ARITHMETIC = 256 * 2**-24
 # A gradient is rounded to bfloat16 twice (kept, then multiplied), to float16 once.
 ROUNDING = {torch.float32: 0.0, torch.bfloat16: 2 * 2**-8, torch.float16: 2**-11}
 SMALLEST = 2**-24  # of float16
-LOSSES = [*PAIRS, *((row, name) for row in ROWS for name in LEAVES)]
+LOSSES = [*PAIRS, *((row, name) for row in ROWS for name in ELEMENTWISE)]
 BOXES = {
     "l1": L1(box_coder=BoxCoder()),
     "smooth_l1": SmoothL1(beta=0.11, box_coder=BoxCoder()),
@@ -70,16 +70,16 @@ def assert_near(found: Tensor, expected: Tensor, *, relative: float, least: floa
 def test_the_loss_is_the_plain_formula(
     device: torch.device, row: str, name: str, dtype: torch.dtype
 ) -> None:
-    targets, code, leaf = long_example(), code_of(row), {**family(), **LEAVES}[name]
+    targets, code, elementwise = long_example(), code_of(row), {**family(), **ELEMENTWISE}[name]
     logits, quality = logits_for(targets, code, dtype), quality_of(targets)
     incoming = torch.linspace(-1, 2, targets.matches.numel()).view_as(targets.matches)
     exact = logits.double().requires_grad_()
-    expected = plain(exact, targets, quality, code=code, leaf=leaf)
+    expected = plain(exact, targets, quality, code=code, elementwise=elementwise)
     (expected * incoming.double()).sum().backward()
 
     there, ours = moved(targets, device), moved(logits, device).requires_grad_()
-    fits, on = moved(quality, device), moved(leaf, device)
-    loss = per_anchor_loss(ours, there.matches, there.labels, fits, code=code, leaf=on)
+    fits, on = moved(quality, device), moved(elementwise, device)
+    loss = per_anchor_loss(ours, there.matches, there.labels, fits, code=code, elementwise=on)
     (loss * moved(incoming, device)).sum().backward()
     assert loss.dtype == torch.float32 and ours.grad.dtype == dtype
     assert_near(loss, expected.detach(), relative=0)
@@ -102,14 +102,14 @@ def test_many_logits_are_compiled(
     torch.compiler.reset()
     monkeypatch.setattr(classification, "_worth_compiling", lambda logits: True)
     monkeypatch.setattr(classification, "_compile_errors", [])
-    targets, code, leaf = long_example(), code_of(row), LEAVES[name]
+    targets, code, elementwise = long_example(), code_of(row), ELEMENTWISE[name]
     logits = logits_for(targets, code, torch.bfloat16)
     logits[0, :4, 0] = torch.tensor([1e4, -1e4, 200, -200])
     exact = logits.double().requires_grad_()
-    expected = plain(exact, targets, torch.ones(2, 210), code=code, leaf=leaf)
+    expected = plain(exact, targets, torch.ones(2, 210), code=code, elementwise=elementwise)
     expected.sum().backward()
     there, ours = moved(targets, device), moved(logits, device).requires_grad_()
-    loss = per_anchor_loss(ours, there.matches, there.labels, code=code, leaf=leaf)
+    loss = per_anchor_loss(ours, there.matches, there.labels, code=code, elementwise=elementwise)
     loss.sum().backward()
     torch.testing.assert_close(loss.to(CPU), expected.detach().float(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours.grad.to(CPU), exact.grad.bfloat16(), rtol=2e-2, atol=1e-3)
@@ -118,8 +118,8 @@ def test_many_logits_are_compiled(
 
 
 def criterion(sampler: str, box: str) -> DetectionLoss:
-    code, leaf = code_of("sigmoid-negatives"), LEAVES["focal"]
-    classes = ClassificationLoss(code=code, leaf=leaf, sampler=SAMPLERS[sampler])
+    code, elementwise = code_of("sigmoid-negatives"), ELEMENTWISE["focal"]
+    classes = ClassificationLoss(code=code, elementwise=elementwise, sampler=SAMPLERS[sampler])
     return DetectionLoss(classes, BoxLoss(compare=BOXES[box]), Positives(), box_weight=3)
 
 
@@ -180,7 +180,9 @@ def test_memory_of_the_loss(
     labels = torch.zeros(2, 5, 80, dtype=torch.bool, device=device)
 
     def step() -> None:
-        per_anchor_loss(logits, matches, labels, code=code, leaf=LEAVES["focal"]).sum().backward()
+        per_anchor_loss(
+            logits, matches, labels, code=code, elementwise=ELEMENTWISE["focal"]
+        ).sum().backward()
 
     size = logits.numel() * logits.element_size()
     most = (COPIES[dtype] + FOR_ANCHORS) * size + TEMPORARIES * chunk
@@ -203,8 +205,8 @@ def test_memory_of_the_family(
     matches = torch.full((2, count), BACKGROUND)
     targets = Targets(torch.zeros(count, 4), matches, torch.zeros(2, 5, 4), labels, torch.ones(2))
     there, quality = moved(targets, device), torch.ones(2, count, device=device)
-    leaf = moved(family(80)[name], device)
-    loss = ClassificationLoss(code=code, leaf=leaf, sampler=SAMPLERS["all"])
+    elementwise = moved(family(80)[name], device)
+    loss = ClassificationLoss(code=code, elementwise=elementwise, sampler=SAMPLERS["all"])
     size = logits.numel() * logits.element_size()
     most = (2 + FOR_ANCHORS) * size + TEMPORARIES * chunk
     assert size < peak(lambda: loss(logits, there, quality).sum().backward(), device) < most

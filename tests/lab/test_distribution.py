@@ -125,7 +125,7 @@ def test_figure_4_of_constructed_logits(gamma: float, easy: float, hard: float) 
     logits = torch.tensor([-logit] * 900 + [logit] * 100 + [logit, -logit, 50.0])[None, :, None]
     truth = targets([BACKGROUND] * 1000 + [0, 0, IGNORED], [[True]])
     code = ClassCode(num_classes=1)
-    parts = tally_by_part(logits, truth, code=code, leaf=Focal(alpha=None, gamma=gamma))
+    parts = tally_by_part(logits, truth, code=code, elementwise=Focal(alpha=None, gamma=gamma))
     foreground, background = (shares(part) for part in parts)
     assert foreground is not None and background is not None
     assert foreground.total == pytest.approx(easy + hard, rel=1e-5)
@@ -139,7 +139,9 @@ def test_figure_4_of_constructed_logits(gamma: float, easy: float, hard: float) 
 def test_a_code_that_ignores_background_has_no_background_loss() -> None:
     code = ClassCode(num_classes=2, background="ignored", prior=None)
     truth = targets([0, BACKGROUND], [[True, False]])
-    parts = tally_by_part(torch.ones(1, 2, 2), truth, code=code, leaf=Focal(alpha=None, gamma=0))
+    parts = tally_by_part(
+        torch.ones(1, 2, 2), truth, code=code, elementwise=Focal(alpha=None, gamma=0)
+    )
     foreground, background = (shares(part) for part in parts)
     assert background is None
     assert foreground is not None
@@ -150,9 +152,13 @@ def test_a_leaf_that_reads_quality_gets_it() -> None:
     """Soft cross entropy, of an anchor with score .9 and IoU y = .25: -y ln .9 - (1 - y) ln .1."""
     truth = targets([0, BACKGROUND], [[True]])
     logits = torch.tensor([[[math.log(9)], [0.0]]])
-    leaf = QualityFocal(gamma=0)
+    elementwise = QualityFocal(gamma=0)
     parts = tally_by_part(
-        logits, truth, torch.tensor([[0.25, 1.0]]), code=ClassCode(num_classes=1), leaf=leaf
+        logits,
+        truth,
+        torch.tensor([[0.25, 1.0]]),
+        code=ClassCode(num_classes=1),
+        elementwise=elementwise,
     )
     foreground, background = (shares(part) for part in parts)
     assert foreground is not None and background is not None

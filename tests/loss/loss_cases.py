@@ -4,19 +4,20 @@ import torch
 from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
+from detector.loss.assemble import KINDS
 from detector.loss.class_weights import ClassWeighted
 from detector.loss.classification import trainable
+from detector.loss.elementwise import ElementwiseLoss
 from detector.loss.equalized import Equalized
 from detector.loss.focal import Focal
 from detector.loss.ghm import GHMC
 from detector.loss.iou_aware import QualityFocal, Varifocal
-from detector.loss.leaf import Leaf
 from detector.loss.poly import Poly1
 from detector.loss.sampling import OHEM, All, HardNegatives, Random, Sampler
 from detector.loss.smoothing import Smoothed
 from detector.structures import BACKGROUND, IGNORED, Targets
 
-LEAVES = {
+ELEMENTWISE = {
     "cross_entropy": Focal(alpha=None, gamma=0),
     "balanced": Focal(alpha=0.3, gamma=0),
     "root": Focal(alpha=None, gamma=0.5),
@@ -25,16 +26,17 @@ LEAVES = {
 }
 
 
-def family(num_classes: int = 3) -> dict[str, Leaf]:
+def family(num_classes: int = 3) -> dict[str, ElementwiseLoss]:
     """One of each member, some of them twice."""
     weights = torch.linspace(0.5, 3, num_classes)
     ghm = GHMC(bins=4)
     ghm.shares.copy_(torch.tensor([0.6, 0.0, 0.3, 0.1]))
     return {
+        **{kind: settings().elementwise() for kind, settings in KINDS.items()},
         "poly_cross_entropy": Poly1(epsilon=2),
         "poly_focal": Poly1(epsilon=-1, alpha=0.25, gamma=2),
-        "smoothed_cross_entropy": Smoothed(leaf=Focal(alpha=None, gamma=0), epsilon=0.1),
-        "smoothed_root": Smoothed(leaf=Focal(alpha=0.25, gamma=0.5), epsilon=0.1),
+        "smoothed_cross_entropy": Smoothed(elementwise=Focal(alpha=None, gamma=0), epsilon=0.1),
+        "smoothed_root": Smoothed(elementwise=Focal(alpha=0.25, gamma=0.5), epsilon=0.1),
         "weighted": ClassWeighted(Focal(), weights),
         "ghm": ghm,
         "quality_focal": QualityFocal(),
@@ -46,6 +48,13 @@ def family(num_classes: int = 3) -> dict[str, Leaf]:
     }
 
 
+def takes_softmax(kind: str) -> bool:
+    try:
+        return bool(KINDS[kind](activation="softmax", background="class"))
+    except ValueError:
+        return False
+
+
 FAMILY = family()
 SAMPLERS: dict[str, Sampler] = {
     "all": All(),
@@ -55,8 +64,8 @@ SAMPLERS: dict[str, Sampler] = {
     "random": Random(per_image=4, positive_fraction=0.5),
 }
 ROWS = ["sigmoid-negatives", "sigmoid-class", "softmax-class", "sigmoid-ignored", "softmax-ignored"]
-SIGMOID_ONLY = {"quality_focal", "quality_root", "soft_cross_entropy", "varifocal"}
-SIGMOID_ONLY |= {"weighted_varifocal_root", "equalized"}
+SIGMOID_ONLY = {"quality_root", "soft_cross_entropy", "weighted_varifocal_root", "equalized"}
+SIGMOID_ONLY |= {kind for kind in KINDS if not takes_softmax(kind)}
 PAIRS = [(r, n) for r in ROWS for n in FAMILY if r.startswith("sigmoid") or n not in SIGMOID_ONLY]
 
 
@@ -117,9 +126,14 @@ def quality_of(targets: Targets) -> Tensor:
 
 
 def plain(
-    logits: Tensor, targets: Targets, quality: Tensor | None = None, *, code: ClassCode, leaf: Leaf
+    logits: Tensor,
+    targets: Targets,
+    quality: Tensor | None = None,
+    *,
+    code: ClassCode,
+    elementwise: ElementwiseLoss,
 ) -> Tensor:
     """The reference: the formula over everything, under autograd."""
     fits = None if quality is None else quality[..., None]
-    loss = leaf(code.terms(logits, label_rows(targets), fits)).sum(-1)
+    loss = elementwise(code.terms(logits, label_rows(targets), fits)).sum(-1)
     return torch.where(trainable(targets.matches, code=code), loss, 0.0)

@@ -12,14 +12,15 @@ from detector import build
 from detector.commands.evaluate import Trained
 from detector.commands.train import Assembly
 from detector.config import parse
+from detector.engine import checkpoint
 from detector.errors import InputError
 from detector.loss.class_weights import ClassWeighted, effective_number_weights
 from detector.loss.detection import DetectionLoss
+from detector.loss.elementwise import ElementwiseLoss
 from detector.loss.equalized import Equalized
 from detector.loss.focal import Focal
 from detector.loss.ghm import GHMC
 from detector.loss.iou_aware import QualityFocal, Varifocal
-from detector.loss.leaf import Leaf
 from detector.loss.poly import Poly1
 from detector.loss.smoothing import Smoothed
 
@@ -34,53 +35,60 @@ def criterion(keys: str, counts: Sequence[int] | None = None) -> DetectionLoss:
 
 
 @pytest.mark.parametrize(
-    ("keys", "leaf"),
+    ("keys", "elementwise"),
     [
         ("", Focal(alpha=0.25, gamma=2)),
-        ("alpha: null, gamma: 0", Focal(alpha=None, gamma=0)),
-        ("poly: -1", Poly1(epsilon=-1, alpha=0.25, gamma=2)),
-        ("poly: 0", Poly1(epsilon=0, alpha=0.25, gamma=2)),
-        ("smoothing: 0.1", Smoothed(leaf=Focal(), epsilon=0.1)),
+        ("kind: focal, alpha: null, gamma: 0", Focal(alpha=None, gamma=0)),
+        ("kind: poly, epsilon: -1", Poly1(epsilon=-1, alpha=0.25, gamma=2)),
+        ("kind: poly, epsilon: 0, gamma: 0", Poly1(epsilon=0, alpha=0.25, gamma=0)),
+        ("smoothing: 0.1", Smoothed(elementwise=Focal(), epsilon=0.1)),
         (
-            "smoothing: 0.1, poly: 1, gamma: 0, alpha: null",
-            Smoothed(leaf=Poly1(epsilon=1), epsilon=0.1),
+            "smoothing: 0.1, kind: poly, gamma: 0, alpha: null",
+            Smoothed(elementwise=Poly1(epsilon=1), epsilon=0.1),
         ),
-        ("leaf: quality_focal, alpha: null", QualityFocal()),
-        ("leaf: varifocal, gamma: 1", Varifocal(gamma=1)),
+        ("kind: quality_focal", QualityFocal()),
+        ("kind: quality_focal, alpha: 0.25, gamma: 1", QualityFocal(alpha=0.25, gamma=1)),
+        ("kind: varifocal, gamma: 1, alpha: null", Varifocal(gamma=1, alpha=None)),
     ],
 )
-def test_a_leaf_from_its_words(keys: str, leaf: Leaf) -> None:
-    assert criterion(keys).classification.leaf == leaf
+def test_from_its_keys(keys: str, elementwise: ElementwiseLoss) -> None:
+    assert criterion(keys).classification.elementwise == elementwise
 
 
-def test_leaves_that_keep_numbers() -> None:
-    ghm = criterion("leaf: ghm, gamma: 0, alpha: null, ghm: {bins: 7}").classification.leaf
+def test_those_with_buffers() -> None:
+    ghm = criterion("kind: ghm, bins: 7").classification.elementwise
     assert isinstance(ghm, GHMC) and (ghm.bins, ghm.momentum) == (7, 0.75)
-    both = criterion("leaf: varifocal, class_weights: [1, 2, 3], equalization: 0.2", [90, 9, 1])
-    gate = both.classification.leaf
+    both = criterion("kind: varifocal, class_weights: [1, 2, 3], equalization: 0.2", [90, 9, 1])
+    gate = both.classification.elementwise
     assert isinstance(gate, Equalized) and gate.rare.tolist() == [0, 1, 1]
-    assert isinstance(gate.leaf, ClassWeighted) and gate.leaf.weights.tolist() == [1, 2, 3]
-    assert gate.leaf.leaf == Varifocal() and gate.reads_quality
+    weighted = gate.elementwise
+    assert isinstance(weighted, ClassWeighted) and weighted.weights.tolist() == [1, 2, 3]
+    assert weighted.elementwise == Varifocal() and gate.reads_quality
 
 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ("leaf: ghm", "set gamma to 0, alpha to null and sampling to {kind: all}"),
-        ("leaf: ghm, gamma: 0", "set gamma to 0, alpha to null"),
-        ("leaf: ghm, gamma: 0, alpha: null, sampling: {kind: ohem}", "sampling to {kind: all}"),
-        ("leaf: ghm, gamma: 0, alpha: null, smoothing: 0.1", "the leaf is ghm: set poly to null"),
-        ("leaf: varifocal, poly: 1", "the leaf is varifocal: set poly to null"),
-        ("leaf: quality_focal, activation: softmax, background: class", "activation to sigmoid"),
-        ("leaf: varifocal, background: class", "set background to negatives or ignored"),
+        ("kind: ghm, gamma: 0", "classification.gamma: unknown key 'gamma'; known: kind"),
+        ("kind: ghm, sampling: {kind: ohem}", "set sampling to {kind: all}"),
+        ("kind: varifocal, epsilon: 1", "unknown key 'epsilon'"),
+        ("kind: quality_focal, activation: softmax, background: class", "activation to sigmoid"),
+        ("kind: varifocal, background: class", "set background to negatives or ignored"),
         ("equalization: 0.1, activation: softmax, background: class", "set activation to sigmoid"),
         ("class_weights: [1], effective_number: 0.9", "set one of them to null"),
         ("class_weights: []", "found []"),
         ("class_weights: [1, 0]", "class_weights.1: found 0, it should be greater than 0"),
         ("effective_number: 1", "it should be less than 1"),
         ("smoothing: 1", "it should be less than 1"),
-        ("poly: -2", "it should be greater than or equal to -1"),
-        ("leaf: gmh", "did you mean 'ghm'?"),
+        ("kind: poly, epsilon: -2", "it should be greater than or equal to -1"),
+        ("kind: gmh", "classification.kind: found 'gmh', it should be focal, poly, ghm"),
+        ("kind: gmh", "did you mean 'ghm'?"),
+        ("kind: [focal]", "classification.kind: found"),
+        ("kind: 'no_such_module:Own'", "cannot be imported: No module named 'no_such_module'"),
+        ("kind: 'math:Own'", "cannot be imported: module 'math' has no attribute 'Own'"),
+        ("kind: 'math:pi'", "it should be a subclass of ElementwiseSettings"),
+        ("leaf: ghm", "unknown key 'leaf'; it is named kind now"),
+        ("poly: 1", "unknown key 'poly'; it is a kind of its own now"),
         ("class_weights: [1, 2]", "has 2 numbers, and the annotations have 3 classes"),
     ],
 )
@@ -115,25 +123,59 @@ def test_boxes_are_counted_in_the_training_data(tiny: list[str], digits: Path) -
     config = build.load_config(HOME / "configs/digits.yaml", changes)
     loss = Assembly(config, Path("unused"), torch.device("cpu")).step.criterion
     expected = effective_number_weights(counts, beta=0.9).float()
-    torch.testing.assert_close(loss.classification.leaf.weights, expected)
+    torch.testing.assert_close(loss.classification.elementwise.weights, expected)
 
 
 def test_a_run_is_evaluated_with_the_weights_that_it_was_trained_with(
     tool: Callable[..., object], tiny: list[str], tmp_path: Path
 ) -> None:
     """The training data may be gone; another number of bins is refused in one sentence."""
-    ghm = "loss.classification={leaf: ghm, gamma: 0, alpha: null, effective_number: 0.9}"
+    ghm = "loss.classification={kind: ghm, effective_number: 0.9}"
     words = [word for change in [*tiny, "schedule.steps=2", ghm] for word in ("--set", change)]
     run = tmp_path / "run"
     tool("train", "--config", HOME / "configs/digits.yaml", *words, "--output", run)
     gone = ["data.train.images=null", "data.train.annotations=null"]
     trained = Trained.from_run(run, "last", gone)
-    leaf = trained.criterion.classification.leaf
-    assert leaf.weights.isfinite().all() and leaf.weights.std() > 0
-    assert leaf.leaf.shares.sum().item() == pytest.approx(1, abs=0.2)
+    elementwise = trained.criterion.classification.elementwise
+    assert elementwise.weights.isfinite().all() and elementwise.weights.std() > 0
+    assert elementwise.elementwise.shares.sum().item() == pytest.approx(1, abs=0.2)
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     (noted,) = (x[LOSS] for x in lines if LOSS in x)
     found = trained.evaluator(trained.validation()).run(trained.net).losses["loss/classification"]
     assert found == pytest.approx(noted, rel=1e-5)
     with pytest.raises(InputError, match="evaluate it with the run's own loss"):
-        Trained.from_run(run, "last", [*gone, "loss.classification.ghm.bins=10"])
+        Trained.from_run(run, "last", [*gone, "loss.classification.bins=10"])
+
+
+OLD = """loss:
+  classification: {activation: sigmoid, background: class, alpha: %s, gamma: %s, leaf: %s,
+    ghm: {bins: 7, momentum: 0.5}, poly: %s, smoothing: 0.0, class_weights: null,
+    effective_number: null, equalization: null, sampling: {kind: all}, normalizer: sampled,
+    prior: 0.1, weight: 3.0}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ((0.3, 1.0, "focal", "null"), "kind: focal, alpha: 0.3, gamma: 1"),
+        ((0.3, 1.0, "focal", 2.0), "kind: poly, alpha: 0.3, gamma: 1, epsilon: 2"),
+        (("null", 0.0, "ghm", "null"), "kind: ghm, bins: 7, momentum: 0.5"),
+        (("null", 1.0, "quality_focal", "null"), "kind: quality_focal, gamma: 1"),
+    ],
+)
+def test_the_written_config_of_an_older_run_is_read(old: tuple[object, ...], new: str) -> None:
+    """Before 2026-12 each config had the keys of all kinds, and `leaf` said which."""
+    same = f"{new}, background: class, normalizer: sampled, prior: 0.1, weight: 3"
+    expected = parse(f"loss: {{classification: {{{same}}}}}", "new.yaml")
+    assert parse(OLD % old, "runs/old/config.yaml") == expected
+
+
+def test_a_checkpoint_of_an_older_run_is_read(finished: Path, tmp_path: Path) -> None:
+    state = torch.load(finished / "checkpoints/last.pt", weights_only=True)
+    values = {"leaf.leaf.weights": torch.ones(10), "leaf.rare": torch.zeros(10)}
+    state["criterion"] = {f"classification.{key}": value for key, value in values.items()}
+    torch.save(state, tmp_path / "old.pt")
+    assert list(checkpoint.load(tmp_path / "old.pt")["criterion"]) == [
+        "classification.elementwise.elementwise.weights", "classification.elementwise.rare",
+    ]  # fmt: skip

@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import LEAVES, ROWS, code_of, example, label_rows, logits_for
+from loss_cases import ELEMENTWISE, ROWS, code_of, example, label_rows, logits_for
 from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
 from detector.loss.class_weights import ClassWeighted, effective_number_weights
 from detector.loss.focal import Focal
 
-ENTROPY = LEAVES["cross_entropy"]
+ENTROPY = ELEMENTWISE["cross_entropy"]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_all_terms_of_an_anchor_weigh_as_its_label(background: str) -> None:
     """Logits 0, log 2 a term: three times of an anchor of class 1, once of background."""
     code = ClassCode(num_classes=3, background=background)
     labels = torch.tensor([[False, True, False], [False, False, False]])
-    leaf = ClassWeighted(ENTROPY, torch.tensor([2.0, 3.0, 5.0]))
-    found = leaf(code.terms(torch.zeros(2, code.channels), labels)) / math.log(2)
+    elementwise = ClassWeighted(ENTROPY, torch.tensor([2.0, 3.0, 5.0]))
+    found = elementwise(code.terms(torch.zeros(2, code.channels), labels)) / math.log(2)
     expected = torch.tensor([[3.0], [1.0]]).expand(-1, code.channels)
     torch.testing.assert_close(found, expected)
 
@@ -76,7 +76,7 @@ def test_all_terms_of_an_anchor_weigh_as_its_label(background: str) -> None:
 def test_one_of_weighs_by_the_truth_as_torch_does() -> None:
     code, targets = code_of("softmax-class"), example()
     logits, rows = logits_for(targets, code), label_rows(targets)
-    leaf = ClassWeighted(ENTROPY, torch.tensor([2.0, 3.0, 5.0]))
+    elementwise = ClassWeighted(ENTROPY, torch.tensor([2.0, 3.0, 5.0]))
     classes = F.pad(rows.float(), (0, 1), value=0.5).argmax(-1)  # 3: none of them
     expected = F.cross_entropy(
         logits.flatten(0, 1),
@@ -84,11 +84,11 @@ def test_one_of_weighs_by_the_truth_as_torch_does() -> None:
         weight=torch.tensor([2.0, 3.0, 5.0, 1.0]),
         reduction="none",
     )
-    torch.testing.assert_close(leaf(code.terms(logits, rows)).flatten(), expected)
+    torch.testing.assert_close(elementwise(code.terms(logits, rows)).flatten(), expected)
 
 
 def test_the_weights_go_into_the_checkpoint() -> None:
-    leaf = ClassWeighted(Focal(), torch.tensor([2.0, 3.0]))
+    elementwise = ClassWeighted(Focal(), torch.tensor([2.0, 3.0]))
     other = ClassWeighted(Focal(), torch.full((2,), torch.nan))
-    other.load_state_dict(leaf.state_dict())
+    other.load_state_dict(elementwise.state_dict())
     assert other.weights.tolist() == [2, 3]

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from loss_cases import LEAVES, ROWS, SAMPLERS, code_of, example, make_targets
+from loss_cases import ELEMENTWISE, ROWS, SAMPLERS, code_of, example, make_targets
 
 from detector.anchors.box_coder import BoxCoder
 from detector.errors import InputError
@@ -27,12 +27,14 @@ BOX = BoxLoss(compare=L1(box_coder=BoxCoder()))
 
 def make_loss(
     row: str = "sigmoid-negatives",
-    leaf: str = "focal",
+    elementwise: str = "focal",
     sampler: str = "all",
     normalizer: type[Normalizer] = Positives,
     **weights: float,
 ) -> DetectionLoss:
-    classes = ClassificationLoss(code=code_of(row), leaf=LEAVES[leaf], sampler=SAMPLERS[sampler])
+    classes = ClassificationLoss(
+        code=code_of(row), elementwise=ELEMENTWISE[elementwise], sampler=SAMPLERS[sampler]
+    )
     return DetectionLoss(classes, BOX, normalizer(), **weights)
 
 
@@ -61,7 +63,7 @@ def test_by_hand() -> None:
     b, i = BACKGROUND, IGNORED
     labels = torch.eye(2, 3, dtype=torch.bool).expand(2, 2, 3)
     targets = make_targets([[0, 1, b, b, b, i, b], [b, 1, i, b, b, b, b]], labels)
-    loss = make_loss(leaf="cross_entropy", classification_weight=2, box_weight=5)
+    loss = make_loss(elementwise="cross_entropy", classification_weight=2, box_weight=5)
     (divisors,) = loss.divisors([targets])()
     losses = loss(Outputs(torch.zeros(2, 7, 3), torch.zeros(2, 7, 4)), targets, divisors)
     assert losses.classification.item() == pytest.approx(2 * 12 * 3 * math.log(2) / 3)
@@ -77,12 +79,12 @@ def test_by_hand() -> None:
 def test_no_classification_key_changes_the_box_loss() -> None:
     targets, seen = example(), set()
     for row in ROWS:
-        for leaf in LEAVES:
+        for elementwise in ELEMENTWISE:
             for sampler in SAMPLERS:
                 for normalizer in NORMALIZERS:
                     if (sampler, normalizer) == ("ohem_nms", Sampled):
                         continue
-                    loss = make_loss(row, leaf, sampler, normalizer, classification_weight=3)
+                    loss = make_loss(row, elementwise, sampler, normalizer, classification_weight=3)
                     outputs = make_outputs(code_of(row).channels)
                     losses = loss(outputs, targets, *loss.divisors([targets])())
                     losses.total.backward()

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from loss_cases import LEAVES, code_of, example, label_rows, logits_for
+from loss_cases import ELEMENTWISE, code_of, example, label_rows, logits_for
 
 from detector.anchors.class_code import ClassCode
 from detector.loss.equalized import Equalized, rare_classes
@@ -20,14 +20,14 @@ def test_by_hand(background: str, by_hand: list[list[int]]) -> None:
     """Classes 0 and 2 are rare; anchors of class 0, of class 1 and of background; log 2 a term."""
     code = ClassCode(num_classes=3, background=background)
     labels = torch.tensor([[True, False, False], [False, True, False], [False, False, False]])
-    leaf = Equalized(LEAVES["cross_entropy"], torch.tensor([1.0, 0.0, 1.0]))
-    cost = leaf(code.terms(torch.zeros(3, code.channels), labels))
+    elementwise = Equalized(ELEMENTWISE["cross_entropy"], torch.tensor([1.0, 0.0, 1.0]))
+    cost = elementwise(code.terms(torch.zeros(3, code.channels), labels))
     torch.testing.assert_close(cost, math.log(2) * torch.tensor(by_hand))
 
 
 @pytest.mark.parametrize("row", ["sigmoid-negatives", "sigmoid-class", "sigmoid-ignored"])
 def test_without_rare_classes_it_is_the_leaf(row: str) -> None:
-    code, targets, focal = code_of(row), example(), LEAVES["focal"]
+    code, targets, focal = code_of(row), example(), ELEMENTWISE["focal"]
     terms = code.terms(logits_for(targets, code), label_rows(targets))
     assert Equalized(focal, torch.zeros(3))(terms).equal(focal(terms))
 

@@ -1,13 +1,19 @@
 """What every member of the family holds, beside its own formula."""
 
+import contextlib
+import json
+import math
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import HOME
 from loss_cases import (
+    ELEMENTWISE,
     FAMILY,
-    LEAVES,
     PAIRS,
     code_of,
     example,
@@ -16,6 +22,7 @@ from loss_cases import (
     plain,
     quality_of,
 )
+from pydantic import ValidationError
 from torch import Tensor
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -24,15 +31,20 @@ from torch._subclasses.fake_tensor import (
 )
 
 from detector.anchors.box_coder import BoxCoder
-from detector.anchors.class_code import ClassCode
+from detector.anchors.class_code import ClassCode, Terms
 from detector.benchmark.timing import extra_peak
+from detector.commands.train import train
+from detector.config import load, parse
+from detector.errors import InputError
 from detector.loss import classification
+from detector.loss.assemble import KINDS
 from detector.loss.box import L1, BoxLoss
 from detector.loss.classification import ClassificationLoss, per_anchor_loss, trainable
 from detector.loss.detection import DetectionLoss
-from detector.loss.leaf import Leaf
+from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
 from detector.loss.normalizer import Positives
 from detector.loss.sampling import All
+from detector.settings.loss import ClassificationLossSettings
 from detector.structures import BACKGROUND, Outputs, Targets
 
 WAITING = (DataDependentOutputException, DynamicOutputShapeException)
@@ -49,12 +61,12 @@ def dense(row: str, name: str) -> Callable[[Tensor], Tensor]:
         labels=targets.labels,
         quality=quality_of(targets),
         code=code_of(row),
-        leaf=FAMILY[name],
+        elementwise=FAMILY[name],
     )
 
 
-def criterion(leaf: Leaf, row: str = "sigmoid-negatives") -> DetectionLoss:
-    classes = ClassificationLoss(code=code_of(row), leaf=leaf, sampler=All())
+def criterion(elementwise: ElementwiseLoss, row: str = "sigmoid-negatives") -> DetectionLoss:
+    classes = ClassificationLoss(code=code_of(row), elementwise=elementwise, sampler=All())
     return DetectionLoss(classes, BoxLoss(compare=L1(box_coder=BoxCoder())), Positives())
 
 
@@ -68,7 +80,7 @@ def test_chunks_equal_the_plain_formula(
     reference = ours.detach().clone().requires_grad_()
     incoming = torch.linspace(-1, 2, 14, dtype=torch.float64).view(2, 7)
     loss = dense(row, name)(ours)
-    expected = plain(reference, targets, quality_of(targets), code=code, leaf=FAMILY[name])
+    expected = plain(reference, targets, quality_of(targets), code=code, elementwise=FAMILY[name])
     (loss * incoming).sum().backward()
     (expected * incoming).sum().backward()
     torch.testing.assert_close(loss, expected, rtol=1e-13, atol=1e-13)
@@ -161,7 +173,7 @@ def test_extra_memory(row: str, name: str, monkeypatch: pytest.MonkeyPatch) -> N
     logits = torch.zeros(2, count, code.channels, requires_grad=True)
     labels, matches = torch.zeros(2, 5, 80, dtype=torch.bool), torch.full((2, count), BACKGROUND)
     targets = Targets(torch.zeros(count, 4), matches, torch.zeros(2, 5, 4), labels, torch.ones(2))
-    loss = ClassificationLoss(code=code, leaf=family(80)[name], sampler=All())
+    loss = ClassificationLoss(code=code, elementwise=family(80)[name], sampler=All())
     quality = torch.ones(2, count)
 
     def step() -> None:
@@ -174,8 +186,8 @@ def test_extra_memory(row: str, name: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_box_loss_learns_nothing_from_the_quality() -> None:
     """quality_focal asks for the boxes; their gradient is that of the box loss alone."""
     targets, gradients = example(), []
-    for leaf in (FAMILY["quality_focal"], LEAVES["focal"]):
-        loss, deltas = criterion(leaf), torch.full((2, 7, 4), 0.1, requires_grad=True)
+    for elementwise in (FAMILY["quality_focal"], ELEMENTWISE["focal"]):
+        loss, deltas = criterion(elementwise), torch.full((2, 7, 4), 0.1, requires_grad=True)
         logits = logits_for(targets, code_of("sigmoid-negatives")).requires_grad_()
         losses = loss(Outputs(logits, deltas), targets, *loss.divisors([targets])())
         losses.total.backward()
@@ -192,7 +204,7 @@ def test_quality_is_the_iou_of_the_predicted_box(name: str) -> None:
     assert not quality.requires_grad and (quality[~targets.foreground] == 1).all()
     torch.testing.assert_close(quality[0, 0], torch.tensor(0.636364))
     losses = loss(Outputs(logits, torch.zeros(2, 7, 4)), targets, *loss.divisors([targets])())
-    by_anchor = plain(logits, targets, quality, code=code, leaf=FAMILY[name]) / 3
+    by_anchor = plain(logits, targets, quality, code=code, elementwise=FAMILY[name]) / 3
     torch.testing.assert_close(losses.by_anchor, by_anchor)
 
 
@@ -200,7 +212,7 @@ def test_quality_is_computed_only_for_who_reads_it(monkeypatch: pytest.MonkeyPat
     calls: list[str] = []
     monkeypatch.setattr(BoxLoss, "quality", lambda *_: calls.append("quality"))
     targets = example()
-    loss = criterion(LEAVES["focal"])
+    loss = criterion(ELEMENTWISE["focal"])
     outputs = Outputs(torch.zeros(2, 7, 3), torch.zeros(2, 7, 4))
     loss(outputs, targets, *loss.divisors([targets])())
     assert calls == []
@@ -219,6 +231,101 @@ def test_one_class_works() -> None:
         torch.zeros(1, 1, dtype=torch.long),
         torch.ones(1, 1, 1, dtype=torch.bool),
         code=code,
-        leaf=FAMILY["smoothed_cross_entropy"],
+        elementwise=FAMILY["smoothed_cross_entropy"],
     )
     torch.testing.assert_close(loss, torch.tensor([[0.342613]]))  # .95 * .287682 + .05 * 1.386294
+
+
+# log p_t = log(1 - p_t) = -log 2, positive, and its predicted box has an IoU of 0.8
+BY_HAND = {
+    "focal": 0.25 * 0.25 * math.log(2),
+    "poly": 0.25 * (0.25 * math.log(2) + 0.5**3),
+    "ghm": math.log(2),  # no bin was seen yet
+    "quality_focal": 0.3**2 * math.log(2),
+    "varifocal": 0.8 * math.log(2),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_by_hand(kind: str) -> None:
+    """At its defaults."""
+    half = torch.tensor([[math.log(0.5)]], dtype=torch.float64)
+    terms = Terms(half, half, torch.tensor([[True]]), torch.tensor([[0.8]], dtype=torch.float64))
+    cost = KINDS[kind]().elementwise()(terms)
+    assert cost.item() == pytest.approx(BY_HAND[kind], rel=1e-7)
+
+
+def own_keys(kind: str) -> list[str]:
+    shared = ClassificationLossSettings.model_fields
+    return [key for key in KINDS[kind].model_fields if key not in shared]
+
+
+def another(kind: str, key: str) -> ElementwiseSettings:
+    """The settings of a kind with another value of one key, the first one that is valid."""
+    for value in (0.5, 3, 0.25):
+        with contextlib.suppress(ValidationError):
+            changed = KINDS[kind](**{key: value})
+            if changed != KINDS[kind]():
+                return changed
+    raise AssertionError(f"none of the values fits {key} of {kind}")
+
+
+def trained_loss(settings: ElementwiseSettings) -> Tensor:
+    """(N, A) of the second step, so that a momentum shows."""
+    targets, code = example(), code_of("sigmoid-negatives")
+    loss = ClassificationLoss(code=code, elementwise=settings.elementwise(), sampler=All())
+    logits = logits_for(targets, code)
+    loss(logits.flip(1), targets, quality_of(targets))
+    return loss(logits, targets, quality_of(targets))
+
+
+@pytest.mark.parametrize(("kind", "key"), [(k, key) for k in KINDS for key in own_keys(k)])
+def test_every_key_of_every_kind_changes_the_loss(kind: str, key: str) -> None:
+    loss, other = trained_loss(KINDS[kind]()), trained_loss(another(kind, key))
+    assert not torch.allclose(loss, other, rtol=1e-3)
+
+
+OWN = """
+from dataclasses import dataclass
+from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
+from detector.settings.section import Positive, item
+
+@dataclass(frozen=True, kw_only=True)
+class Exponential(ElementwiseLoss):
+    slope: float
+
+    def __call__(self, terms):
+        return (self.slope * terms.log_q.exp()).exp() - 1
+
+class ExponentialSettings(ElementwiseSettings):
+    kind: str = "own_loss_of_a_test:ExponentialSettings"
+    slope: Positive = item(1.0, "of the exponent")
+
+    def elementwise(self):
+        return Exponential(slope=self.slope)
+"""
+
+
+def test_a_kind_from_outside_the_package(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file and one key: it trains, its key changes the loss, and is checked as others are."""
+    (tmp_path / "own_loss_of_a_test.py").write_text(OWN)
+    monkeypatch.setattr("sys.path", sys.path[:])
+    monkeypatch.chdir(tmp_path)
+    kind = "loss.classification.kind=own_loss_of_a_test:ExponentialSettings"
+
+    def first_loss(slope: str) -> float:
+        run = tmp_path / f"slope{slope}"
+        settings = [*tiny, kind, f"loss.classification.slope={slope}", "schedule.steps=1"]
+        config = load(HOME / "configs/digits.yaml", settings)
+        assert train(config, run, resume=False, command=[]) == 0
+        assert parse((run / "config.yaml").read_text(), "written") == config
+        line = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+        return float(line["loss/classification"])
+
+    assert first_loss("2") > 1.5 * first_loss("1")
+    with pytest.raises(InputError, match="slope: found 0, it should be greater than 0"):
+        first_loss("0")
+    with pytest.raises(InputError, match="unknown key 'slop'; did you mean 'slope'"):
+        load(HOME / "configs/digits.yaml", [kind, "loss.classification.slop=1"])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from loss_cases import LEAVES
+from loss_cases import ELEMENTWISE
 from torchvision.ops import sigmoid_focal_loss
 
 from detector.anchors.class_code import ClassCode, Terms
@@ -61,11 +61,13 @@ def test_gamma_0_ignores_an_infinite_log_q() -> None:
     assert focal(certain, alpha=None, gamma=0).item() == 0
 
 
-@pytest.mark.parametrize("leaf", LEAVES.values(), ids=LEAVES.keys())
-def test_alpha_keeps_float64(leaf: Focal) -> None:
+@pytest.mark.parametrize("elementwise", ELEMENTWISE.values(), ids=ELEMENTWISE.keys())
+def test_alpha_keeps_float64(elementwise: Focal) -> None:
     terms = Terms(*(torch.tensor([math.log(0.5)], dtype=torch.float64),) * 2, torch.tensor([True]))
-    alpha = 1 if leaf.alpha is None else leaf.alpha
-    assert leaf(terms).item() == pytest.approx(alpha * 0.5**leaf.gamma * math.log(2), rel=1e-14)
+    alpha = 1 if elementwise.alpha is None else elementwise.alpha
+    assert elementwise(terms).item() == pytest.approx(
+        alpha * 0.5**elementwise.gamma * math.log(2), rel=1e-14
+    )
 
 
 def test_the_papers_numbers_are_the_defaults() -> None:

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import LEAVES, code_of, example, label_rows, logits_for, quality_of
+from loss_cases import ELEMENTWISE, code_of, example, label_rows, logits_for, quality_of
 
 from detector.anchors.class_code import Terms
+from detector.loss.elementwise import ElementwiseLoss
 from detector.loss.focal import Focal
 from detector.loss.iou_aware import QualityFocal, Varifocal
-from detector.loss.leaf import Leaf
 
 
 def terms_at(p: float, quality: float, *, positive: bool) -> Terms:
@@ -21,7 +21,7 @@ def terms_at(p: float, quality: float, *, positive: bool) -> Terms:
 
 
 @pytest.mark.parametrize(
-    ("leaf", "p", "quality", "positive", "by_hand"),
+    ("elementwise", "p", "quality", "positive", "by_hand"),
     [
         (QualityFocal(), 0.5, 0.8, True, 0.0623832),  # 0.3^2 * 0.693147
         (QualityFocal(alpha=0.25), 0.5, 0.8, True, 0.0155958),
@@ -35,15 +35,17 @@ def terms_at(p: float, quality: float, *, positive: bool) -> Terms:
         (Varifocal(alpha=None, gamma=0), 0.5, 0.8, False, 0.6931472),
     ],
 )
-def test_by_hand(leaf: Leaf, p: float, quality: float, positive: bool, by_hand: float) -> None:
-    cost = leaf(terms_at(p, quality, positive=positive))
+def test_by_hand(
+    elementwise: ElementwiseLoss, p: float, quality: float, positive: bool, by_hand: float
+) -> None:
+    cost = elementwise(terms_at(p, quality, positive=positive))
     assert cost.item() == pytest.approx(by_hand, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", LEAVES)
+@pytest.mark.parametrize("name", ELEMENTWISE)
 @pytest.mark.parametrize("row", ["sigmoid-negatives", "sigmoid-class", "sigmoid-ignored"])
 def test_of_boxes_that_fit_quality_focal_is_focal(name: str, row: str) -> None:
-    code, targets, focal = code_of(row), example(), LEAVES[name]
+    code, targets, focal = code_of(row), example(), ELEMENTWISE[name]
     logits = logits_for(targets, code, torch.float64)
     terms = code.terms(logits, label_rows(targets), torch.ones(2, 7, 1))
     found = QualityFocal(alpha=focal.alpha, gamma=focal.gamma)(terms)
@@ -66,12 +68,14 @@ def test_negatives_of_varifocal_are_those_of_focal() -> None:
     torch.testing.assert_close(Varifocal(alpha=0.25)(terms), Focal(alpha=0.25)(terms))
 
 
-@pytest.mark.parametrize("leaf", [QualityFocal(), QualityFocal(gamma=0), Varifocal()])
+@pytest.mark.parametrize("elementwise", [QualityFocal(), QualityFocal(gamma=0), Varifocal()])
 @given(st.floats(0.01, 0.99), st.floats(-5, 5))
-def test_no_score_is_better_than_the_iou(leaf: Leaf, quality: float, logit: float) -> None:
+def test_no_score_is_better_than_the_iou(
+    elementwise: ElementwiseLoss, quality: float, logit: float
+) -> None:
     def cost(z: float) -> float:
         p = torch.tensor(z, dtype=torch.float64).sigmoid().item()
-        return leaf(terms_at(p, quality, positive=True)).item()
+        return elementwise(terms_at(p, quality, positive=True)).item()
 
     assert cost(math.log(quality / (1 - quality))) <= cost(logit) + 1e-7
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from loss_cases import LEAVES
+from loss_cases import ELEMENTWISE
 from test_focal import terms_at
 
 from detector.loss.focal import Focal
@@ -10,7 +10,7 @@ from detector.loss.poly import Poly1
 
 
 @pytest.mark.parametrize(
-    ("leaf", "positive", "by_hand"),
+    ("elementwise", "positive", "by_hand"),
     [
         (Poly1(epsilon=2), True, 1.693147),  # 0.693147 + 2 * 0.5
         (Poly1(epsilon=-1), True, 0.193147),
@@ -19,14 +19,16 @@ from detector.loss.poly import Poly1
         (Poly1(epsilon=-1, alpha=0.25, gamma=2), False, 0.0362151),  # three quarters
     ],
 )
-def test_by_hand_at_even_odds(leaf: Poly1, positive: bool, by_hand: float) -> None:
-    assert leaf(terms_at(0.5, positive=positive)).item() == pytest.approx(by_hand, rel=1e-5)
+def test_by_hand_at_even_odds(elementwise: Poly1, positive: bool, by_hand: float) -> None:
+    assert elementwise(terms_at(0.5, positive=positive)).item() == pytest.approx(by_hand, rel=1e-5)
 
 
-@pytest.mark.parametrize("leaf", LEAVES.values(), ids=LEAVES.keys())
-def test_epsilon_0_is_focal(leaf: Focal) -> None:
+@pytest.mark.parametrize("elementwise", ELEMENTWISE.values(), ids=ELEMENTWISE.keys())
+def test_epsilon_0_is_focal(elementwise: Focal) -> None:
     terms = terms_at(0.3, positive=True)
-    assert Poly1(epsilon=0, alpha=leaf.alpha, gamma=leaf.gamma)(terms).equal(leaf(terms))
+    assert Poly1(epsilon=0, alpha=elementwise.alpha, gamma=elementwise.gamma)(terms).equal(
+        elementwise(terms)
+    )
 
 
 @pytest.mark.parametrize("gamma", [0, 0.5, 2])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from loss_cases import LEAVES, ROWS, code_of, example, label_rows, logits_for
+from loss_cases import ELEMENTWISE, ROWS, code_of, example, label_rows, logits_for
 from test_focal import terms_at
 
 from detector.loss.focal import Focal
@@ -11,30 +11,32 @@ ENTROPY = Focal(alpha=None, gamma=0)
 
 
 @pytest.mark.parametrize(
-    ("leaf", "by_hand"),
+    ("elementwise", "by_hand"),
     [
         (ENTROPY, 0.397543),  # 0.9 * 0.287682 + 0.1 * 1.386294
         (Focal(alpha=0.25, gamma=2), 0.0625298),  # 0.9 * 0.0044950 + 0.1 * 0.584843
     ],
 )
-def test_by_hand(leaf: Focal, by_hand: float) -> None:
+def test_by_hand(elementwise: Focal, by_hand: float) -> None:
     """p 0.75, epsilon 0.2: the truth has 0.9; the other outcome has its own p_t and alpha_t."""
-    loss = Smoothed(leaf=leaf, epsilon=0.2)(terms_at(0.75, positive=True))
+    loss = Smoothed(elementwise=elementwise, epsilon=0.2)(terms_at(0.75, positive=True))
     assert loss.item() == pytest.approx(by_hand, rel=1e-5)
 
 
 @pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("leaf", LEAVES.values(), ids=LEAVES.keys())
-def test_epsilon_0_is_the_leaf(row: str, leaf: Focal) -> None:
+@pytest.mark.parametrize("elementwise", ELEMENTWISE.values(), ids=ELEMENTWISE.keys())
+def test_epsilon_0_is_the_leaf(row: str, elementwise: Focal) -> None:
     code, targets = code_of(row), example()
     terms = code.terms(logits_for(targets, code), label_rows(targets))
-    torch.testing.assert_close(Smoothed(leaf=leaf, epsilon=0.0)(terms), leaf(terms))
+    torch.testing.assert_close(
+        Smoothed(elementwise=elementwise, epsilon=0.0)(terms), elementwise(terms)
+    )
 
 
 def test_is_binary_cross_entropy_of_smoothed_targets() -> None:
     code, targets = code_of("sigmoid-negatives"), example()
     logits, rows = logits_for(targets, code), label_rows(targets)
-    loss = Smoothed(leaf=ENTROPY, epsilon=0.1)(code.terms(logits, rows))
+    loss = Smoothed(elementwise=ENTROPY, epsilon=0.1)(code.terms(logits, rows))
     expected = F.binary_cross_entropy_with_logits(
         logits, 0.9 * rows.float() + 0.05, reduction="none"
     )
@@ -44,7 +46,7 @@ def test_is_binary_cross_entropy_of_smoothed_targets() -> None:
 def test_is_torchs_label_smoothing_under_one_of() -> None:
     code, targets = code_of("softmax-class"), example()
     logits, rows = logits_for(targets, code), label_rows(targets)
-    loss = Smoothed(leaf=ENTROPY, epsilon=0.1)(code.terms(logits, rows))
+    loss = Smoothed(elementwise=ENTROPY, epsilon=0.1)(code.terms(logits, rows))
     classes = F.pad(rows.float(), (0, 1), value=0.5).argmax(-1)  # 3: none of them
     expected = F.cross_entropy(
         logits.flatten(0, 1), classes.flatten(), label_smoothing=0.1, reduction="none"
@@ -57,7 +59,7 @@ def test_focal_under_one_of_is_the_mean_over_the_outcomes() -> None:
     code = code_of("softmax-class")
     logits = torch.tensor([[1.0, 2.0, 1.0, 4.0]], dtype=torch.float64).log()
     labels = torch.tensor([[False, True, False]])
-    loss = Smoothed(leaf=Focal(alpha=0.25, gamma=2), epsilon=0.2)(code.terms(logits, labels))
+    loss = Smoothed(elementwise=Focal(alpha=0.25, gamma=2), epsilon=0.2)(code.terms(logits, labels))
     p = torch.tensor([1.0, 2.0, 1.0, 4.0], dtype=torch.float64) / 8
     each = torch.tensor([0.25, 0.25, 0.25, 0.75]) * (1 - p) ** 2 * -p.log()
     torch.testing.assert_close(loss.squeeze(), 0.8 * each[1] + 0.2 * each.mean())

@@ -1,0 +1,131 @@
+"""YAML files with their bases, and `--set` values: read, and merged into one document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from detector import yaml_text
+from detector.config.messages import nearest, shown
+from detector.errors import InputError
+from detector.yaml_text import Document, KeyPath
+
+Replaces = Callable[[dict[str, Any], dict[str, Any], KeyPath], bool]
+CLASSIFICATION: KeyPath = ("loss", "classification")
+WITH_KINDS = {CLASSIFICATION, (*CLASSIFICATION, "sampling")}
+
+
+def merged(path: Path, overrides: Sequence[str], places: Mapping[str, str]) -> Document:
+    """A file over its bases, and overrides over it; arguments as of `load`."""
+    files = _merged(_with_bases(path, parents=()))
+    if not overrides:
+        return files
+    # among themselves first, so that it does not matter which of them stands first
+    documents = [_override(text, places.get(text, f"--set {text}")) for text in overrides]
+    return _merged([files, _merged(documents, replaces=_other_form)])
+
+
+def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[Document]:
+    """The documents to merge for one file, lowest first."""
+    chain = (*parents, path.resolve())
+    if chain[-1] in parents:
+        names = " -> ".join(step.name for step in chain)
+        raise InputError(f"{path}: base: the files name each other in a circle: {names}.")
+    document = read(path)
+    layers = []
+    for base in (path.parent / name for name in _bases(document)):
+        if not base.is_file():
+            near = nearest(base.name, (p.name for p in base.parent.glob("*.yaml")))
+            raise InputError(f"{document.origin(('base',))}: base: there is no file {base}{near}")
+        layers += _with_bases(base, parents=chain)
+    values = {key: value for key, value in document.values.items() if key != "base"}
+    return [*layers, Document(values, document.origins)]
+
+
+def _bases(document: Document) -> list[str]:
+    bases = document.values.get("base", [])
+    if not isinstance(bases, list) or not all(isinstance(name, str) for name in bases):
+        raise InputError(
+            f"{document.origin(('base',))}: base: found {shown(bases)}, "
+            "it should be a list of files, such as [retinanet.yaml]"
+        )
+    return bases
+
+
+def read(path: Path) -> Document:
+    """The document of one file; InputError where it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = nearest(path.name, (p.name for p in path.parent.glob("*.yaml")))
+        raise InputError(f"{path}: there is no such file{near}") from None
+    except OSError as error:
+        raise InputError(f"{path}: this file cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: this is not a text file in UTF-8.") from None
+    return document_of(text, str(path))
+
+
+def document_of(text: str, source: str) -> Document:
+    """The document of a text, a mapping; `source` names it in errors."""
+    document = yaml_text.read(text, where=lambda line: f"{source}:{line}")
+    if not isinstance(document.values, dict):
+        found = "nothing" if document.values is None else shown(document.values)
+        raise InputError(f"{source}:1: found {found}, a config is a mapping of keys to values.")
+    return document
+
+
+def _override(text: str, place: str) -> Document:
+    """The document of one `a.b=value`."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"{place}: found {text!r}, it should be key=value, as optimizer.lr=1e-3")
+    path = tuple(key.strip().split("."))
+    document = yaml_text.read(value, where=lambda line: place)
+    values = document.values
+    for part in reversed(path):
+        values = {part: values}
+    origins: dict[KeyPath, str] = {path[:depth]: place for depth in range(len(path) + 1)}
+    return Document(values, origins | {(*path, *inner): place for inner in document.origins})
+
+
+def _other_form(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> bool:
+    """Whether the two mappings at `path` state different alternatives."""
+    return len({_form(below, path), _form(above, path)} - {None}) > 1
+
+
+def _stated(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> bool:
+    """Whether `above` is a whole: a classification loss with its kind, or another alternative."""
+    return (path == CLASSIFICATION and "kind" in above) or _other_form(below, above, path)
+
+
+def _merged(layers: Iterable[Document], replaces: Replaces = _stated) -> Document:
+    return reduce(
+        lambda below, above: Document(
+            _merge(below.values, above.values, (), replaces), below.origins | above.origins
+        ),
+        layers,
+    )
+
+
+def _merge(below: Any, above: Any, path: KeyPath, replaces: Replaces) -> Any:
+    """`above` over `below`: mappings key by key unless one replaces the other, the rest whole."""
+    if not isinstance(below, dict) or not isinstance(above, dict) or replaces(below, above, path):
+        return above
+    merged = {
+        key: _merge(below[key], value, (*path, key), replaces) if key in below else value
+        for key, value in above.items()
+    }
+    return below | merged
+
+
+def _form(mapping: dict[str, Any], path: KeyPath) -> Any:
+    """Which of several alternatives a mapping states."""
+    if path in WITH_KINDS:
+        return str(mapping.get("kind")) if "kind" in mapping else None
+    if path == ("data", "resize"):
+        forms = ({"width", "height"}, {"shorter", "longer"})
+        return next((form for form, keys in enumerate(forms) if mapping.keys() & keys), None)
+    return None
