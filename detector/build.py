@@ -11,10 +11,11 @@ from typing import Literal
 import torch
 
 from detector import config as configs
+from detector.anchors.atss import ATSS
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
 from detector.anchors.generator import AnchorGenerator, cell_shapes
-from detector.anchors.matching import Matcher
+from detector.anchors.matching import Assignment, Matcher
 from detector.config import Config
 from detector.data.coco import CocoIndex
 from detector.data.images import Decoding
@@ -35,6 +36,7 @@ from detector.model.pretrained import load_backbone
 from detector.model.retinanet import RetinaNet
 from detector.postprocess import Postprocess
 from detector.settings.data import Fixed
+from detector.settings.network import ATSSSettings
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
@@ -144,18 +146,12 @@ def device(config: Config) -> torch.device:
 
 def precision(config: Config, on: torch.device) -> torch.dtype:
     """train.precision; `auto` is bfloat16 or float16 on a GPU, float32 elsewhere."""
-    match config.train.precision:
-        case "auto" if on.type != "cuda":
-            return torch.float32
-        case "auto":
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-            return torch.bfloat16 if native else torch.float16
-        case "float32":
-            return torch.float32
-        case "bfloat16":
-            return torch.bfloat16
-        case "float16":
-            return torch.float16
+    name = config.train.precision
+    if name == "auto" and on.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    dtypes = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+    return dtypes.get(name, torch.float32)
 
 
 def autocast(dtype: torch.dtype, on: torch.device) -> Autocast:
@@ -170,15 +166,22 @@ def anchor_generator(config: Config) -> AnchorGenerator:
     return AnchorGenerator(FPN.strides, cells, a.offset)
 
 
-def matcher(config: Config) -> Matcher:
+def matcher(config: Config) -> Assignment:
     """The assignment of anchors."""
-    m = config.matching
+    m, several = config.matching, class_code(config, num_classes=1).multi_label
+    if isinstance(m, ATSSSettings):
+        return ATSS(
+            anchor_generator(config),
+            candidates=m.candidates,
+            crowd_overlap=m.crowd_overlap,
+            multi_label=several,
+        )
     return Matcher(
         foreground=m.foreground,
         background=m.background,
         low_quality=m.low_quality,
         crowd_overlap=m.crowd_overlap,
-        multi_label=class_code(config, num_classes=1).multi_label,
+        multi_label=several,
     )
 
 

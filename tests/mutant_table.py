@@ -60,7 +60,7 @@ TABLE = [
         ("usable = batch.present & ~batch.crowd\n    same", "usable = batch.present\n    same"),
         ("& centred_inside(chunk, batch.sizes)[:, None]", ""),
         ("shared / area(chunk)", "shared / area(boxes)"),
-        ("pairs // rows", "pairs"),
+        ("pairs_at_a_time(anchors) // rows", "pairs_at_a_time(anchors)"),
     ]),
     ("detector/anchors/class_code.py", "tests/anchors/test_class_code.py", [
         ("bias[: self.num_classes] = odds", "bias[: self.num_classes] = -odds"),

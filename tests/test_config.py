@@ -127,10 +127,12 @@ def test_the_reference_card_shows_every_alternative() -> None:
     ]
     assert shown == [
         {"width": 800, "height": 800},
+        ALTERNATIVES["atss"]().model_dump(),
         *others,
         *(ALTERNATIVES[kind]().model_dump() for kind in ("ohem", "hard_negatives", "random")),
     ]
-    assert set(ALTERNATIVES) == {"sides", "fixed", "all", "ohem", "hard_negatives", "random"}
+    kinds = {"sides", "fixed", "max_iou", "atss", "all", "ohem", "hard_negatives", "random"}
+    assert set(ALTERNATIVES) == kinds
 
 
 def parse_flow(text: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ CPU_PAIRS = 6_000_000
 GPU_PAIRS = 2**25
 # IoUs are equal up to this share of them: the two passes may be compiled to different roundings
 TIE = 1e-6
+
+
+Assignment = Callable[[Tensor, Batch], Targets]  # anchors (A, 4) and a batch
 
 
 class Matcher:
@@ -54,13 +57,11 @@ class Matcher:
         else:
             shape = len(batch), len(anchors)
             matched = torch.full(shape, BACKGROUND, device=anchors.device)
-        matched = torch.where(centred_inside(anchors, batch.sizes), matched, IGNORED)
-        labels = _shared_labels(batch) if self.multi_label else batch.labels
-        return Targets(anchors, matched, batch.boxes, labels, batch.keys)
+        return targets_of(anchors, batch, matched, multi_label=self.multi_label)
 
     def _assign(self, anchors: Tensor, batch: Batch) -> Tensor:
         """(N, A) as Targets.matches, but for anchors centred in the padding."""
-        matches = [self._match(chunk, batch) for chunk in self._chunks(anchors, batch)]
+        matches = [self._match(chunk, batch) for chunk in _chunks(anchors, batch)]
         columns = list(zip(*matches, strict=True))
         best, box, in_crowd = (torch.cat(parts, dim=1) for parts in columns[:3])
         matched = torch.where(best >= self.foreground, box, BACKGROUND)
@@ -85,17 +86,36 @@ class Matcher:
         """
         best = best[..., None]
         found = []
-        for chunk in self._chunks(anchors, batch):
+        for chunk in _chunks(anchors, batch):
             overlap, _ = _overlaps(chunk, batch)
             of_the_best = (overlap >= best * (1 - TIE)) & (best > 0)
             value, box = overlap.masked_fill(~of_the_best, -1).max(dim=1)
             found.append(torch.where(value >= 0, box, -1))
         return torch.cat(found, dim=1)
 
-    def _chunks(self, anchors: Tensor, batch: Batch) -> Iterator[Tensor]:
-        pairs = CPU_PAIRS if anchors.device.type == "cpu" else GPU_PAIRS
-        rows = max(1, batch.boxes.shape[0] * batch.boxes.shape[1])
-        yield from anchors.split(max(1, pairs // rows))
+
+def _chunks(anchors: Tensor, batch: Batch) -> Iterator[Tensor]:
+    rows = max(1, batch.boxes.shape[0] * batch.boxes.shape[1])
+    yield from anchors.split(max(1, pairs_at_a_time(anchors) // rows))
+
+
+def pairs_at_a_time(anchors: Tensor) -> int:
+    """How many pairs of an anchor and a box are looked at together."""
+    return CPU_PAIRS if anchors.device.type == "cpu" else GPU_PAIRS
+
+
+def targets_of(anchors: Tensor, batch: Batch, matched: Tensor, *, multi_label: bool) -> Targets:
+    """Targets from matches (N, A), of which those in the padding become IGNORED."""
+    matched = torch.where(centred_inside(anchors, batch.sizes), matched, IGNORED)
+    labels = _shared_labels(batch) if multi_label else batch.labels
+    return Targets(anchors, matched, batch.boxes, labels, batch.keys)
+
+
+def crowded(anchors: Tensor, batch: Batch, *, above: float) -> Tensor:
+    """bool (N, A): anchors with more than this share of their area in a crowd box."""
+    chunks = _chunks(anchors, batch)
+    inside = [(_overlaps(chunk, batch)[1] > above) & batch.crowd[..., None] for chunk in chunks]
+    return torch.cat([chunk.any(dim=1) for chunk in inside], dim=1)
 
 
 def _overlaps(chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -200,16 +200,17 @@ class Assembly:
             yield same_place
         batches = [b.to(self.device) for b in next(iter(self.load(0, 0, workers=0)))]
         yield preflight.describe_anchors(anchor_generator, *batches[0].images.shape[-2:])
+        # with thresholds of its own for each box, the usual one still says whether anchors fit
+        foreground = getattr(config.matching, "foreground", 0.5)
         hit, boxes = preflight.reachable(
             self.index,
             self.dataset.transform.resize,
             # the run's own would keep the anchors of every image size
             build.anchor_generator(config),
-            foreground=config.matching.foreground,
+            foreground=foreground,
         )
         yield (
-            f"anchors reach {hit} of {boxes} boxes ({hit / max(1, boxes):.1%}) at IoU "
-            f"{config.matching.foreground}"
+            f"anchors reach {hit} of {boxes} boxes ({hit / max(1, boxes):.1%}) at IoU {foreground}"
         )
         yield (
             f"learning rate {self.schedule.rate:g} for batches of {config.train.batch_size}, "

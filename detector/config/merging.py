@@ -14,7 +14,8 @@ from detector.yaml_text import Document, KeyPath
 
 Replaces = Callable[[dict[str, Any], dict[str, Any], KeyPath], bool]
 CLASSIFICATION: KeyPath = ("loss", "classification")
-WITH_KINDS = {CLASSIFICATION, (*CLASSIFICATION, "sampling")}
+MATCHING: KeyPath = ("matching",)
+WITH_KINDS = {CLASSIFICATION, MATCHING, (*CLASSIFICATION, "sampling")}
 
 
 def merged(path: Path, overrides: Sequence[str], places: Mapping[str, str]) -> Document:
@@ -97,8 +98,9 @@ def _other_form(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> 
 
 
 def _stated(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> bool:
-    """Whether `above` is a whole: a classification loss with its kind, or another alternative."""
-    return (path == CLASSIFICATION and "kind" in above) or _other_form(below, above, path)
+    """Whether `above` is a whole: a loss or a matching with its kind, or another alternative."""
+    whole = path in {CLASSIFICATION, MATCHING} and "kind" in above
+    return whole or _other_form(below, above, path)
 
 
 def _merged(layers: Iterable[Document], replaces: Replaces = _stated) -> Document:

@@ -13,11 +13,12 @@ from pydantic_core import ErrorDetails
 
 from detector.settings.data import RESIZES
 from detector.settings.loss import SAMPLINGS
+from detector.settings.network import MATCHINGS
 from detector.settings.section import Section
 from detector.yaml_text import Document, KeyPath
 
 # pydantic puts these names into the location of an error, where the config has no key
-ALTERNATIVES: dict[str, type[Section]] = {**RESIZES, **SAMPLINGS}
+ALTERNATIVES: dict[str, type[Section]] = {**RESIZES, **SAMPLINGS, **MATCHINGS}
 # of older configs
 RENAMED = {
     "leaf": "; it is named kind now: {kind: ghm}",

@@ -26,7 +26,7 @@ class Config(Section):
     data: DataSettings = DataSettings()
     model: network.ModelSettings = network.ModelSettings()
     anchors: network.AnchorsSettings = network.AnchorsSettings()
-    matching: network.MatchingSettings = network.MatchingSettings()
+    matching: network.Matching = network.MaxIoUSettings()
     loss: LossSettings = LossSettings()
     optimizer: training.OptimizerSettings = training.OptimizerSettings()
     schedule: training.ScheduleSettings = training.ScheduleSettings()

@@ -17,7 +17,7 @@ from torchvision.ops import box_iou
 
 from detector.anchors.class_code import ClassCode
 from detector.anchors.generator import AnchorGenerator
-from detector.anchors.matching import Matcher
+from detector.anchors.matching import Assignment
 from detector.boxes import centred_inside
 from detector.data.batch import SIDE_MULTIPLE, round_up
 from detector.data.coco import CocoIndex
@@ -185,7 +185,7 @@ class InitialLoss:
         *,
         class_code: ClassCode,
         criterion: DetectionLoss,
-        matcher: Matcher,
+        matcher: Assignment,
         anchor_generator: AnchorGenerator,
         autocast: Callable[[], AbstractContextManager[None]],
     ) -> None:

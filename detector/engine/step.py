@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detector.anchors.generator import AnchorGenerator
-from detector.anchors.matching import Matcher
+from detector.anchors.matching import Assignment
 from detector.distributed import sum_over_ranks, world_size
 from detector.engine.ema import EMA
 from detector.engine.meter import Meter
@@ -41,7 +41,7 @@ class TrainingStep:
         *,
         model: nn.Module,
         criterion: DetectionLoss,
-        matcher: Matcher,
+        matcher: Assignment,
         anchor_generator: AnchorGenerator,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.anchors.generator import AnchorGenerator
-from detector.anchors.matching import Matcher
+from detector.anchors.matching import Assignment
 from detector.boxes import clip
 from detector.distributed import gather_objects, is_main, sum_over_ranks, together
 from detector.evaluation.coco import CocoResult, Engine, evaluate
@@ -111,7 +111,7 @@ class Evaluator:
         *,
         loader: Iterable[Batch],
         predictor: Predictor,
-        matcher: Matcher,
+        matcher: Assignment,
         criterion: DetectionLoss,
         ground_truth: dict[str, Any],
         image_ids: Sequence[int],

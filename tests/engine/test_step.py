@@ -84,13 +84,12 @@ CASES = {
         "loss.classification.sampling={kind: random}",
         "loss.classification.normalizer=sampled",
     ],
-    "ghm": [
-        "loss.classification={kind: ghm, normalizer: sampled}",
-    ],
+    "ghm": ["loss.classification={kind: ghm, normalizer: sampled}"],
     "quality focal": ["loss.classification={kind: quality_focal, alpha: 0.25}"],
     "smoothed, weighed by class": [
         "loss.classification={kind: poly, smoothing: 0.1, effective_number: 0.9}",
     ],
+    "atss": ["matching.kind=atss"],
     "ciou": ["loss.box.kind=ciou", "loss.classification.normalizer=ema_positives"],
 }
 
