@@ -32,7 +32,8 @@ FLOORS = [
     {"engine", "evaluation", "lab"},
     {"build", "report"},
     {"commands"},
-    {"benchmark"},
+    {"benchmark", "cli"},
+    {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 CODE_WORDS = {"sigmoid", "softmax"}
