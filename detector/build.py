@@ -91,6 +91,12 @@ def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
             f"data.{name}: images and annotations are not both set; give a folder and a COCO JSON "
             f"file, e.g. --set data.{name}.images=DIR --set data.{name}.annotations=FILE."
         )
+    if not source.annotations.is_file():
+        raise InputError(
+            f"{source.annotations}: there is no such file, and data.{name}.annotations names it; "
+            f"name your own by --set data.{name}.annotations=FILE data.{name}.images=DIR (those of "
+            "the shipped configs are made by data/digits.py and data/coco.py of the repository)."
+        )
     index = CocoIndex.read(
         source.annotations, source.images, invalid=config.data.invalid, decoding=decoding(config)
     )

@@ -1,7 +1,8 @@
 """From YAML files and `--set` to one checked Config; its sections are in detector/settings.
 
-A file names others under `base:`, relative to itself; they are merged in order, the file over
-them, `--set` last. All errors are reported at once, each with its file and line.
+A file names others under `base:`, relative to itself or shipped (detector/shipped.py); they are
+merged in order, the file over them, `--set` last. All errors are reported at once, each with its
+file and line.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from detector import yaml_text
+from detector import shipped, yaml_text
 from detector.errors import InputError
 from detector.settings import network, training
 from detector.settings.data import RESIZES, DataSettings
@@ -83,7 +84,7 @@ def load(path: Path, overrides: Sequence[str] = (), places: Mapping[str, str] = 
     places: where an override is written, for those that are not from `--set`.
     Raises InputError, one line an error: where, which key, what was found, what is allowed.
     """
-    merged = _merged(_with_bases(Path(path), parents=()))
+    merged = _merged(_with_bases(shipped.resolve(Path(path)), parents=()))
     if overrides:
         # among themselves first: the order of two of them must not matter to the rule of _form
         documents = [_override(text, places.get(text, f"--set {text}")) for text in overrides]
@@ -126,10 +127,13 @@ def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[Document]:
         raise InputError(f"{path}: base: the files name each other in a circle: {names}.")
     document = _read(path)
     layers = []
-    for base in (path.parent / name for name in _bases(document)):
+    for name in _bases(document):
+        base = shipped.resolve(path.parent / name, Path(name))
         if not base.is_file():
             near = _nearest(base.name, (p.name for p in base.parent.glob("*.yaml")))
-            raise InputError(f"{document.origin(('base',))}: base: there is no file {base}{near}")
+            raise InputError(
+                f"{document.origin(('base',))}: base: there is no file {base}{near}{shipped.HINT}"
+            )
         layers += _with_bases(base, parents=chain)
     values = {key: value for key, value in document.values.items() if key != "base"}
     return [*layers, Document(values, document.origins)]
@@ -150,7 +154,7 @@ def _read(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = _nearest(path.name, (p.name for p in path.parent.glob("*.yaml")))
-        raise InputError(f"{path}: there is no such file{near}") from None
+        raise InputError(f"{path}: there is no such file{near}{shipped.HINT}") from None
     except OSError as error:
         raise InputError(f"{path}: this file cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

@@ -21,6 +21,7 @@ FLOORS = [
         "command_line",
         "config",
         "settings",
+        "shipped",
         "signals",
         "yaml_text",
         "distributed",
