@@ -22,7 +22,7 @@ from detector.data.transforms import FixedSize, ShorterSide, Transform
 from detector.data.tuning import tuning_part
 from detector.engine.optim import Schedule, parameter_groups, with_momentum_buffers
 from detector.engine.restore import Classes, start_from
-from detector.errors import InputError
+from detector.errors import InputError, about
 from detector.evaluation.predict import Predictor
 from detector.loss import box as boxes
 from detector.loss.assemble import classification_loss, normalizer
@@ -62,6 +62,7 @@ def load_config(
     return config
 
 
+@about("loss.classification")
 def class_code(config: Config, num_classes: int) -> ClassCode:
     """What the class logits mean."""
     loss = config.loss.classification
@@ -156,12 +157,9 @@ def precision(config: Config, on: torch.device) -> torch.dtype:
         case "auto":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
             return torch.bfloat16 if native else torch.float16
-        case "float32":
-            return torch.float32
-        case "bfloat16":
-            return torch.bfloat16
-        case "float16":
-            return torch.float16
+        case "float32" | "bfloat16" | "float16" as name:
+            dtypes = (torch.float32, torch.bfloat16, torch.float16)
+            return {str(dtype).removeprefix("torch."): dtype for dtype in dtypes}[name]
 
 
 def autocast(dtype: torch.dtype, on: torch.device) -> Autocast:
@@ -169,6 +167,7 @@ def autocast(dtype: torch.dtype, on: torch.device) -> Autocast:
     return lambda: torch.autocast(on.type, dtype=dtype, enabled=dtype is not torch.float32)
 
 
+@about("anchors.sizes or anchors.cells")
 def anchor_generator(config: Config) -> AnchorGenerator:
     """Anchors at the model's strides."""
     a = config.anchors
