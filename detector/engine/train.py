@@ -56,7 +56,7 @@ class Trainer:
         load_epoch: LoadEpoch,
         validate: Callable[[nn.Module], Validation] | None = None,
         journal: Journal | None = None,  # None keeps nothing and is silent
-        run: Path,
+        run: str | Path,
         pace: Pace,
         best: str = "AP",
         identity: Mapping[str, Any] = {},
@@ -68,7 +68,7 @@ class Trainer:
         self.load_epoch = load_epoch
         self.validate = validate
         self.journal = journal or Silent()
-        self.run_directory = run
+        self.run_directory = Path(run)
         self.pace = pace
         self.best = best
         self.identity = identity
