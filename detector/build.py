@@ -23,7 +23,7 @@ from detector.data.transforms import FixedSize, ShorterSide, Transform
 from detector.data.tuning import tuning_part
 from detector.engine.optim import Schedule, parameter_groups, with_momentum_buffers
 from detector.engine.restore import Classes, start_from
-from detector.errors import InputError
+from detector.errors import InputError, about
 from detector.evaluation.predict import Predictor
 from detector.loss import box as boxes
 from detector.loss.assemble import classification_loss, normalizer
@@ -64,6 +64,7 @@ def load_config(
     return config
 
 
+@about("loss.classification")
 def class_code(config: Config, num_classes: int) -> ClassCode:
     """What the class logits mean."""
     loss = config.loss.classification
@@ -92,6 +93,12 @@ def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
         raise InputError(
             f"data.{name}: images and annotations are not both set; give a folder and a COCO JSON "
             f"file, e.g. --set data.{name}.images=DIR --set data.{name}.annotations=FILE."
+        )
+    if not source.annotations.is_file():
+        raise InputError(
+            f"{source.annotations}: there is no such file, and data.{name}.annotations names it; "
+            f"name your own by --set data.{name}.annotations=FILE data.{name}.images=DIR (those of "
+            "the shipped configs are made by data/digits.py and data/coco.py of the repository)."
         )
     index = CocoIndex.read(
         source.annotations, source.images, invalid=config.data.invalid, decoding=decoding(config)
@@ -159,6 +166,7 @@ def autocast(dtype: torch.dtype, on: torch.device) -> Autocast:
     return lambda: torch.autocast(on.type, dtype=dtype, enabled=dtype is not torch.float32)
 
 
+@about("anchors.sizes or anchors.cells")
 def anchor_generator(config: Config) -> AnchorGenerator:
     """Anchors at the model's strides."""
     a = config.anchors

@@ -1,4 +1,4 @@
-"""What all tools share: `--set`, and output with which no name can command the terminal."""
+"""What all commands share: `--set`, and output with which no name can command the terminal."""
 
 from __future__ import annotations
 
@@ -7,10 +7,24 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 # C0 and C1 controls but tab and newline, overrides of the writing direction, lone surrogates
 COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def program(command: str) -> str:
+    """What a person typed to start `command`, for its usage: tools/COMMAND.py, or `detector`."""
+    script = Path(sys.argv[0]).name
+    return script if script == f"{command}.py" else f"detector {command}"
+
+
+def python_arguments() -> list[str]:
+    """What Python was started with: SCRIPT WORDS ..., or -m detector WORDS ..."""
+    script, *words = sys.argv
+    # that file as a script would find the package's modules, and not the package
+    return ["-m", "detector", *words] if Path(script).name == "__main__.py" else list(sys.argv)
 
 
 def add_set(parser: argparse.ArgumentParser, help: str) -> None:  # noqa: A002 as argparse has it

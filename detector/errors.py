@@ -6,7 +6,8 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from detector.command_line import harmless_output
 
@@ -20,6 +21,17 @@ class InputError(ValueError):
     """
 
     exit_code = 2
+
+
+@contextmanager
+def about(key: str) -> Iterator[None]:
+    """What an object says of its arguments, told as an InputError about `key` of the config."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{key}: {error}") from None
 
 
 class WorkerLost(RuntimeError):

@@ -18,11 +18,13 @@ SERVER.set_forkserver_preload(
 
 
 def popen(command: Sequence[str], **options: Any) -> "Forked | subprocess.Popen[str]":
-    """subprocess.Popen, where `python SCRIPT …` comes with its imports done.
+    """subprocess.Popen, where Python comes with the imports of SCRIPT.py or `-m detector` done.
 
-    Such a script has a session of its own, and its two outputs are one.
+    Such a process has a session of its own, and its two outputs are one.
     """
     if command[0] == sys.executable and command[1].endswith(".py"):
+        return Forked(command[1:], **options)
+    if command[0] == sys.executable and command[1:3] == ("-m", "detector"):
         return Forked(command[1:], **options)
     return subprocess.Popen(command, **options)
 
@@ -83,6 +85,10 @@ def run(words: list[str], cwd: str, environment: dict[str, str], log: str) -> No
     os.environ.update(environment)
     os.chdir(cwd)
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", "1")))
+    if words[:2] == ["-m", "detector"]:
+        sys.argv = words[1:]
+        runpy.run_module("detector", run_name="__main__", alter_sys=True)
+        return
     sys.argv = words
     sys.path.insert(0, os.path.dirname(os.path.abspath(words[0])))
     runpy.run_path(words[0], run_name="__main__")

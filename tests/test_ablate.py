@@ -318,9 +318,8 @@ import sys
 from detector.lab import placement
 from detector.errors import run_command
 placement.visible_gpus = lambda: ["0", "1", "2", "3"]
-sys.path.insert(0, "tools")
-import ablate
-sys.exit(run_command(ablate.main))
+from detector.cli.ablate import main
+sys.exit(run_command(main))
 """
 
 

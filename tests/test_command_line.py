@@ -62,8 +62,8 @@ REQUIRED = {
 
 
 def with_set() -> list[Path]:
-    texts = {path: path.read_text() for path in sorted((HOME / "tools").glob("*.py"))}
-    return [path for path, text in texts.items() if '"--set"' in text or "add_set(" in text]
+    files = [*(HOME / "tools").glob("*.py"), *(HOME / "detector" / "cli").glob("*.py")]
+    return sorted((path for path in files if "add_set(" in path.read_text()), key=lambda p: p.stem)
 
 
 @pytest.mark.parametrize("path", with_set(), ids=lambda path: path.stem)
@@ -82,7 +82,7 @@ def test_what_is_no_pair_is_named(
     """Images behind --set are the usual slip."""
     monkeypatch.setattr("sys.argv", [tool, "--run", "r", "--set", "a.b=1", "cat.jpg"])
     with pytest.raises(SystemExit) as caught:
-        load_script(HOME / "tools" / f"{tool}.py").arguments()
+        load_script(HOME / "detector" / "cli" / f"{tool}.py").arguments()
     assert caught.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert all(word in said for word in ("--set", "'cat.jpg'", "KEY=VALUE", "before"))

@@ -144,7 +144,7 @@ def test_a_run_against_itself(tool: Command, runs: list[Path]) -> None:
 
 def test_a_run_that_was_not_evaluated(refusal: Refusal, runs: list[Path], tmp_path: Path) -> None:
     sentence = refusal(*runs, "--checkpoint", "last")
-    assert f"python tools/evaluate.py --run {runs[0]} --checkpoint last" in sentence
+    assert f"detector evaluate --run {runs[0]} --checkpoint last" in sentence
     assert str(tmp_path / "nowhere") in refusal(runs[0], tmp_path / "nowhere")
     assert "config.yaml" in refusal(tmp_path, runs[0])
 

@@ -5,69 +5,10 @@ python tools/ablate.py --config configs/ablations/background.yaml --output runs/
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-from pathlib import Path
 
-from detector import build
-from detector.command_line import add_set
-from detector.commands.ablate import ablate, check_data, describe, refuse_other
-from detector.commands.forecast import forecast
-from detector.errors import InputError, run_command
-from detector.lab.placement import Placement, visible_gpus
-from detector.lab.plan import Plan
-
-
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="ablation YAML")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR",
-        help="gets runs/, tuning/, results.json and report.html; goes on with what is there "
-        "(runs/NAME OF THE CONFIG)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=1,
-        metavar="N",
-        help="runs at the same time (%(default)s), dealt to the GPUs in turn, so that more than "
-        "there are GPUs share them; on CPUs they share the cores, unless OMP_NUM_THREADS is set; "
-        "another number of threads rounds otherwise",
-    )
-    add_set(parser, "change keys of every variant")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only say what would be run, and how long it takes"
-    )
-    return parser.parse_args()
-
-
-def say(text: str) -> None:
-    """A line that appears at once, also in a file."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # nobody listens any more, and the sweep goes on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def main() -> int:
-    """Run the ablation; the exit code."""
-    options = arguments()
-    if options.workers < 1:
-        raise InputError(f"--workers is {options.workers}; at least one run goes on at a time.")
-    plan = Plan.read(options.config, options.set, load=build.load_config)
-    placement = Placement.of(plan, visible_gpus(), workers=options.workers)
-    output = options.output or Path("runs") / options.config.stem
-    if options.dry_run:
-        refuse_other(plan, output)
-        say(describe(plan, output, placement))
-        check_data(plan)
-        say(forecast(plan, output, placement))
-        return 0
-    return ablate(plan, output, placement=placement, say=say)
-
+from detector.cli.ablate import main
+from detector.errors import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -5,47 +5,10 @@ python tools/diagnose.py --run runs/digits
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
-from detector.command_line import add_set
-from detector.commands.diagnose import diagnose, table
-from detector.commands.evaluate import Trained
-from detector.errors import InputError, run_command
-
-
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--run", type=Path, required=True, metavar="DIR", help="run directory of tools/train.py"
-    )
-    parser.add_argument(
-        "--checkpoint", default="best", metavar="NAME", help="best (the default), last, or a file"
-    )
-    add_set(parser, "change keys of the run's config, e.g. data.val.images=DIR")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR",
-        help="gets diagnostics.json and detections.json (RUN/diagnosis/CHECKPOINT)",
-    )  # fmt: skip
-    return parser.parse_args()
-
-
-def main() -> int:
-    """Diagnose and print; the exit code."""
-    options = arguments()
-    if options.set and options.output is None:
-        raise InputError(
-            "--set changes what is measured, so its figures need a folder of their own: "
-            "add --output DIR."
-        )
-    output = options.output or options.run / "diagnosis" / Path(options.checkpoint).stem
-    trained = Trained.from_run(options.run, options.checkpoint, options.set)
-    print(f"diagnosing {options.run}, checkpoint {options.checkpoint}, into {output}", flush=True)
-    print(table(diagnose(trained, output)))
-    return 0
-
+from detector.cli.diagnose import main
+from detector.errors import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -6,82 +6,10 @@ python tools/evaluate.py --detections detections.json --ground-truth annotations
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
-from detector.command_line import add_set
-from detector.commands.evaluate import Trained, evaluate_files, evaluate_run
-from detector.errors import InputError, run_command
-from detector.evaluation.coco import CocoResult, Engine, table
-
-
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run", type=Path, metavar="DIR", help="run directory of tools/train.py")
-    source.add_argument(
-        "--config", type=Path, metavar="FILE", help="config whose model.weights are evaluated"
-    )
-    source.add_argument("--detections", type=Path, metavar="FILE", help="COCO result file")
-    parser.add_argument(
-        "--checkpoint", metavar="NAME", help="of the run: best (the default), last, or a file"
-    )
-    add_set(parser, "change keys of the run's config, e.g. postprocess.nms=0.6")
-    parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="COCO annotation file")
-    parser.add_argument(
-        "--engine",
-        choices=["hotcoco", "pycocotools"],
-        help="for --detections (hotcoco); a run has evaluation.engine",
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR",
-        help="gets metrics.json and precision_recall.png (--run: RUN/evaluation/CHECKPOINT)",
-    )  # fmt: skip
-    return parser.parse_args()
-
-
-def evaluate(options: argparse.Namespace) -> CocoResult:
-    """The metrics that the arguments ask for."""
-    if options.detections is not None:
-        return evaluate_detections(options)
-    if options.ground_truth or options.engine:
-        raise InputError(
-            "--ground-truth and --engine go with --detections; for a run use "
-            "--set data.val.annotations=FILE or evaluation.engine=NAME."
-        )
-    if options.config is not None:
-        if options.checkpoint or options.output is None:
-            raise InputError("--config needs --output, and model.weights instead of --checkpoint.")
-        return evaluate_run(Trained.from_config(options.config, options.set), options.output)
-    if options.set and options.output is None:
-        raise InputError(
-            "--set changes what is measured, so its figures need a folder of their own: "
-            "add --output DIR."
-        )
-    name = options.checkpoint or "best"
-    output = options.output or options.run / "evaluation" / Path(name).stem
-    trained = Trained.from_run(options.run, name, options.set)
-    print(f"evaluating {options.run}, checkpoint {name}, into {output}")
-    return evaluate_run(trained, output)
-
-
-def evaluate_detections(options: argparse.Namespace) -> CocoResult:
-    """The metrics of a COCO result file."""
-    if options.checkpoint or options.set:
-        raise InputError("--checkpoint and --set go with --run or --config.")
-    if options.ground_truth is None:
-        raise InputError("--detections needs --ground-truth, the COCO file to compare with.")
-    engine: Engine = options.engine or "hotcoco"
-    return evaluate_files(options.detections, options.ground_truth, options.output, engine=engine)
-
-
-def main() -> int:
-    """Evaluate and print; the exit code."""
-    print(table(evaluate(arguments())))
-    return 0
-
+from detector.cli.evaluate import main
+from detector.errors import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from detector.errors import InputError
 
 Activation = Literal["sigmoid", "softmax"]
 Background = Literal["negatives", "class", "ignored"]
@@ -124,21 +122,27 @@ class ClassCode:
     prior: float | None = 0.01
 
     def __post_init__(self) -> None:
+        choices = {"activation": get_args(Activation), "background": get_args(Background)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; it should be one of {', '.join(allowed)}."
+                )
         if self.num_classes < 1:
-            raise InputError(f"A detector needs at least one class; it has {self.num_classes}.")
+            raise ValueError(f"num_classes is {self.num_classes}; it should be at least one class.")
         if self.activation == "softmax" and self.background == "negatives":
-            raise InputError(
-                "loss.classification: a softmax over the classes cannot say 'none of them': "
+            raise ValueError(
+                "a softmax over the classes cannot say 'none of them': "
                 "background 'negatives' needs activation 'sigmoid'; with 'softmax' set background "
                 "to 'class' or 'ignored'."
             )
         if self.background == "ignored" and self.prior is not None:
-            raise InputError(
-                "loss.classification: with background 'ignored' nothing learns background, so a "
-                f"prior of {self.prior} would never be unlearned: set prior to null."
+            raise ValueError(
+                "with background 'ignored' nothing learns background, so a "
+                f"prior of {self.prior} would never be unlearned: set prior to None, in YAML null."
             )
         if self.prior is not None and not 0 < self.prior < 1:
-            raise InputError(f"A prior is a probability between 0 and 1; it was {self.prior}.")
+            raise ValueError(f"prior is {self.prior}; it should lie between 0 and 1.")
 
     @property
     def channels(self) -> int:

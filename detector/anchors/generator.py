@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detector.errors import InputError
-
 
 def cell_shapes(
     sizes: Sequence[float], scales: Sequence[float], ratios: Sequence[float]
@@ -50,21 +48,20 @@ class AnchorGenerator:
         offset: float = 0.5,
     ) -> None:
         if len(strides) != len(cells):
-            raise InputError(
-                f"The anchors describe {len(cells)} levels, but the model has {len(strides)} "
-                f"(strides {list(strides)}): give anchors.sizes or anchors.cells one entry a level."
+            raise ValueError(
+                f"there are anchors of {len(cells)} levels, and the model has {len(strides)} "
+                f"(strides {list(strides)}); give one entry a level."
             )
         if len({len(level) for level in cells}) != 1:
-            raise InputError(
-                "anchors.cells must list as many anchors in every level, for the heads are shared; "
-                f"it lists {[len(level) for level in cells]}."
+            raise ValueError(
+                f"the levels have {[len(level) for level in cells]} anchors a cell; expected as "
+                "many in every level, for the heads are shared."
             )
         wrong = [shape for level in cells for shape in level if not _usable(shape)]
         if wrong:
-            raise InputError(
-                f"anchors has one of {wrong[0][0]:g} x {wrong[0][1]:g} pixels (width x height); "
-                f"expected sides of {LEAST_SIDE:g} to {MOST_SIDE:g}; correct anchors.sizes, "
-                "anchors.scales, anchors.ratios or anchors.cells."
+            raise ValueError(
+                f"one anchor has {wrong[0][0]:g} x {wrong[0][1]:g} pixels (width x height); "
+                f"expected sides of {LEAST_SIDE:g} to {MOST_SIDE:g}."
             )
         self.strides = tuple(strides)
         self.cells = [torch.tensor(level, dtype=torch.float32) for level in cells]

@@ -44,6 +44,13 @@ class Matcher:
         crowd_overlap: float = 0.5,
         multi_label: bool = False,
     ) -> None:
+        if not 0 <= background <= foreground <= 1:
+            raise ValueError(
+                f"background is {background} and foreground {foreground}; expected IoUs from 0 to "
+                "1, the first not above the second."
+            )
+        if not 0 <= crowd_overlap <= 1:
+            raise ValueError(f"crowd_overlap is {crowd_overlap}; it should lie between 0 and 1.")
         self.foreground = foreground
         self.background = background
         self.low_quality = low_quality

@@ -24,7 +24,7 @@ from detector.settings.ablation import changing_measure
 from detector.settings.data import DataSettings
 
 MARK = "ablation.json"
-TOOLS = Path(__file__).parents[2] / "tools"
+DETECTOR = ("-m", "detector")  # installed or not, wherever the package lies
 
 
 def ablate(plan: Plan, output: Path, *, placement: Placement, say: Callable[[str], None]) -> int:
@@ -164,7 +164,7 @@ def _training(plan: Plan, seed: int, directory: Path, changes: tuple[str, ...]) 
     # standalone: a free port of its own, so that several runs at a time do not meet
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(k))
     return (
-        sys.executable, *(torchrun if k > 1 else ()), str(TOOLS / "train.py"),
+        sys.executable, *(torchrun if k > 1 else ()), *DETECTOR, "train",
         "--config", str(plan.config),
         "--output", str(directory), "--resume", "--set", *changes, f"train.seed={seed}",
     )  # fmt: skip
@@ -181,8 +181,8 @@ def _loaders(settings: Variant | Trial, placement: Placement) -> tuple[str, ...]
 
 
 def _diagnosis(directory: Path) -> tuple[str, ...]:
-    diagnose = str(TOOLS / "diagnose.py")
-    return (sys.executable, diagnose, "--run", str(directory), "--checkpoint", "last")
+    words = ("diagnose", "--run", str(directory), "--checkpoint", "last")
+    return (sys.executable, *DETECTOR, *words)
 
 
 def _choices(plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]) -> dict[str, Choice]:
@@ -257,7 +257,7 @@ def _claim(plan: Plan, output: Path) -> None:
     """Mark the folder as this ablation's."""
     if not (output / MARK).exists():
         make_directory(output)
-        command = ["python", "tools/ablate.py", "--config", str(plan.file), "--output", str(output)]
+        command = ["detector", "ablate", "--config", str(plan.file), "--output", str(output)]
         content = {
             "ablation": str(plan.file),
             "command": command + (["--set", *plan.overrides] if plan.overrides else []),

@@ -62,7 +62,7 @@ def evaluated_run(directory: Path, checkpoint: str | None) -> Evaluated:
     if not found.is_file():
         raise InputError(
             f"{found}: there is no such file, so this checkpoint was not evaluated yet; do it by "
-            f"python tools/evaluate.py --run {directory} --checkpoint {checkpoint}"
+            f"detector evaluate --run {directory} --checkpoint {checkpoint}"
         )
     return _on_validation_set(directory, found, folder / run.CONFIG)
 

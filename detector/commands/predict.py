@@ -102,7 +102,7 @@ def _write_jpeg(picture: Tensor, path: Path) -> None:
 def _detect(
     trained: Trained, image: Tensor, file: Path, number: int
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    batch = _batch(trained, image, number)
+    batch = batch_of(trained, image, number)
     _, found = trained.predictor(trained.net, batch)
     present = found.present[0]
     rows = coco_rows(found, batch.image_ids, trained.classes.category_ids)
@@ -122,7 +122,8 @@ def _detect(
     return drawn, entries
 
 
-def _batch(trained: Trained, image: Tensor, number: int) -> Batch:
+def batch_of(trained: Trained, image: Tensor, number: int = 0) -> Batch:
+    """One image, uint8 (3, H, W) RGB, with the id `number` and no boxes, resized for `trained`."""
     height, width = image.shape[-2:]
     sample = Sample(
         image=image,

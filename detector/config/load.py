@@ -1,7 +1,8 @@
 """From YAML files and `--set` to one checked Config.
 
-A file names others under `base:`, relative to itself; they are merged in order, the file over
-them, `--set` last. All errors are reported at once, each with its file and line.
+A file names others under `base:`, relative to itself or shipped (detector/shipped.py); they are
+merged in order, the file over them, `--set` last. All errors are reported at once, each with its
+file and line.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from detector import shipped
 from detector.config.merging import CLASSIFICATION, document_of, merged, read
 from detector.config.messages import line, nearest
 from detector.config.schema import Config
@@ -30,7 +32,7 @@ def load(path: Path, overrides: Sequence[str] = (), places: Mapping[str, str] = 
     places: where an override is written, for those that are not from `--set`.
     Raises InputError, one line an error: where, which key, what was found, what is allowed.
     """
-    return _config(merged(Path(path), overrides, places))
+    return _config(merged(shipped.resolve(Path(path)), overrides, places))
 
 
 def load_as(path: Path, kind: type[S]) -> tuple[S, Document]:

@@ -7,7 +7,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from detector import yaml_text
+from detector import shipped, yaml_text
 from detector.config.messages import nearest, shown
 from detector.errors import InputError
 from detector.yaml_text import Document, KeyPath
@@ -36,10 +36,13 @@ def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[Document]:
         raise InputError(f"{path}: base: the files name each other in a circle: {names}.")
     document = read(path)
     layers = []
-    for base in (path.parent / name for name in _bases(document)):
+    for name in _bases(document):
+        base = shipped.resolve(path.parent / name, Path(name))
         if not base.is_file():
             near = nearest(base.name, (p.name for p in base.parent.glob("*.yaml")))
-            raise InputError(f"{document.origin(('base',))}: base: there is no file {base}{near}")
+            raise InputError(
+                f"{document.origin(('base',))}: base: there is no file {base}{near}{shipped.HINT}"
+            )
         layers += _with_bases(base, parents=chain)
     values = {key: value for key, value in document.values.items() if key != "base"}
     return [*layers, Document(values, document.origins)]
@@ -61,7 +64,7 @@ def read(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = nearest(path.name, (p.name for p in path.parent.glob("*.yaml")))
-        raise InputError(f"{path}: there is no such file{near}") from None
+        raise InputError(f"{path}: there is no such file{near}{shipped.HINT}") from None
     except OSError as error:
         raise InputError(f"{path}: this file cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

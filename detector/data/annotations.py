@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.data.cache import Cache
-from detector.data.document import Box, Category, Document, Image, read_document
+from detector.data.document import Box, Category, Document, Image, read_document, row_by_row
 from detector.errors import InputError
 
 CACHE_VERSION = 4  # to be raised whenever the fields below change, or what they hold
@@ -63,6 +64,11 @@ def read_annotations(path: Path) -> Annotations:
     annotations = _arrays(path, read_document(path))
     cache.save(**vars(annotations))
     return annotations
+
+
+def annotations_of(content: Any, source: Path) -> Annotations:
+    """The arrays of the content of such a file, which errors call `source`; InputError as above."""
+    return _arrays(source, row_by_row(source, content))
 
 
 def _hash(path: Path) -> str:

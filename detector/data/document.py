@@ -81,9 +81,9 @@ def read_document(path: Path) -> Document:
     try:
         document = msgspec.json.decode(text, type=Document)
     except (ValueError, RecursionError):
-        return _row_by_row(path, parse_json(text, path))
+        return row_by_row(path, parse_json(text, path))
     if any(box.category_id is None and not box.category_ids for box in document.annotations):
-        return _row_by_row(path, parse_json(text, path))
+        return row_by_row(path, parse_json(text, path))
     return document
 
 
@@ -96,7 +96,8 @@ def whole_number(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def _row_by_row(path: Path, content: Any) -> Document:
+def row_by_row(path: Path, content: Any) -> Document:
+    """The document in the content of a file; InputError names `path`, the row, key and value."""
     if not isinstance(content, dict):
         raise InputError(
             f"{path}: the file holds a {type(content).__name__}; COCO annotations are one object "

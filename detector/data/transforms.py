@@ -52,7 +52,8 @@ class ShorterSide:
     longer: int
 
     def __post_init__(self) -> None:
-        assert self.shorter and min(self.shorter) > 0 and self.longer > 0, self
+        if not self.shorter or min(self.shorter) <= 0 or self.longer <= 0:
+            raise ValueError(f"found {self}; expected a shorter side, and pixels above 0.")
 
     def target(self, height: int, width: int, *, draw: float) -> tuple[int, int]:
         """Height and width that an image of `height` x `width` gets."""
@@ -73,7 +74,8 @@ class FixedSize:
     height: int
 
     def __post_init__(self) -> None:
-        assert self.width > 0 and self.height > 0, self
+        if self.width <= 0 or self.height <= 0:
+            raise ValueError(f"found {self}; width and height should be above 0.")
 
     def target(self, height: int, width: int, *, draw: float) -> tuple[int, int]:
         """Height and width; those of the image do not matter."""
@@ -100,8 +102,10 @@ class Transform:
     photometric: float = 0.0
 
     def __post_init__(self) -> None:
-        assert 0 <= self.flip <= 1 and 0 <= self.photometric <= 1, self
-        assert self.scale_jitter is None or 0 < self.scale_jitter[0] <= self.scale_jitter[1], self
+        if not (0 <= self.flip <= 1 and 0 <= self.photometric <= 1):
+            raise ValueError(f"found {self}; flip and photometric should lie between 0 and 1.")
+        if self.scale_jitter and not 0 < self.scale_jitter[0] <= self.scale_jitter[1]:
+            raise ValueError(f"found {self}; scale_jitter should be lowest, highest, above 0.")
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         """The sample with image and boxes changed; takes the same draws whatever is switched on."""

@@ -48,7 +48,7 @@ class Schedule:
 
     rate: float
     total_steps: int
-    kind: Literal["step", "cosine"]
+    kind: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = ()
     factor: float = 0.1
     warmup_steps: int = 0

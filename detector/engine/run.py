@@ -126,6 +126,8 @@ def environment(command: Sequence[str]) -> dict[str, Any]:
 def _revision() -> str | None:
     """The commit of the source tree, with `+` if it was changed; None outside a checkout."""
     here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():  # installed, perhaps inside of somebody else's repository
+        return None
     try:
         said = [
             subprocess.run(

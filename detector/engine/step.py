@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,12 @@ class TrainingStep:
     Assignment comes before the forward pass, so that every divisor is known early: micro-batches,
     ranks and one process with the whole batch have the same gradient (up to rounding).
 
+    model: images uint8 (N, 3, H, W) -> Outputs of the anchors that `anchor_generator` makes for
+        H x W, in its order.
+    optimizer: made with fused=True.
+    scaler: of the loss, for float16; None: the loss is not scaled.
+    autocast: makes the context of the forward pass.
+    clip_norm: the longest gradient of all parameters together; None: it is not clipped.
     diagnose_every: in so many steps the meter learns once who gives the classification loss and its
         gradient; None: never.
 
@@ -44,18 +50,23 @@ class TrainingStep:
         matcher: Assignment,
         anchor_generator: AnchorGenerator,
         optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        autocast: Callable[[], AbstractContextManager[None]],
-        clip_norm: float | None,
-        ema: EMA | None,
-        diagnose_every: int | None,
+        scaler: torch.amp.GradScaler | None = None,
+        autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+        clip_norm: float | None = None,
+        ema: EMA | None = None,
+        diagnose_every: int | None = None,
     ) -> None:
+        if not all(group.get("fused") for group in optimizer.param_groups):
+            raise ValueError(
+                "optimizer is not fused; make it with fused=True, as torch.optim.AdamW(..., "
+                "fused=True): others cannot leave a step out when its gradient is not finite."
+            )
         self.model = model
         self.criterion = criterion
         self.matcher = matcher
         self.anchor_generator = anchor_generator
         self.optimizer = optimizer
-        self.scaler = scaler
+        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         self.autocast = autocast
         self.clip_norm = clip_norm
         self.ema = ema

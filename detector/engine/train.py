@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,7 @@ from detector.distributed import FAULTS, barrier, gather_objects, is_main, rank,
 from detector.engine import checkpoint
 from detector.engine.failure import keep_failure, not_finite
 from detector.engine.interrupt import Interrupt
-from detector.engine.journal import Journal
+from detector.engine.journal import Journal, Silent
 from detector.engine.meter import Meter, training_record
 from detector.engine.optim import Schedule
 from detector.engine.step import TrainingStep, plain
@@ -33,16 +33,16 @@ class Pace:
     """How often things happen; steps are optimizer steps."""
 
     steps_per_epoch: int
-    log_every: int  # steps
-    validate_every: int  # epochs
-    save_every: int | None  # steps, besides the one at every validation
+    log_every: int = 20  # steps
+    validate_every: int = 1  # epochs
+    save_every: int | None = None  # steps, besides the one at every validation
 
 
 class Trainer:
     """Runs `step` from where the state stands to the end of `schedule`.
 
     load_epoch: gives the micro-batches of this rank, step by step, of an epoch from a step on.
-    validate: runs the model over the validation set; None for a run without one.
+    validate: runs the model over the validation set; None for none. run: gets checkpoints/.
     best: the metric by which checkpoints/best.pt is chosen (higher is better).
     identity: what a checkpoint says of itself beside its state: config, class names, category ids.
     file_name: of an image id, for the report of a failure.
@@ -54,27 +54,27 @@ class Trainer:
         step: TrainingStep,
         schedule: Schedule,
         load_epoch: LoadEpoch,
-        validate: Callable[[nn.Module], Validation] | None,
-        journal: Journal,
-        run: Path,
+        validate: Callable[[nn.Module], Validation] | None = None,
+        journal: Journal | None = None,  # None keeps nothing and is silent
+        run: str | Path,
         pace: Pace,
-        best: str,
-        identity: dict[str, Any],
-        file_name: Callable[[int], str],
-        device: torch.device,
+        best: str = "AP",
+        identity: Mapping[str, Any] = {},
+        file_name: Callable[[int], str] = str,
+        device: torch.device | None = None,
     ) -> None:
         self.step = step
         self.schedule = schedule
         self.load_epoch = load_epoch
         self.validate = validate
-        self.journal = journal
-        self.run_directory = run
+        self.journal = journal or Silent()
+        self.run_directory = Path(run)
         self.pace = pace
         self.best = best
         self.identity = identity
         self.file_name = file_name
-        self.device = device
-        self.meter = Meter(device)
+        self.device = device or step.first_bad.device  # the model's
+        self.meter = Meter(self.device)
         self.done = 0  # optimizer steps
         self.validated = 0  # the step of the last validation
         self.best_value = -math.inf
@@ -86,6 +86,7 @@ class Trainer:
 
         The state is saved then, and before an InputError, WorkerLost or Stopped is raised.
         """
+        self.run_directory.mkdir(parents=True, exist_ok=True)
         with Interrupt() as interrupt:
             try:
                 while self.done < self.schedule.total_steps:
@@ -177,9 +178,8 @@ class Trainer:
     def _validate(self, validate: Callable[[nn.Module], Validation]) -> bool:
         """Whether the model is the best so far; the latest is, where the figure is undefined."""
         share(list(plain(self.step.model).buffers()))
-        found = validate(self.weights())
+        found, epoch = validate(self.weights()), self.done / self.pace.steps_per_epoch
         record = {f"validation/{name}": value for name, value in found.metrics.items()}
-        epoch = self.done / self.pace.steps_per_epoch
         self.journal.write({"step": self.done, "epoch": epoch, **record})
         self.journal.pictures(found.pictures, self.done)
         shown = [f"{name} {_fraction(found.metrics[name])}" for name in ("AP", "AP50")]

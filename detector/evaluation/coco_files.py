@@ -34,7 +34,13 @@ def load_ground_truth(path: str | Path, *, only: NDArray[np.int64] | None = None
     are left out, whatever their ids and boxes. Raises InputError for a file that is missing, is not
     JSON or not COCO, for ids that are doubled or point nowhere, and for boxes that are no boxes.
     """
-    found = read_annotations(Path(path))
+    return ground_truth_of(read_annotations(Path(path)), path, only=only)
+
+
+def ground_truth_of(
+    found: Annotations, path: str | Path, *, only: NDArray[np.int64] | None = None
+) -> dict[str, Any]:
+    """The same of what was read; errors call it `path`."""
     chosen = np.ones(len(found.ids), np.bool_) if only is None else np.isin(found.ids, only)
     labels, rows = found.label_ids, found.label_rows
     taken = chosen[rows]
@@ -101,7 +107,11 @@ def load_detections(path: str | Path, ground_truth: dict[str, Any]) -> np.ndarra
     one, for a negative width or height, for ids that `ground_truth` does not have, and for a
     file_name that is not that of the image id.
     """
-    content = read_json(Path(path))
+    return detections_of(read_json(Path(path)), path, ground_truth)
+
+
+def detections_of(content: Any, path: str | Path, ground_truth: dict[str, Any]) -> np.ndarray:
+    """The same of the content of such a file; errors call it `path`."""
     if not isinstance(content, list):
         raise InputError(
             f"{path}: expected a COCO result file, a JSON list of objects with image_id, "

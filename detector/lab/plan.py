@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detector import shipped
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
 from detector.settings.ablation import Ablation, Published, VariantSettings, changing_measure
@@ -92,12 +93,14 @@ class Plan:
         that is tuned by a metric which it changes, a baseline that is no variant, and two variants
         (or two trials of one) whose names or resolved configs are equal.
         """
+        path = shipped.resolve(path)
         ablation, document = load_as(path, Ablation)
-        base = Path(os.path.normpath(path.parent / ablation.config))
+        beside = Path(os.path.normpath(path.parent / ablation.config))
+        base = shipped.resolve(beside, ablation.config)
         if not base.is_file():
             raise InputError(
                 f"{document.origin(('config',))}: config: there is no file {base}; name one "
-                "relative to the folder of this file."
+                f"relative to the folder of this file{shipped.HINT}."
             )
         variants = []
         for name, settings in [*ablation.variants.items(), *_grid(ablation.grid)]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,20 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NamedTuple
 
+import detector
 from detector.signals import Handlers, die_with_parent
+
+
+def import_path() -> dict[str, str]:
+    """Environment by which `python -m detector` is this package in a child, in any folder.
+
+    An installed one is found anyway, and its folder must not come before Python's own modules.
+    """
+    home, path = str(Path(detector.__file__).parents[1]), os.environ.get("PYTHONPATH", "")
+    if home != sysconfig.get_path("purelib"):
+        path = os.pathsep.join(filter(None, [home, path]))
+    # or a folder `detector` in the working directory would be taken for it (from Python 3.11 on)
+    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 class Ended(NamedTuple):
@@ -58,7 +72,7 @@ class Processes:
                     command,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **environment},
+                    env={**os.environ, **import_path(), **environment},
                     start_new_session=True,
                     # or a killed sweep leaves a training that a new one meets in its folder
                     preexec_fn=die_with_parent if sys.platform == "linux" else None,

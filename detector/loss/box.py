@@ -61,7 +61,7 @@ class SmoothL1:
     Girshick 2015 (Fast R-CNN), equation 3, has beta 1; beta 0 is L1.
     """
 
-    box_coder: BoxCoder
+    box_coder: BoxCoder = BoxCoder()
     beta: float
 
     def __call__(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class SmoothL1:
 class L1:
     """On deltas: the sum of the four absolute differences."""
 
-    box_coder: BoxCoder
+    box_coder: BoxCoder = BoxCoder()
 
     def __call__(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
         return F.l1_loss(deltas, self.box_coder.encode(boxes, anchors), reduction="none").sum(-1)
@@ -83,7 +83,7 @@ class L1:
 class GIoU:
     """On boxes: 1 - GIoU, 0 to 2 (Rezatofighi et al. 2019, algorithm 1)."""
 
-    box_coder: BoxCoder
+    box_coder: BoxCoder = BoxCoder()
 
     def __call__(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
         predicted = self.box_coder.decode(deltas, anchors)
@@ -101,7 +101,7 @@ class CIoU:
     its weight a is not differentiated.
     """
 
-    box_coder: BoxCoder
+    box_coder: BoxCoder = BoxCoder()
 
     def __call__(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
         predicted = self.box_coder.decode(deltas, anchors)

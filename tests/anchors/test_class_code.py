@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detector.anchors.class_code import ClassCode, Terms
-from detector.errors import InputError
 
 NEGATIVES = ClassCode(num_classes=3)
 ROWS = [
@@ -155,12 +154,13 @@ def test_one_class_says_the_same_with_and_without_its_rival() -> None:
     [
         ({"num_classes": 0}, "at least one class"),
         ({"num_classes": 3, "activation": "softmax"}, "set background to 'class' or 'ignored'"),
-        ({"num_classes": 3, "background": "ignored"}, "set prior to null"),
-        ({"num_classes": 3, "prior": 1.0}, "between 0 and 1; it was 1.0"),
+        ({"num_classes": 3, "background": "ignored"}, "set prior to None"),
+        ({"num_classes": 3, "activation": "tanh"}, "activation is .tanh.; .*sigmoid, softmax"),
+        ({"num_classes": 3, "prior": 1.0}, "prior is 1.0; .* between 0 and 1"),
     ],
 )
 def test_refused(keys: dict[str, object], says: str) -> None:
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(ValueError, match=says):
         ClassCode(**keys)
 
 

@@ -292,7 +292,7 @@ def test_the_folder_remembers_what_made_it(shell: Any, tmp_path: Path) -> None:
     found = shell(PLAIN, by_seed(0.5, 0.25), code=1)
     file, output = tmp_path / "ablation.yaml", tmp_path / "out"
     assert found["ablation"] == str(file)
-    command = f"python tools/ablate.py --config {file} --output {output}"
+    command = f"detector ablate --config {file} --output {output}"
     page = (output / "report.html").read_text()
     assert command in page and f"<dd>{file}</dd>" in page
     with pytest.raises(
@@ -331,7 +331,7 @@ def test_a_dry_run_finds_what_the_sweep_would(
     read(tmp_path, f"metric: AP/ten\n{PLAIN}")
     words = ["--config", tmp_path / "ablation.yaml", "--output", tmp_path / "out", "--dry-run"]
     done = tool("ablate", *words, "--set", *tiny)
-    assert done.returncode == 2 and "tools/train.py" in done.stdout
+    assert done.returncode == 2 and "-m detector train " in done.stdout
     assert "ablation.yaml: metric: found 'AP/ten'" in done.stderr
 
 

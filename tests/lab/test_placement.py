@@ -93,7 +93,7 @@ def test_loader_processes_are_lowered_only(tmp_path: Path) -> None:
         words = run.stages[0].command
         numbers = [word for word in words if word.startswith("data.workers=")]
         assert numbers[-1] == ("data.workers=1" if run.variant == "b" else "data.workers=3")
-        assert words[1].endswith("tools/train.py")
+        assert words[1:4] == ("-m", "detector", "train")
     before = [run.stages[0].command for run in runs_of(plan, tmp_path, on_cpu)]
     assert not any("data.workers=3" in words for words in before)
 

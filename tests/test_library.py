@@ -1,0 +1,273 @@
+"""The package as another program has it: installed from a wheel, imported, called."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import HOME, Command
+from PIL import Image
+from test_docs import blocks
+
+import detector
+from detector import Detector
+
+EXAMPLES = blocks("docs/library.md", "python") + blocks("README.md", "python")
+
+
+@pytest.fixture(scope="module")
+def trained(finished: Path) -> Detector:
+    return detector.load(finished, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def project(finished: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples suppose in the working folder."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(finished, folder / "runs" / "digits")
+    shutil.copytree(digits, folder / "data" / "digits")
+    return folder
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("\n\n")[-1][:40])
+def test_an_example_of_the_documents_runs(
+    example: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    exec(compile(example, "example", "exec"), {"__name__": "example"})
+
+
+def test_the_trainers_example_leaves_what_it_says(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """6 steps, of which none was left out; the state gives the weights back."""
+    monkeypatch.chdir(project)
+    (example,) = (text for text in EXAMPLES if "Trainer(" in text)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(example.replace("runs/mine", "runs/again"), "example", "exec"), names)
+    state = torch.load("runs/again/checkpoints/last.pt", weights_only=True)
+    assert state["step"] == 6
+    assert state["optimizer"]["state"][0]["step"] == 6
+    trainer = names["trainer"]
+    trainer.step.model.head.weight.data.zero_()
+    trainer.restore(state)
+    assert trainer.done == 6
+    assert torch.equal(trainer.step.model.head.weight, state["model"]["head.weight"])
+
+
+def test_public_names() -> None:
+    """The list, the table and the imports for type checkers name the same."""
+    assert sorted(detector.__all__) == sorted(set(detector.__all__))
+    listed = {name for names in detector._HOME.values() for name in names}
+    assert listed | {"__version__"} == set(detector.__all__) <= set(dir(detector))
+    text = Path(detector.__file__).read_text().partition("if TYPE_CHECKING:")[2].partition("__v")[0]
+    assert {word.strip(",") for word in text.split() if word.strip(",") in listed} == listed
+    for name in listed:
+        assert getattr(detector, name).__doc__, name
+    with pytest.raises(AttributeError, match="'nonsense'"):
+        detector.nonsense  # noqa: B018
+
+
+def test_predictions_are_those_of_the_command(
+    tool: Command, finished: Path, digits: Path, trained: Detector, tmp_path: Path
+) -> None:
+    """Of every file, one turned by its EXIF data included, to the last digit."""
+    turned = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(sorted((digits / "val").iterdir())[0]).convert("RGB").save(turned, exif=exif)
+    files = [*sorted((digits / "val").iterdir()), turned]
+    words = ["--run", finished, *files, "--output", tmp_path / "p", "--score", "0.004"]
+    assert tool("predict", *words).returncode == 0
+    expected = json.loads((tmp_path / "p" / "detections.json").read_text())
+    found = trained.predict([str(files[0]), *files[1:]], score=0.004)
+    assert len(found) == len(files) and sum(map(len, found)) == len(expected) > 0
+    ours = [
+        (
+            str(file),
+            name,
+            trained.category_ids[label],
+            [float(f"{side:.9g}") for side in [*box[:2], *(box[2:] - box[:2])]],
+            float(f"{score:.9g}"),
+        )
+        for file, one in zip(files, found, strict=True)
+        for name, label, box, score in zip(
+            one.class_names, one.labels.tolist(), one.boxes.double(), one.scores, strict=True
+        )
+    ]
+    keys = ("file_name", "category", "category_id", "bbox", "score")
+    assert ours == [tuple(entry[key] for key in keys) for entry in expected]
+
+
+def test_the_same_image_in_every_form(trained: Detector, digits: Path, finished: Path) -> None:
+    file = sorted((digits / "val").iterdir())[1]
+    pillow = Image.open(file).convert("RGB")
+    array = np.array(pillow)
+    forms = [file, pillow, array, torch.from_numpy(array).permute(2, 0, 1)]
+    first, *others = trained.predict(forms, score=0)
+    (alone,) = detector.load(finished / "checkpoints" / "best.pt", device="cpu").predict(
+        array, score=0
+    )
+    assert first.boxes.dtype == first.scores.dtype == torch.float32 and len(first) == 100
+    assert first.boxes[:, 2].max() <= pillow.width and first.boxes[:, 3].max() <= pillow.height
+    for other in (*others, alone):
+        assert torch.equal(first.boxes, other.boxes) and torch.equal(first.scores, other.scores)
+        assert first.class_names == other.class_names
+    assert trained.predict([]) == [] and not trained.model.training
+
+
+WRONG: dict[str, tuple[Callable[[Detector], object], str]] = {
+    "a float image": (lambda d: d.predict(np.zeros((5, 5, 3))), r"images\[0\] is float64"),
+    "channels first": (
+        lambda d: d.predict([np.zeros((3, 5, 6), np.uint8)]),
+        r"images\[0\] is uint8 of shape \(3, 5, 6\); .*\(height, width, 3\)",
+    ),
+    "channels last": (
+        lambda d: d.predict([torch.zeros(5, 6, 3, dtype=torch.uint8)]), r"\(3, height, width\)"
+    ),
+    "a batch": (lambda d: d.predict(torch.zeros(2, 3, 5, 6, dtype=torch.uint8)), r"\(2, 3, 5, 6\)"),
+    "no pixels": (lambda d: d.predict([torch.zeros(3, 0, 6, dtype=torch.uint8)]), r"\(3, 0, 6\)"),
+    "16 bits": (lambda d: d.predict([Image.new("I;16", (4, 4))]), "mode 'I;16'"),
+    "a number": (lambda d: d.predict([7]), r"images\[0\] is a int"),
+    "a score": (lambda d: d.predict([], score=30), "score is 30"),
+    "a checkpoint": (lambda d: detector.load("x", checkpoint="first"), "checkpoint is 'first'"),
+    "a device": (lambda d: detector.load("x", device="gpu"), "device is 'gpu'"),
+    "a GPU too many": (lambda d: detector.load("x", device="cuda:99"), "device is 'cuda:99'"),
+    "an engine": (lambda d: detector.evaluate([], {}, engine="x"), "engine is 'x'"),
+    "thresholds": (
+        lambda d: detector.Matcher(foreground=0.4, background=0.5, low_quality=True),
+        "background is 0.5 and foreground 0.4",
+    ),
+    "an optimizer": (
+        lambda d: detector.TrainingStep(
+            model=d.model, criterion=None, matcher=None, anchor_generator=None,
+            optimizer=torch.optim.SGD(d.model.parameters()),
+        ), "fused=True",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_argument_is_named(trained: Detector, case: str) -> None:
+    call, words = WRONG[case]
+    with pytest.raises(ValueError, match=words) as refusal:
+        call(trained)
+    assert not isinstance(refusal.value, detector.InputError)
+
+
+TRUTH = {"images": [{"id": 1}], "categories": [{"id": 7, "name": "cat"}], "annotations": []}
+UNUSABLE: dict[str, tuple[Callable[[Detector, Path], object], str]] = {
+    "no run": (lambda d, p: detector.load(p / "none"), "none: there is no such folder"),
+    "no checkpoint": (lambda d, p: detector.load(p), "it is not a run"),
+    "no image": (lambda d, p: d.predict([p / "none.jpg"]), "none.jpg"),
+    "no list": (lambda d, p: detector.evaluate({}, TRUTH), "^detections: "),
+    "an unknown id": (
+        lambda d, p: detector.evaluate(
+            [{"image_id": 2, "category_id": 7, "bbox": [0, 0, 1, 1], "score": 1}], TRUTH
+        ), "^detections: detection 0 has image_id 2",
+    ),
+    "no ground truth": (lambda d, p: detector.evaluate([], {}), "^ground_truth: 'images' is miss"),
+    "no annotations": (lambda d, p: detector.CocoDataset(p / "a.json", p), "a.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_cannot_be_used_is_named(trained: Detector, case: str, tmp_path: Path) -> None:
+    call, words = UNUSABLE[case]
+    with pytest.raises(detector.InputError, match=words):
+        call(trained, tmp_path)
+
+
+def test_evaluating_lists_is_evaluating_files(tmp_path: Path) -> None:
+    """IoU 10/11 = .909 is above nine of the ten thresholds."""
+    truth = {
+        **TRUTH,
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [8, 8, 20, 10]}],
+    }
+    rows = [{"image_id": 1, "category_id": 7, "bbox": [8, 8, 20, 11], "score": 0.9}]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    by_lists = detector.evaluate(rows, truth)
+    by_files = detector.evaluate(str(tmp_path / "rows.json"), tmp_path / "truth.json")
+    assert by_lists.summary == by_files.summary
+    assert by_lists.summary["AP"] == pytest.approx(0.9)
+
+
+OUTSIDE = """
+import sys
+import detector
+assert "torch" not in sys.modules, "import detector should be quick"
+assert detector.__file__.startswith(sys.argv[1]), detector.__file__
+(prediction,) = detector.load(sys.argv[2], device="cpu").predict(sys.argv[3], score=0)
+print(len(prediction))
+from detector.__main__ import main
+dry = ["detector", "ablate", "--config", "ablations/gamma.yaml", "--dry-run"]
+sys.argv = [*dry, "--set", *sys.argv[4:]]
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel's content, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("detector", "configs"):
+        shutil.copytree(HOME / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(HOME / name, source / name)
+    build = "import setuptools.build_meta as b; print(b.build_wheel('..'))"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder / "site"
+
+
+def test_what_the_wheel_holds(installed: Path) -> None:
+    package = installed / "detector"
+    assert (package / "py.typed").is_file() and (package / "report" / "page.html.j2").is_file()
+    shipped, ours = (
+        sorted(str(file.relative_to(top)) for file in top.rglob("*.yaml"))
+        for top in (package / "configs", HOME / "configs")
+    )
+    assert shipped == ours
+    (points,) = installed.glob("*.dist-info/entry_points.txt")
+    assert "detector = detector.__main__:main" in points.read_text()
+    assert sorted(path.name for path in installed.iterdir() if "dist-info" not in path.name) == [
+        "detector"
+    ]
+
+
+def test_an_installed_package_trains_and_predicts(
+    installed: Path, tiny: list[str], digits: Path, tmp_path: Path
+) -> None:
+    """In another folder, where no checkout can be imported."""
+    site = next(path for path in sys.path if (Path(path) / "torch").is_dir())
+    environment = {
+        "PATH": os.environ["PATH"], "PYTHONPATH": f"{installed}{os.pathsep}{site}",
+        "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
+    }  # fmt: skip
+
+    def python(*words: object) -> str:
+        command = [sys.executable, "-S", *map(str, words)]  # -S: no path files of site-packages
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    words = ["--config", "digits.yaml", "--set", *tiny, "schedule.steps=2", "evaluation.every=9"]
+    said = python("-m", "detector", "train", *words)
+    assert "step 2/2" in said and (tmp_path / "runs/digits/checkpoints/last.pt").is_file()
+    image = sorted((digits / "val").iterdir())[0]
+    said = python("-c", OUTSIDE, installed, "runs/digits", image, *tiny)
+    assert said.startswith("100\n") and said.count("-m detector train") > 3
