@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from detector.anchors.atss import ATSS
     from detector.anchors.box_coder import BoxCoder
     from detector.anchors.class_code import ClassCode, Terms
     from detector.anchors.generator import AnchorGenerator
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from detector.loss.box import L1, BoxLoss, CIoU, GIoU, SmoothL1
     from detector.loss.classification import ClassificationLoss
     from detector.loss.detection import DetectionLoss
+    from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
     from detector.loss.focal import Focal
-    from detector.loss.leaf import Leaf
     from detector.loss.normalizer import Positives
     from detector.loss.sampling import OHEM, All, HardNegatives
     from detector.model.retinanet import RetinaNet
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "ATSS",
     "L1",
     "OHEM",
     "All",
@@ -49,7 +51,8 @@ __all__ = [
     "GIoU",
     "HardNegatives",
     "InputError",
-    "Leaf",
+    "ElementwiseLoss",
+    "ElementwiseSettings",
     "Losses",
     "Matcher",
     "Outputs",
@@ -74,6 +77,7 @@ __all__ = [
 
 # where each of them is defined; a test holds this, `__all__` and the imports above together
 _HOME = {
+    "anchors.atss": ("ATSS",),
     "anchors.box_coder": ("BoxCoder",),
     "anchors.class_code": ("ClassCode", "Terms"),
     "anchors.generator": ("AnchorGenerator",),
@@ -90,7 +94,7 @@ _HOME = {
     "loss.classification": ("ClassificationLoss",),
     "loss.detection": ("DetectionLoss",),
     "loss.focal": ("Focal",),
-    "loss.leaf": ("Leaf",),
+    "loss.elementwise": ("ElementwiseLoss", "ElementwiseSettings"),
     "loss.normalizer": ("Positives",),
     "loss.sampling": ("OHEM", "All", "HardNegatives"),
     "model.retinanet": ("RetinaNet",),

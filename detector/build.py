@@ -212,15 +212,15 @@ def criterion(
 
 
 def _box_loss(config: Config) -> boxes.Compare:
-    match config.loss.box.kind:
-        case "smooth_l1":
-            return boxes.SmoothL1(beta=config.loss.box.beta, box_coder=BoxCoder())
-        case "l1":
-            return boxes.L1(box_coder=BoxCoder())
-        case "giou":
-            return boxes.GIoU(box_coder=BoxCoder())
-        case "ciou":
-            return boxes.CIoU(box_coder=BoxCoder())
+    kind, coder = config.loss.box.kind, BoxCoder()
+    if kind == "smooth_l1":
+        return boxes.SmoothL1(beta=config.loss.box.beta, box_coder=coder)
+    pick: dict[str, boxes.Compare] = {
+        "l1": boxes.L1(box_coder=coder),
+        "giou": boxes.GIoU(box_coder=coder),
+        "ciou": boxes.CIoU(box_coder=coder),
+    }
+    return pick[kind]
 
 
 def model(config: Config, code: ClassCode) -> RetinaNet:
