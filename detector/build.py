@@ -212,15 +212,14 @@ def criterion(
 
 
 def _box_loss(config: Config) -> boxes.Compare:
-    kind, coder = config.loss.box.kind, BoxCoder()
-    if kind == "smooth_l1":
-        return boxes.SmoothL1(beta=config.loss.box.beta, box_coder=coder)
-    pick: dict[str, boxes.Compare] = {
+    box, coder = config.loss.box, BoxCoder()
+    kinds: dict[str, boxes.Compare] = {
+        "smooth_l1": boxes.SmoothL1(beta=box.beta, box_coder=coder),
         "l1": boxes.L1(box_coder=coder),
         "giou": boxes.GIoU(box_coder=coder),
         "ciou": boxes.CIoU(box_coder=coder),
     }
-    return pick[kind]
+    return kinds[box.kind]
 
 
 def model(config: Config, code: ClassCode) -> RetinaNet:

@@ -164,7 +164,7 @@ def test_half_a_diagnosis_leaves_nothing(
 
 def test_what_cannot_be_diagnosed(refusal: Refusal, finished: Path, tmp_path: Path) -> None:
     assert "nowhere: there is no such folder" in refusal("--run", tmp_path / "nowhere")
-    assert "it is not a run of tools/train.py" in refusal("--run", tmp_path)
+    assert "it is not a run of detector train" in refusal("--run", tmp_path)
     sentence = refusal("--run", finished, "--checkpoint", "third.pt")
     assert "third.pt: there is no such checkpoint" in sentence and "best, last" in sentence
     (tmp_path / "kept.txt").touch()

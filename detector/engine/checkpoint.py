@@ -135,7 +135,7 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch's unpickler answers garbage with almost any exception
         raise InputError(
             f"{path}: torch cannot read it as a checkpoint; expected a whole file written by "
-            "tools/train.py, or a state dict of tensors alone."
+            "detector train, or a state dict of tensors alone."
         ) from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: it holds a {type(state).__name__}, expected a dictionary.")
@@ -154,6 +154,6 @@ def _check(state: dict[Any, Any], path: Path) -> None:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"])) or "its state"
         raise InputError(
-            f"{path}: it is neither a whole checkpoint of tools/train.py nor a state dict of "
+            f"{path}: it is neither a whole checkpoint of detector train nor a state dict of "
             f"tensors alone: {key}: {first['msg']}. Name another file, or restore this one."
         ) from None

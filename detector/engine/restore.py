@@ -114,7 +114,7 @@ def classes_of(state: dict[str, Any], path: Path) -> Classes:
     """What a checkpoint of ours was trained on."""
     if "class_names" not in state:  # tensors alone, or checkpoint.load would have refused it
         raise InputError(
-            f"{path}: it is neither a checkpoint of tools/train.py nor a state dict of "
+            f"{path}: it is neither a checkpoint of detector train nor a state dict of "
             "torchvision's retinanet_resnet50_fpn or _v2."
         )
     return Classes(state["class_names"], state["category_ids"])

@@ -83,7 +83,7 @@ def config_file(run: Path) -> Path:
     if not run.is_dir():
         raise InputError(f"{run}: there is no such folder; name the run directory of a training.")
     if not (run / CONFIG).is_file():
-        raise InputError(f"{run}: it holds no {CONFIG}, so it is not a run of tools/train.py.")
+        raise InputError(f"{run}: it holds no {CONFIG}, so it is not a run of detector train.")
     return run / CONFIG
 
 

@@ -157,7 +157,7 @@ def _check_file_names(
             raise InputError(
                 f"{path}: detection {index} of {'/'.join(found)} has image_id "
                 f"{image_id:.0f}, which is {'/'.join(expected)} in the ground truth; "
-                "tools/predict.py numbers images itself: evaluate a run with --run, or give the "
+                "detector predict numbers images itself: evaluate a run with --run, or give the "
                 "ids of the file."
             )
 

@@ -134,7 +134,7 @@ def read_story(folder: Path) -> Story:
     """The story that `folder` tells; InputError where results.json is missing or is not one."""
     results = _json(folder / "results.json")
     if results is None:
-        raise InputError(f"{folder}: it holds no results.json; tools/ablate.py writes one.")
+        raise InputError(f"{folder}: it holds no results.json; detector ablate writes one.")
     mark = _json(folder / "ablation.json") or {}
     seconds = results.get("seconds", {})
     return Story(
