@@ -226,7 +226,7 @@ def model(config: Config, code: ClassCode) -> RetinaNet:
             convs=m.head.convs,
             norm=m.head.norm,
             out_channels=channels,
-            cells=cells,
+            anchors_per_cell=cells,
         )
         for channels in (code.channels, 4)
     )

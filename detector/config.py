@@ -24,7 +24,7 @@ from detector.settings import network, training
 from detector.settings.data import RESIZES, DataSettings
 from detector.settings.loss import SAMPLINGS, LossSettings
 from detector.settings.section import Section
-from detector.yaml_text import Document, KeyPath
+from detector.yaml_text import KeyPath, YamlDocument
 
 S = TypeVar("S", bound=Section)
 
@@ -91,7 +91,7 @@ def load(path: Path, overrides: Sequence[str] = (), places: Mapping[str, str] = 
     return _validated(merged, Config)
 
 
-def load_as(path: Path, kind: type[S]) -> tuple[S, Document]:
+def load_as(path: Path, kind: type[S]) -> tuple[S, YamlDocument]:
     """A file of another kind than a Config, and where all is in it; InputError as in `load`."""
     document = _read(path)
     return _validated(document, kind), document
@@ -118,7 +118,7 @@ def parse(text: str, source: str) -> Config:
     return _validated(_document(text, source), Config)
 
 
-def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[Document]:
+def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[YamlDocument]:
     """The documents to merge for one file, lowest first."""
     chain = (*parents, path.resolve())
     if chain[-1] in parents:
@@ -132,10 +132,10 @@ def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[Document]:
             raise InputError(f"{document.origin(('base',))}: base: there is no file {base}{near}")
         layers += _with_bases(base, parents=chain)
     values = {key: value for key, value in document.values.items() if key != "base"}
-    return [*layers, Document(values, document.origins)]
+    return [*layers, YamlDocument(values, document.origins)]
 
 
-def _bases(document: Document) -> list[str]:
+def _bases(document: YamlDocument) -> list[str]:
     bases = document.values.get("base", [])
     if not isinstance(bases, list) or not all(isinstance(name, str) for name in bases):
         raise InputError(
@@ -145,7 +145,7 @@ def _bases(document: Document) -> list[str]:
     return bases
 
 
-def _read(path: Path) -> Document:
+def _read(path: Path) -> YamlDocument:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -158,7 +158,7 @@ def _read(path: Path) -> Document:
     return _document(text, str(path))
 
 
-def _document(text: str, source: str) -> Document:
+def _document(text: str, source: str) -> YamlDocument:
     document = yaml_text.read(text, where=lambda line: f"{source}:{line}")
     if not isinstance(document.values, dict):
         found = "nothing" if document.values is None else _shown(document.values)
@@ -166,7 +166,7 @@ def _document(text: str, source: str) -> Document:
     return document
 
 
-def _override(text: str, place: str) -> Document:
+def _override(text: str, place: str) -> YamlDocument:
     """The document of one `a.b=value`."""
     key, equals, value = text.partition("=")
     if not equals:
@@ -177,12 +177,12 @@ def _override(text: str, place: str) -> Document:
     for part in reversed(path):
         values = {part: values}
     origins: dict[KeyPath, str] = {path[:depth]: place for depth in range(len(path) + 1)}
-    return Document(values, origins | {(*path, *inner): place for inner in document.origins})
+    return YamlDocument(values, origins | {(*path, *inner): place for inner in document.origins})
 
 
-def _merged(layers: Iterable[Document]) -> Document:
+def _merged(layers: Iterable[YamlDocument]) -> YamlDocument:
     return reduce(
-        lambda below, above: Document(
+        lambda below, above: YamlDocument(
             _merge(below.values, above.values, ()), below.origins | above.origins
         ),
         layers,
@@ -213,7 +213,7 @@ def _form(mapping: dict[str, Any], path: KeyPath) -> Any:
     return None
 
 
-def _validated(document: Document, kind: type[S]) -> S:
+def _validated(document: YamlDocument, kind: type[S]) -> S:
     try:
         # as JSON, because in strict mode only that lets a list be a tuple and a text be a path
         return kind.model_validate_json(json.dumps(document.values))
@@ -222,7 +222,7 @@ def _validated(document: Document, kind: type[S]) -> S:
         raise InputError("\n".join(lines)) from None
 
 
-def _line(error: ErrorDetails, document: Document, kind: type[Section]) -> str:
+def _line(error: ErrorDetails, document: YamlDocument, kind: type[Section]) -> str:
     path, section = _located(error["loc"], kind)
     while path and isinstance(path[-1], int) and path not in document.origins:
         path = path[:-1]  # a single value that stands for a list of one

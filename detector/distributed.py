@@ -67,7 +67,7 @@ def gather_objects(item: object) -> list[object]:
     return items
 
 
-def share(tensors: Sequence[Tensor]) -> None:
+def broadcast(tensors: Sequence[Tensor]) -> None:
     """Overwrite the tensors with those of the first rank."""
     if world_size() > 1:
         for tensor in tensors:
@@ -80,7 +80,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def leave_together(fault: Fault | None) -> None:
+def raise_together(fault: Fault | None) -> None:
     """Raise on every rank if any has a fault: its own on the first that has, `Stopped` elsewhere.
 
     All ranks call it at the same point. They tell each other on the CPU, so no GPU is waited for.
@@ -104,7 +104,7 @@ def together() -> Iterator[None]:
         yield
     except FAULTS as error:
         fault = error
-    leave_together(fault)
+    raise_together(fault)
 
 
 @contextmanager

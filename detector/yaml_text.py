@@ -39,7 +39,7 @@ VALUES: dict[str, Callable[[str], Any]] = {
 
 
 @dataclass(frozen=True)
-class Document:
+class YamlDocument:
     """A YAML text as plain values, and where each value was written."""
 
     values: Any
@@ -52,7 +52,7 @@ class Document:
         return self.origins[path]
 
 
-def read(text: str, *, where: Callable[[int], str]) -> Document:
+def read(text: str, *, where: Callable[[int], str]) -> YamlDocument:
     """The one document of `text`; `where` names a place by its line, counted from 1.
 
     Raises InputError for anything that is not YAML, and for repeated keys, aliases and tags.
@@ -60,7 +60,7 @@ def read(text: str, *, where: Callable[[int], str]) -> Document:
     builder = _Builder(where)
     try:
         node = yaml.compose(text, Loader=_Loader)
-        return Document(None if node is None else builder.build(node, ()), builder.origins)
+        return YamlDocument(None if node is None else builder.build(node, ()), builder.origins)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = where(1 if mark is None else mark.line + 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 from detector.command_line import add_set
 from detector.commands.evaluate import Trained, evaluate_files, evaluate_run
 from detector.errors import InputError, run_command
-from detector.evaluation.coco import CocoResult, Engine, table
+from detector.evaluation.coco import CocoResult, Engine, metrics_table
 
 
 def arguments() -> argparse.Namespace:
@@ -79,7 +79,7 @@ def evaluate_detections(options: argparse.Namespace) -> CocoResult:
 
 def main() -> int:
     """Evaluate and print; the exit code."""
-    print(table(evaluate(arguments())))
+    print(metrics_table(evaluate(arguments())))
     return 0
 
 

@@ -21,7 +21,7 @@ from detector.data.probe import complete_sizes, names_on_disk, probe
 from detector.errors import InputError
 
 
-class Truth(NamedTuple):
+class GroundTruth(NamedTuple):
     """What one image holds."""
 
     boxes: Tensor  # float32 (g, 4) x1 y1 x2 y2 in pixels of the image file
@@ -120,7 +120,7 @@ class CocoIndex:
         height, width = self.sizes[row].tolist()
         return height, width
 
-    def truth(self, row: int) -> Truth:
+    def truth(self, row: int) -> GroundTruth:
         """Boxes and labels of the image in this row, in the annotation file's order."""
         first, last = self.box_offsets[row : row + 2]
         offsets = self.label_offsets[first : last + 1]
@@ -129,7 +129,7 @@ class CocoIndex:
             np.repeat(np.arange(last - first), np.diff(offsets)),
             self.label_values[offsets[0] : offsets[-1]],
         ] = True
-        return Truth(
+        return GroundTruth(
             torch.from_numpy(self.boxes[first:last].copy()),
             torch.from_numpy(labels),
             torch.from_numpy(self.crowd[first:last].copy()),

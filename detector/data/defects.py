@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.data.annotations import Annotations, lookup
-from detector.data.probe import REASONS, Fault
+from detector.data.probe import REASONS, ImageFault
 from detector.errors import InputError
 
 NAMED = 5  # ids that a sentence about many of a kind names
@@ -91,7 +91,9 @@ def _defect(path: Path, found: Annotations, reason: str, failed: NDArray) -> Def
     return Defect(reason, len(failed), f"{path}: {who}: {reason}: {detail}; correct it")
 
 
-def image_defects(path: Path, found: Annotations, faults: dict[int, Fault]) -> Iterator[Defect]:
+def image_defects(
+    path: Path, found: Annotations, faults: dict[int, ImageFault]
+) -> Iterator[Defect]:
     for reason in REASONS:
         rows = [row for row, fault in faults.items() if fault.reason == reason]
         if rows:

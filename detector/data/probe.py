@@ -38,7 +38,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Fault(NamedTuple):
+class ImageFault(NamedTuple):
     """Why the file of one image cannot be used."""
 
     reason: str  # one of REASONS
@@ -64,7 +64,7 @@ def probe(
     names: Sequence[str],
     sizes: NDArray[np.int32],
     decoding: Decoding = DEFAULT,
-) -> dict[int, Fault]:
+) -> dict[int, ImageFault]:
     """By row, the faults of the files `names` in the folder `images`, annotated as `sizes` (I, 2).
 
     A fault is a file that is missing, that `read_image` refuses, or that has another height and
@@ -100,13 +100,13 @@ def _stamp(images: Path, image: tuple[str, Sequence[int]]) -> Stamp:
     return Stamp(name, height, width, length, found.st_mtime_ns)
 
 
-def _fault(images: Path, decoding: Decoding, stamp: Stamp) -> Fault | None:
+def _fault(images: Path, decoding: Decoding, stamp: Stamp) -> ImageFault | None:
     path, size = images / stamp.name, (stamp.height, stamp.width)
     if stamp.length < 0 and os.path.exists(path):
         sentence = f"{path} is a folder, a pipe or a device; put an image file there"
-        return Fault("unreadable image", sentence)
+        return ImageFault("unreadable image", sentence)
     if stamp.length < 0:
-        return Fault(
+        return ImageFault(
             "missing image", f"file {stamp.name!r} is not in {images}; bring it or correct its name"
         )
     if seems_whole(path, size, decoding):
@@ -114,9 +114,9 @@ def _fault(images: Path, decoding: Decoding, stamp: Stamp) -> Fault | None:
     try:
         read_image(path, size, decoding)
     except SizeDiffers as error:
-        return Fault("size differs", str(error).removesuffix("."))
+        return ImageFault("size differs", str(error).removesuffix("."))
     except InputError as error:
-        return Fault("unreadable image", str(error).removesuffix("."))
+        return ImageFault("unreadable image", str(error).removesuffix("."))
     return None
 
 

@@ -109,11 +109,13 @@ class Transform:
         height, width = sample.image.shape[1:]
         target = self.resize.target(height, width, draw=draws.shorter)
         if self.scale_jitter is None:
-            sample = place(sample, Area(0, 0, height, width), Area(0, 0, *target), target)
+            sample = crop_and_resize(sample, Area(0, 0, height, width), Area(0, 0, *target), target)
         else:
             lowest, highest = self.scale_jitter
             factor = lowest + (highest - lowest) * draws.zoom
-            sample = zoom(sample, target, factor=factor, down=draws.down, across=draws.across)
+            sample = jitter_scale(
+                sample, target, factor=factor, down=draws.down, across=draws.across
+            )
         if draws.flip < self.flip:
             sample = mirror(sample)
         if self.photometric:
@@ -125,7 +127,7 @@ class Transform:
         return Transform(resize=self.resize.for_evaluation())
 
 
-def place(sample: Sample, window: Area, spot: Area, size: tuple[int, int]) -> Sample:
+def crop_and_resize(sample: Sample, window: Area, spot: Area, size: tuple[int, int]) -> Sample:
     """The window of the sample's image, resized to fill the spot of a new image of this size.
 
     Boxes go along, cut to the window; those outside become empty but keep their row.
@@ -146,7 +148,7 @@ def place(sample: Sample, window: Area, spot: Area, size: tuple[int, int]) -> Sa
     return replace(sample, image=image, boxes=boxes)
 
 
-def zoom(
+def jitter_scale(
     sample: Sample, size: tuple[int, int], *, factor: float, down: float, across: float
 ) -> Sample:
     """The sample at this size, its content magnified by `factor` beyond the resize.
@@ -161,7 +163,7 @@ def zoom(
         window = _inside(height, width, share=1 / factor, down=down, across=across)
     else:
         spot = _inside(*size, share=factor, down=down, across=across)
-    zoomed = place(sample, window, spot, size)
+    zoomed = crop_and_resize(sample, window, spot, size)
     scale = (spot.height / window.height) * (spot.width / window.width)
     visible = area(zoomed.boxes) >= LEAST_VISIBLE * scale * area(sample.boxes)
     sides = zoomed.boxes[:, 2:] - zoomed.boxes[:, :2]

@@ -27,7 +27,7 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Bin:
+class ReliabilityBin:
     """Detections of about one score; None where there are none."""
 
     count: int
@@ -36,27 +36,27 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Reliability:
+class ReliabilityDiagram:
     """How far scores are from precision."""
 
     d_ece: float
     detections: int
-    bins: list[Bin]  # 20 of equal width in 0..1, lower edge included
+    bins: list[ReliabilityBin]  # 20 of equal width in 0..1, lower edge included
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Scores before and after scaling, on the half of the images that no scaling was fitted on."""
 
-    before: Reliability
-    by_temperature: Reliability
+    before: ReliabilityDiagram
+    by_temperature: ReliabilityDiagram
     temperature: float
-    by_platt: Reliability
+    by_platt: ReliabilityDiagram
     slope: float
     intercept: float
 
 
-def reliability(scores: Floats, right: Bools) -> Reliability:
+def reliability_diagram(scores: Floats, right: Bools) -> ReliabilityDiagram:
     """The detection expected calibration error of scores (D,) in 0..1 and its bins; D > 0.
 
     D-ECE of the score alone (Küppers et al. 2020): over the bins, the mean distance of
@@ -67,12 +67,12 @@ def reliability(scores: Floats, right: Bools) -> Reliability:
 
     error, _ = metrics.calibration_error(scores, right, BINS)
     bins = [
-        Bin(b["count"], b["avg_confidence"], b["avg_accuracy"])
+        ReliabilityBin(b["count"], b["avg_confidence"], b["avg_accuracy"])
         if b["count"]
-        else Bin(0, None, None)
+        else ReliabilityBin(0, None, None)
         for b in metrics.calibration_curve(scores, right, BINS)
     ]
-    return Reliability(d_ece=error, detections=len(scores), bins=bins)
+    return ReliabilityDiagram(d_ece=error, detections=len(scores), bins=bins)
 
 
 def chance_d_ece(counts: Sequence[float], scores: Sequence[float]) -> float:
@@ -131,10 +131,10 @@ def calibrate(
     slope, intercept = fit_platt(scores[fitted_on], right[fitted_on])
     scores, right = scores[~fitted_on], right[~fitted_on]
     return Calibration(
-        before=reliability(scores, right),
-        by_temperature=reliability(scaled(scores, slope=1 / temperature), right),
+        before=reliability_diagram(scores, right),
+        by_temperature=reliability_diagram(scaled(scores, slope=1 / temperature), right),
         temperature=temperature,
-        by_platt=reliability(scaled(scores, slope=slope, intercept=intercept), right),
+        by_platt=reliability_diagram(scaled(scores, slope=slope, intercept=intercept), right),
         slope=slope,
         intercept=intercept,
     )

@@ -27,7 +27,7 @@ __all__ = [
     "load_ground_truth",
     "metrics",
     "recall_limits",
-    "table",
+    "metrics_table",
 ]
 
 Engine = Literal["hotcoco", "pycocotools"]
@@ -146,7 +146,7 @@ def _beyond(limit: int, counts: Mapping[int, int], what: str) -> list[str]:
     ]
 
 
-def table(result: CocoResult) -> str:
+def metrics_table(result: CocoResult) -> str:
     """The twelve figures and the AP of each class as lines of text; `-` where undefined."""
     lines = [f"{key:<6} {_figure(result.summary[key])}  {text}" for key, text in HEADINGS.items()]
     width = max(len("class"), *(len(name) for name in result.class_names))

@@ -27,7 +27,7 @@ LABELLED = 0.15  # labels cover at most this share of an image, the best detecti
 Rectangle = tuple[float, float, float, float]
 
 
-def draw(
+def draw_detections(
     image: Tensor,
     boxes: Tensor,
     labels: Tensor,

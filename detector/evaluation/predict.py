@@ -19,7 +19,7 @@ from detector.anchors.matching import Matcher
 from detector.boxes import clip
 from detector.distributed import gather_objects, is_main, sum_over_ranks, together
 from detector.evaluation.coco import CocoResult, Engine, evaluate
-from detector.evaluation.draw import draw
+from detector.evaluation.draw import draw_detections
 from detector.loss.detection import DetectionLoss
 from detector.postprocess import Postprocess
 from detector.structures import Batch, Detections, Outputs, Validation
@@ -191,7 +191,7 @@ class Evaluator:
             height, width = batch.sizes[n].tolist()
             kept = found.present[n]
             drawn.append(
-                draw(
+                draw_detections(
                     batch.images[n, :, :height, :width],
                     boxes[n][kept],
                     found.labels[n][kept],
