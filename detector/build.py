@@ -212,14 +212,11 @@ def criterion(
 
 
 def _box_loss(config: Config) -> boxes.Compare:
-    box, coder = config.loss.box, BoxCoder()
-    kinds: dict[str, boxes.Compare] = {
-        "smooth_l1": boxes.SmoothL1(beta=box.beta, box_coder=coder),
-        "l1": boxes.L1(box_coder=coder),
-        "giou": boxes.GIoU(box_coder=coder),
-        "ciou": boxes.CIoU(box_coder=coder),
-    }
-    return kinds[box.kind]
+    if config.loss.box.kind == "smooth_l1":
+        return boxes.SmoothL1(beta=config.loss.box.beta, box_coder=BoxCoder())
+    kinds = {"l1": boxes.L1, "giou": boxes.GIoU, "ciou": boxes.CIoU}
+    compare: boxes.Compare = kinds[config.loss.box.kind](box_coder=BoxCoder())
+    return compare
 
 
 def model(config: Config, code: ClassCode) -> RetinaNet:
@@ -236,7 +233,7 @@ def model(config: Config, code: ClassCode) -> RetinaNet:
             convs=m.head.convs,
             norm=m.head.norm,
             out_channels=channels,
-            cells=cells,
+            anchors_per_cell=cells,
         )
         for channels in (code.channels, 4)
     )

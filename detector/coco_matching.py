@@ -1,4 +1,4 @@
-"""COCO's matching of detections and boxes, image by image and class by class: hotcoco's."""
+"""COCO's matching of detections to ground-truth boxes, per image and class, by hotcoco."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # overlaps of COCO's AP
-ALL_AREAS = (0.0, 1e10)
-PER_IMAGE = 100  # detections of a class in an image
+THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # IoU thresholds of COCO's AP
+ALL_AREAS = (0.0, 1e10)  # COCO's range "all", in square pixels
+PER_IMAGE = 100  # detections that COCO counts of each class in an image
 
 
 def matched(
@@ -21,11 +21,11 @@ def matched(
     category_ids: list[int],
     thresholds: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """One entry for each image and class with a detection or a box, as pycocotools has them.
+    """For each image and class with a detection or a box, an entry of pycocotools' `evalImgs`.
 
-    `detections` is float64 (D, 7): image id, x, y, width, height, score, category id, all known to
-    `ground_truth`. Areas of all sizes; others than those of `image_ids`, which is not empty, do not
-    count.
+    `detections` is float64 (D, 7): image id, x, y, width, height, score, category id; the ids must
+    be in `ground_truth`. Boxes of all areas count, of the images in `image_ids`, which must not be
+    empty.
     """
     evaluation = hotcoco_evaluation(
         detections, ground_truth, image_ids=image_ids, category_ids=category_ids
@@ -54,10 +54,10 @@ def hotcoco_evaluation(
     image_ids: list[int],
     category_ids: list[int],
 ) -> Any:
-    """hotcoco's COCOeval of boxes, not yet run; arguments as of `matched`.
+    """hotcoco's COCOeval for boxes, not yet run; arguments as for `matched`.
 
-    hotcoco refuses negative ids, which COCO files may have: within it, images and categories go by
-    their place 0, 1, … in ascending order of id.
+    hotcoco refuses negative ids, which COCO files may have. So its ids of images and categories are
+    0, 1, … in ascending order of the original ids.
     """
     import hotcoco
 
@@ -68,8 +68,8 @@ def hotcoco_evaluation(
     labels = np.searchsorted(categories, [entry["category_id"] for entry in annotations]).tolist()
     truth = hotcoco.COCO(
         {
-            "images": [{"id": place} for place in range(len(images))],
-            "categories": [{"id": place, "name": str(place)} for place in range(len(categories))],
+            "images": [{"id": index} for index in range(len(images))],
+            "categories": [{"id": index, "name": str(index)} for index in range(len(categories))],
             "annotations": [
                 {**entry, "image_id": owner, "category_id": label}
                 for entry, owner, label in zip(annotations, owners, labels, strict=True)
@@ -86,5 +86,5 @@ def hotcoco_evaluation(
 
 
 def _ids(entries: list[dict[str, Any]]) -> NDArray[np.int64]:
-    """Ascending."""
+    """The ids of the entries, ascending."""
     return np.unique(np.array([entry["id"] for entry in entries], np.int64))

@@ -1,4 +1,4 @@
-"""What all commands share: `--set`, and output with which no name can command the terminal."""
+"""What all commands share: `--set`, and output whose control characters are escaped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def python_arguments() -> list[str]:
 
 
 def add_set(parser: argparse.ArgumentParser, help: str) -> None:  # noqa: A002 as argparse has it
-    """The option --set, one or several KEY=VALUE after each; `options.set` is a list of texts."""
+    """Add the option --set KEY=VALUE ..., which may be repeated; its value is a list of texts."""
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", type=_pair, help=help
     )
@@ -44,26 +44,28 @@ def _pair(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    r"""With control characters as Python writes them, `\x1b`: they move cursors and set titles."""
+    r"""`text` with control characters escaped, as `\x1b`: they could move cursors or set titles."""
     return COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 @contextmanager
 def harmless_output() -> Iterator[None]:
-    """What the block writes to stdout and stderr is harmless, whatever names it holds."""
+    """Escape control characters in what the block writes to stdout and stderr."""
     stdout, stderr = (cast(TextIO, _Harmless(stream)) for stream in (sys.stdout, sys.stderr))
     with redirect_stdout(stdout), redirect_stderr(stderr):
         yield
 
 
 class _Harmless:
-    """A text stream in front of another."""
+    """A text stream that writes to another one, with control characters escaped."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        bar = "\r" if text.startswith("\r") else ""  # so a progress bar returns to its line
+        bar = (
+            "\r" if text.startswith("\r") else ""
+        )  # with which a progress bar returns to the start of its line
         self.stream.write(bar + harmless(text.removeprefix("\r")))
         return len(text)
 

@@ -1,4 +1,4 @@
-"""Rank, world size and sums over ranks; right with one process, where nothing is set up."""
+"""Communication between ranks; every function also works in a single process."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from detector.errors import InputError, Stopped, WorkerLost
 from detector.signals import die_with_parent
 
 Fault = InputError | WorkerLost | Stopped
-FAULTS = (InputError, WorkerLost, Stopped)  # what a rank may meet alone
-CODES = 256  # exit codes there are
+FAULTS = (InputError, WorkerLost, Stopped)  # what may happen on one rank alone
+CODES = 256  # how many exit codes there are
 
 
 def rank() -> int:
-    """This process's number, 0 with one process."""
+    """The rank of this process, 0 with one process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -45,10 +45,10 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def begin_sum(tensor: Tensor) -> Callable[[], Tensor]:
-    """Begin a sum over all ranks; what is returned gives it, and on a GPU no host waits for it."""
+    """Begin a sum over all ranks; the returned function gives it. On a GPU the host never waits."""
     if world_size() == 1:
         return lambda: tensor
-    total = tensor.clone()
+    total = tensor.clone()  # all_reduce overwrites its argument
     work = dist.all_reduce(total, async_op=True)
 
     def finish() -> Tensor:
@@ -59,7 +59,7 @@ def begin_sum(tensor: Tensor) -> Callable[[], Tensor]:
 
 
 def gather_objects(item: object) -> list[object]:
-    """One (picklable) item of every rank, in the order of ranks, on every rank."""
+    """The picklable items of all ranks, in order of rank, on every rank."""
     if world_size() == 1:
         return [item]
     items: list[object] = [None] * world_size()
@@ -67,8 +67,8 @@ def gather_objects(item: object) -> list[object]:
     return items
 
 
-def share(tensors: Sequence[Tensor]) -> None:
-    """Overwrite the tensors with those of the first rank."""
+def broadcast(tensors: Sequence[Tensor]) -> None:
+    """Overwrite the tensors with those of rank 0."""
     if world_size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
@@ -80,12 +80,13 @@ def barrier() -> None:
         dist.barrier()
 
 
-def leave_together(fault: Fault | None) -> None:
-    """Raise on every rank if any has a fault: its own on the first that has, `Stopped` elsewhere.
+def raise_together(fault: Fault | None) -> None:
+    """If any rank has a fault, raise it on the first that has one, and `Stopped` on all others.
 
-    All ranks call it at the same point. They tell each other on the CPU, so no GPU is waited for.
+    All ranks must call it at the same point. They communicate on the CPU, so no GPU is waited for.
     """
     code = 0 if fault is None else fault.exit_code
+    # rank and exit code in one number, of which the minimum is the lowest rank with a fault
     first = torch.tensor(rank() * CODES + code if code else world_size() * CODES)
     if world_size() > 1:
         dist.all_reduce(first, dist.ReduceOp.MIN)
@@ -98,34 +99,41 @@ def leave_together(fault: Fault | None) -> None:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """A fault of one rank within ends all ranks at the end; no rank may wait for others within."""
+    """A fault of one rank in the block is raised on all ranks at its end.
+
+    Ranks must not wait for each other inside the block.
+    """
     fault = None
     try:
         yield
     except FAULTS as error:
         fault = error
-    leave_together(fault)
+    raise_together(fault)
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the other processes if `torchrun` started this one: gloo for the CPU, nccl for GPUs."""
+    """Join the other processes if torchrun started this one: gloo for the CPU, nccl for GPUs.
+
+    Raises InputError if torchrun's environment variables are incomplete or wrong.
+    """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield
         return
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         value = os.environ.get(name)
         if value is None or (name != "MASTER_ADDR" and not value.isdecimal()):
-            found = "not there" if value is None else f"{value!r}, not a whole number"
+            state = "not there" if value is None else f"{value!r}, not a whole number"
             raise InputError(
                 f"the environment has RANK and WORLD_SIZE, as of a process of torchrun, but {name} "
-                f"is {found}: start with torchrun, or unset the two to train in one process."
+                f"is {state}: start with torchrun, or unset the two to train in one process."
             )
     if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
-        # torchrun gives every rank a session of its own, so that they would outlive its SIGKILL
-        # and go on training in a folder that another call resumes
+        # torchrun starts each rank in a session of its own. After SIGKILL of torchrun the ranks
+        # would go on training in a folder that another process may resume.
         die_with_parent()
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    # 30 minutes: rank 0 alone computes the COCO metrics while the others wait
     dist.init_process_group(backend, timeout=timedelta(minutes=30))
     try:
         yield

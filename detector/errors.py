@@ -1,4 +1,4 @@
-"""The exceptions that are not bugs, and what a command does with them."""
+"""Exceptions that are not bugs, and the exit codes of commands."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # disk, quota, l
 
 
 class InputError(ValueError):
-    """One sentence for the user: file, key or id, what was found and expected, what to do.
+    """Wrong input, in one sentence: file, key or id, what is wrong, what was expected, what to do.
 
-    Anything else that is raised is a bug of ours and keeps its traceback.
+    Exceptions that `run_command` does not know are bugs of this project and keep their traceback.
     """
 
     exit_code = 2
@@ -35,32 +35,32 @@ def about(key: str) -> Iterator[None]:
 
 
 class WorkerLost(RuntimeError):
-    """A process that loads images is gone: the system killed it, or it had no room to hand over."""
+    """A loader worker ended: the system killed it, or shared memory or open files ran out."""
 
     exit_code = 3
 
 
 class Stopped(Exception):
-    """The run ends on all ranks: by a signal, or by a fault that another rank tells of."""
+    """The run ends on all ranks, because of a signal or of a fault on another rank."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
-        self.exit_code = exit_code  # 128 + signal, or that of the fault
+        self.exit_code = exit_code  # 128 + signal, or the exit code of the fault
 
 
 class Diverged(ArithmeticError):
-    """The loss is no longer a number; the run directory says where and how."""
+    """Loss, gradient or weights are not finite; the run directory has a report."""
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """The exit code of `main`.
+    """Run `main` and return its exit code, or that of the exception that ended it.
 
-    1 for a training that diverged, 2 for wrong input or a full disk, 3 for a lost loader worker,
-    130 for Ctrl-C, each with one sentence on stderr; silently 141 where whoever read the output has
-    gone (`| head`), and another rank's code where that rank says the sentence.
-    What it writes is shown harmless, whatever control characters names and files hold.
+    With one sentence on stderr: 1 for a training that diverged, 2 for wrong input or a full disk, 3
+    for a lost loader worker, 130 for Ctrl-C. Silently: 141 if the reader of the output is gone
+    (`| head`), and the code of another rank, which prints the sentence. Control characters in the
+    output are escaped.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be text in its encoding
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may be undecodable bytes
         sys.stdout.reconfigure(errors="backslashreplace")
     with harmless_output():
         return _exit_code(main)

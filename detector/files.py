@@ -1,4 +1,4 @@
-"""What a command leaves: whole files, and folders that nobody else writes to or overwrites."""
+"""Writing whole files, and locking and creating output folders; reading JSON."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from typing import Any
 from detector.errors import InputError
 
 LOCK = ".lock"
-HELD = frozenset({errno.EAGAIN, errno.EACCES})  # either is what a system says of another's lock
+HELD = frozenset(
+    {errno.EAGAIN, errno.EACCES}
+)  # POSIX allows either for a lock that another process holds
 
 
 def occupied(directory: Path) -> bool:
-    """Whether there is anything but a folder that is empty, or holds a lock alone."""
+    """Whether `directory` is a file, or a folder that holds more than a lock file."""
     if not directory.is_dir():
         return directory.exists()
     return any(path.name != LOCK for path in directory.iterdir())
@@ -30,12 +32,12 @@ def occupied(directory: Path) -> bool:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep every other process out of `directory`, which is made where it is not there.
+    """Lock `directory` against other processes during the block; create it if necessary.
 
-    InputError, with the host and the process that hold it, where it is locked already, and where it
-    cannot be made or written to. When the block ends the lock is gone, and the folder if it is new
-    and still empty. The kernel takes the lock from a killed process, on whatever host: what stays
-    then is a file that locks nothing.
+    Raises InputError if it is locked, naming the host and process that hold it, and if it cannot be
+    created or written to. At the end the lock file is removed, and the folder, too, if it is new
+    and still empty. If the process is killed, on any host, the kernel releases the lock; the lock
+    file that stays locks nothing.
     """
     new = not directory.exists()
     make_directory(directory)
@@ -52,10 +54,10 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def _lock(directory: Path) -> int:
-    """The descriptor of the lock file; to close it is to give the lock back.
+    """The descriptor of the locked lock file; closing it releases the lock.
 
-    lockf, because forked loader workers do not inherit it as they do flock's: they may live on for
-    seconds after the process is killed. NFS has it, too.
+    lockf rather than flock: forked loader workers inherit a lock of flock, and may outlive a killed
+    process by seconds. lockf also works on NFS.
     """
     file = directory / LOCK
     while True:
@@ -74,7 +76,8 @@ def _lock(directory: Path) -> int:
                 f"{directory}: its file system has no locks ({error.strerror}), so nothing keeps "
                 "a second process out of it.\n"
             )
-        if _same(descriptor, file):  # or its last holder took it away meanwhile
+        # the last holder may have removed the file between opening and locking it
+        if _same(descriptor, file):
             os.truncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
             return descriptor
@@ -87,9 +90,9 @@ def _same(descriptor: int, file: Path) -> bool:
 
 @contextmanager
 def new_directory(directory: Path) -> Iterator[Path]:
-    """A draft folder that becomes `directory` when the block ends without an error.
+    """A draft folder, which is renamed to `directory` if the block ends without an error.
 
-    InputError where `directory` holds anything already, or cannot be made.
+    Raises InputError if `directory` holds anything already, or cannot be created.
     """
     if occupied(directory):
         raise InputError(
@@ -109,7 +112,7 @@ def new_directory(directory: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     try:
-        draft.replace(directory)  # an empty folder gives way
+        draft.replace(directory)  # replaces an empty folder
     except OSError as error:
         raise InputError(
             f"--output {directory} cannot be written ({error.strerror}); what should be in it is "
@@ -118,31 +121,31 @@ def new_directory(directory: Path) -> Iterator[Path]:
 
 
 def sweep_files(directory: Path) -> None:
-    """Remove the draft files that killed processes left in a folder; it must be locked."""
+    """Remove the draft files that killed processes left in a folder, which must be locked."""
     for draft in directory.glob(".*.draft"):
         if draft.is_file():
             draft.unlink()
 
 
 def _sweep_folders(directory: Path) -> None:
-    """Remove the drafts of a folder that killed processes left."""
+    """Remove draft folders of `directory` that killed processes left."""
     for draft in directory.parent.glob(".*.draft"):
         if draft.name.startswith(f".{directory.name}.") and _left(draft):
             shutil.rmtree(draft)
 
 
 def _left(draft: Path) -> bool:
-    """Whether nobody holds the lock of a draft folder any more."""
+    """Whether no process holds the lock of a draft folder any more."""
     try:
         with (draft / LOCK).open("r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held; or there is no lock, so that nothing is known
+    except OSError:  # held, or no lock file: the draft may be a moment old
         return False
     return True
 
 
 def make_directory(directory: Path) -> None:
-    """Make it where it is not there; InputError where that, or writing in it, is impossible."""
+    """Create a folder if it does not exist; InputError if it cannot be created or written to."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -152,7 +155,7 @@ def make_directory(directory: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; InputError where it cannot be read or is none."""
+    """The content of a JSON file; InputError if it cannot be read or is not JSON."""
     return parse_json(json_text(path), path)
 
 
@@ -160,7 +163,7 @@ def json_text(path: Path) -> str:
     """The text of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte-order mark."""
     try:
         data = path.read_bytes()
-        return data.decode(json.detect_encoding(data))  # as json.loads finds it
+        return data.decode(json.detect_encoding(data))  # as json.loads detects it
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
@@ -168,7 +171,7 @@ def json_text(path: Path) -> str:
 
 
 def parse_json(text: str, path: Path) -> Any:
-    """The content of a JSON text, which came from `path`; InputError where it is none."""
+    """The content of a JSON text from the file `path`; InputError if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -178,44 +181,46 @@ def parse_json(text: str, path: Path) -> Any:
 def read_object(
     path: Path, *keys: str, remedy: str = "restore it, or take its folder away"
 ) -> dict[str, Any]:
-    """A JSON object with these keys at least; InputError where the file is something else.
+    """A JSON object that has at least `keys`; InputError if the file holds anything else.
 
-    remedy: what the person is told to do then.
+    remedy: what the error tells the user to do.
     """
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise InputError(
             f"{path}: it is not whole JSON ({error}); it was changed by hand or by a fault of the "
             f"disk: {remedy}."
         ) from None
-    if not isinstance(found, dict) or not set(keys) <= found.keys():
+    if not isinstance(content, dict) or not set(keys) <= content.keys():
         raise InputError(
             f"{path}: it should hold a JSON object{' with ' if keys else ''}{' and '.join(keys)}; "
             f"{remedy}."
         )
-    return found
+    return content
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write `content` to `path` by `write_text`. NaN is refused (ValueError)."""
+    """Write `content` to `path` as JSON, by `write_text`; ValueError for NaN, which JSON lacks."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, which appears whole or not at all; OSError that names it if not."""
+    """Write a text file in UTF-8, which appears whole or not at all; OSError names it."""
     with whole_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A draft that becomes `path` when the block ends without an error; it is gone after any.
+    """A draft file, which is renamed to `path` if the block ends without an error, else removed.
 
-    OSErrors of the block come out with the name of `path`.
+    An OSError of the block is raised again with `path` as its file name.
     """
     draft = path.with_name(f".{path.name}.draft")
-    draft.unlink(missing_ok=True)  # of a killed process; it may be another name of a checkpoint
+    draft.unlink(
+        missing_ok=True
+    )  # left by a killed process; writing into it could change a hard-linked checkpoint
     try:
         yield draft
         draft.replace(path)
@@ -226,5 +231,5 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def finite(value: float) -> float | None:
-    """For JSON, which has no NaN and no infinity: null stands for both."""
+    """`value`, or None if it is NaN or infinite, which JSON cannot express."""
     return value if math.isfinite(value) else None

@@ -112,7 +112,7 @@ def load(
     if not file.is_file():
         run.config_file(file)  # says what is wrong with a folder that is no run
         file = run.checkpoint_file(file, checkpoint)
-    state = checkpoints.load(file)
+    state = checkpoints.load_state(file)
     classes = classes_of(state, file)
     config = parse(state["config"], f"the config in {file}")
     train = config.train.model_copy(update={"device": device})

@@ -1,4 +1,7 @@
-"""Outputs -> Detections.    N images, A anchors, K classes, D detections kept of an image."""
+"""Outputs -> Detections.
+
+N images, A anchors, K classes, D detections kept per image, T candidates per image before NMS.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,10 @@ from detector.structures import Detections, Outputs
 class Postprocess:
     """Per-level top-k, decoding, clipping and class-wise NMS (Lin et al. 2017, section 4.1).
 
-    score: pairs of anchor and class not above it are dropped; per_level: pairs kept of each level;
-    nms: IoU above which the lower of two detections of one class is dropped; per_image: D.
+    score: pairs of anchor and class are dropped unless their score is above it.
+    per_level: pairs kept on each level.
+    nms: IoU above which the lower-scored of two detections of a class is dropped.
+    per_image: D.
     """
 
     def __init__(
@@ -41,7 +46,10 @@ class Postprocess:
     def __call__(
         self, outputs: Outputs, anchors: Tensor, level_lengths: Sequence[int], sizes: Tensor
     ) -> Detections:
-        """anchors (A, 4), A split by level_lengths, sizes (N, 2) height, width -> Detections."""
+        """Outputs -> Detections in pixels of the resized images.
+
+        anchors (A, 4); level_lengths: anchors per level; sizes (N, 2) height, width.
+        """
         candidates = self.candidates(outputs, anchors, level_lengths, sizes)
         images = [self._suppress(*image) for image in zip(*candidates, strict=True)]
         boxes, scores, labels = (torch.stack(column) for column in zip(*images, strict=True))
@@ -52,8 +60,9 @@ class Postprocess:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (N, T, 4), scores (N, T) and labels (N, T) before NMS.
 
-        T depends on shapes alone, not on data; scores that are too low, of anchors centred in the
-        padding (which training ignores), or of deltas that are not finite, are -1.
+        T depends on shapes, not on values, so that the host need not wait for the device. The score
+        is -1 where it is too low, the deltas are not finite, or the anchor is centred in the
+        padding, which training ignores.
         """
         levels = zip(
             outputs.class_logits.split(list(level_lengths), dim=1),
@@ -61,25 +70,27 @@ class Postprocess:
             anchors.split(list(level_lengths)),
             strict=True,
         )
-        found = (self._level(*level, sizes) for level in levels)
-        boxes, scores, labels = zip(*found, strict=True)
+        candidates = (self._level(*level, sizes) for level in levels)
+        boxes, scores, labels = zip(*candidates, strict=True)
         return clip(torch.cat(boxes, dim=1), sizes), torch.cat(scores, 1), torch.cat(labels, 1)
 
     def _level(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, sizes: Tensor
     ) -> tuple[Tensor, ...]:
+        # float32: in float16 many scores would be equal, and their order arbitrary
         scores = self.class_code.scores(logits.float())
         classes = scores.shape[-1]
         usable = centred_inside(anchors, sizes) & deltas.isfinite().all(dim=-1)
         scores = torch.where(usable[..., None] & (scores > self.score), scores, -1.0).flatten(1)
+        # a pair is anchor * K + class: one anchor may give detections of several classes
         scores, pair = scores.topk(min(self.per_level, scores.shape[1]), dim=1)
         anchor = pair // classes
         chosen = deltas.gather(1, anchor[..., None].expand(-1, -1, 4))
         return self.box_coder.decode(chosen, anchors[anchor]), scores, pair % classes
 
     def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        found = scores >= 0
-        boxes, scores, labels = boxes[found], scores[found], labels[found]
+        present = scores >= 0
+        boxes, scores, labels = boxes[present], scores[present], labels[present]
         kept = batched_nms(boxes, scores, labels, self.nms)[: self.per_image]
         missing = self.per_image - len(kept)
         pad = torch.nn.functional.pad

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM in other hands for a while, and a death that follows the parent's."""
+"""Temporary handlers of SIGINT and SIGTERM, and processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 class Handlers:
-    """One handler for both, until the ones before are put back; of the main thread only."""
+    """One handler for both signals until `restore`; Python allows it in the main thread only."""
 
     def __init__(self, handler: Callable[[int, FrameType | None], None]) -> None:
         self._handler = handler
         self._before: dict[int, object] = {}
 
     def install(self) -> None:
-        """From here on signals go to the handler."""
-        for number in STOPPING:
-            self._before[number] = signal.signal(number, self._handler)
+        """Install the handler."""
+        for signum in STOPPING:
+            self._before[signum] = signal.signal(signum, self._handler)
 
     def restore(self) -> None:
-        """Put back what was there; again, it does nothing."""
-        while self._before:  # a handler that is called in between may do the same
-            number, handler = self._before.popitem()
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        """Put the earlier handlers back; a second call does nothing."""
+        while self._before:  # not a for loop: a signal in between may call restore as well
+            signum, handler = self._before.popitem()
+            signal.signal(signum, handler)  # type: ignore[arg-type]
 
 
 def die_with_parent() -> None:
-    """From here on this process is killed when its parent ends; on Linux only."""
+    """Have Linux kill this process when its parent ends."""
     ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)

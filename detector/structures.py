@@ -1,8 +1,8 @@
-"""What flows through one step.
+"""The tensors that pass between the parts of a training or evaluation step.
 
 N images, A anchors of one image (all levels), G ground-truth boxes (padded), D detections (padded),
 K foreground classes, C channels of the classification head (K or K + 1).
-All boxes are float32 x1 y1 x2 y2 in pixels of the resized image, before padding, unless said.
+Unless stated otherwise, boxes are float32 x1 y1 x2 y2 in pixels of the resized image.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-BACKGROUND = -1  # in Targets.matches: the anchor belongs to no box
-IGNORED = -2  # in Targets.matches: the anchor counts neither as foreground nor as background
+# in Targets.matches
+BACKGROUND = -1  # the anchor matches no box
+IGNORED = -2  # the anchor is neither foreground nor background and has no loss
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and their ground truth; made by the loader, moved to the device whole."""
+    """Images and their ground truth, as the loader collates them."""
 
     images: Tensor  # uint8 (N, 3, H, W), padded at the right and the bottom
     sizes: Tensor  # int64 (N, 2) height, width of the resized image before padding
@@ -36,7 +37,7 @@ class Batch:
         return replace(self, **moved)
 
     def pin_memory(self) -> Batch:
-        """The same batch in pinned memory (called by torch's DataLoader)."""
+        """The same batch in pinned memory; torch's DataLoader calls this method by its name."""
         return replace(self, **{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
     def __len__(self) -> int:
@@ -45,7 +46,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Targets:
-    """Which anchor answers for which box."""
+    """The assignment of anchors to boxes."""
 
     anchors: Tensor  # float32 (A, 4)
     matches: Tensor  # int64 (N, A): index of a box in 0 .. G-1, or BACKGROUND or IGNORED
@@ -55,18 +56,18 @@ class Targets:
 
     @property
     def foreground(self) -> Tensor:
-        """bool (N, A)"""
+        """bool (N, A): the anchor matches a box."""
         return self.matches >= 0
 
     @property
     def background(self) -> Tensor:
-        """bool (N, A)"""
+        """bool (N, A): the anchor matches no box and is not ignored."""
         return self.matches == BACKGROUND
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the model says of every anchor."""
+    """What the model predicts for every anchor."""
 
     class_logits: Tensor  # (N, A, C)
     box_deltas: Tensor  # (N, A, 4)
@@ -74,23 +75,23 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Losses:
-    """Of one micro-batch, already divided by the divisors of the whole step."""
+    """The losses of one micro-batch, already divided by the divisors of the whole step."""
 
-    classification: Tensor
-    box: Tensor
-    by_anchor: Tensor  # (N, A) detached: what each anchor adds to `classification`
+    classification: Tensor  # scalar
+    box: Tensor  # scalar
+    by_anchor: Tensor  # (N, A) detached: the term of each anchor in `classification`
 
     @property
     def total(self) -> Tensor:
-        """What is differentiated."""
+        """The scalar to differentiate."""
         return self.classification + self.box
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Found objects, best first, padded to a fixed number an image."""
+    """Detected objects, best first, padded to D per image."""
 
-    boxes: Tensor  # float32 (N, D, 4), in pixels of the image that `sizes` described
+    boxes: Tensor  # float32 (N, D, 4), in pixels of the image of the given `sizes`
     scores: Tensor  # float32 (N, D)
     labels: Tensor  # int64 (N, D) in 0 .. K-1
     present: Tensor  # bool (N, D), False for padding
@@ -98,7 +99,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class Validation:
-    """What an evaluation during training hands to the loop."""
+    """The result of an evaluation during training."""
 
     metrics: dict[str, float]  # `AP`, `AP/<class>`, `loss`, ...; fractions, -1 where undefined
     pictures: list[Tensor]  # drawn images, uint8 (3, H, W)

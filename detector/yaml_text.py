@@ -1,6 +1,6 @@
-"""YAML as configs write it: the plain values of YAML 1.2, where each stands, and no surprises.
+"""Reading and writing YAML 1.2, with the line of each value.
 
-PyYAML alone reads YAML 1.1: `1e-3` is text, `no` is false, the last of two equal keys wins.
+PyYAML alone reads YAML 1.1: `1e-3` is text, `no` is false, and of two equal keys the last wins.
 """
 
 from __future__ import annotations
@@ -39,39 +39,39 @@ VALUES: dict[str, Callable[[str], Any]] = {
 
 
 @dataclass(frozen=True)
-class Document:
-    """A YAML text as plain values, and where each value was written."""
+class YamlDocument:
+    """The values of a YAML text, and where each was written."""
 
     values: Any
-    origins: dict[KeyPath, str]  # path of a key -> the place to show, as "file.yaml:7"
+    origins: dict[KeyPath, str]  # path of a key -> its position, as "file.yaml:7"
 
     def origin(self, path: KeyPath) -> str:
-        """Where `path` was written, or else the nearest mapping around it."""
+        """Where `path` was written, or else the innermost mapping around it."""
         while path not in self.origins:
             path = path[:-1]
         return self.origins[path]
 
 
-def read(text: str, *, where: Callable[[int], str]) -> Document:
-    """The one document of `text`; `where` names a place by its line, counted from 1.
+def read(text: str, *, where: Callable[[int], str]) -> YamlDocument:
+    """The single document of `text`; `where` gives the name of a line, counted from 1.
 
-    Raises InputError for anything that is not YAML, and for repeated keys, aliases and tags.
+    Raises InputError for invalid YAML, and for repeated keys, aliases and tags.
     """
     builder = _Builder(where)
     try:
         node = yaml.compose(text, Loader=_Loader)
-        return Document(None if node is None else builder.build(node, ()), builder.origins)
+        return YamlDocument(None if node is None else builder.build(node, ()), builder.origins)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = where(1 if mark is None else mark.line + 1)
-        raise InputError(f"{place}: this is not valid YAML: {error.problem}.") from None
+        line = where(1 if mark is None else mark.line + 1)
+        raise InputError(f"{line}: this is not valid YAML: {error.problem}.") from None
     except (yaml.YAMLError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{where(1)}: this is not valid YAML: {reason}.") from None
 
 
 def write(values: Any) -> str:
-    """Block style with the innermost collections on one line; `read` gives the same values."""
+    """YAML in block style, with the innermost collections on one line; `read` undoes it."""
     return yaml.dump(
         values,
         Dumper=_Dumper,
@@ -86,7 +86,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = PLAIN
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        # an alias may hold itself, or grow a few lines to gigabytes
+        # an alias may contain itself, or expand a few lines to gigabytes
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed", problem_mark=mark)
@@ -106,7 +106,7 @@ class _Builder:
         self.origins: dict[KeyPath, str] = {}
 
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
-        self.origins.setdefault(path, self._place(node))
+        self.origins.setdefault(path, self._position(node))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -116,15 +116,15 @@ class _Builder:
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key, place = key_node.value, self._place(key_node)
+            key, position = key_node.value, self._position(key_node)
             if not isinstance(key, str):
-                raise InputError(f"{place}: a key must be a word.")
+                raise InputError(f"{position}: a key must be a word.")
             inner = (*path, key)
             if key in values:
                 dotted = ".".join(map(str, inner))
                 first = self.origins[inner]
-                raise InputError(f"{place}: {dotted}: given twice, first at {first}; keep one.")
-            self.origins[inner] = place
+                raise InputError(f"{position}: {dotted}: given twice, first at {first}; keep one.")
+            self.origins[inner] = position
             values[key] = self.build(value_node, inner)
         return values
 
@@ -133,9 +133,9 @@ class _Builder:
             return VALUES[node.tag](node.value)
         except (KeyError, ValueError):
             raise InputError(
-                f"{self._place(node)}: {node.value[:60]!r} cannot be read as {node.tag!r}; "
+                f"{self._position(node)}: {node.value[:60]!r} cannot be read as {node.tag!r}; "
                 "a value is null, true, false, a number, a text, a list or a mapping."
             ) from None
 
-    def _place(self, node: yaml.Node) -> str:
+    def _position(self, node: yaml.Node) -> str:
         return self.where(node.start_mark.line + 1)

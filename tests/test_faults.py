@@ -11,7 +11,7 @@ from conftest import HOME, Command, Refused
 
 from detector import build
 from detector.commands.train import Assembly
-from detector.engine.restore import Classes, check_same
+from detector.engine.restore import Classes, check_classes
 from detector.errors import InputError
 
 SMALL_BATCHES = "train.batch_size=2"  # eight steps an epoch
@@ -103,4 +103,4 @@ def test_the_sentence_names_the_class_that_differs() -> None:
         annotations_file="other.json",
     )
     with pytest.raises(InputError, match="7 'cat' here is 7 'six' there"):
-        check_same(Classes([*names, "six"], list(range(1, 8))), index)  # type: ignore[arg-type]
+        check_classes(Classes([*names, "six"], list(range(1, 8))), index)  # type: ignore[arg-type]

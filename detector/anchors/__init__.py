@@ -1,1 +1,1 @@
-"""Where the anchors lie, which box each answers for, and what its outputs mean."""
+"""Anchors: where they lie, which boxes they match, and what their outputs mean."""

@@ -1,7 +1,7 @@
-"""What a row of class logits means: the only owner of activation, background and prior.
+"""The meaning of class logits; only this module knows activation, background and prior.
 
-K foreground classes, C channels, (...) any leading shape. Labels are multi-hot (..., K) bool, all
-False for background; the background channel, where there is one, is the last.
+K foreground classes, C channels, (...) any leading shape. Labels are multi-hot bool (..., K), all
+False for background. The background channel, if there is one, is the last.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ Background = Literal["negatives", "class", "ignored"]
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms t of one loss: T = C decisions of their own, each with two outcomes (sigmoid)."""
+    """The T terms of a classification loss; under sigmoid, C binary decisions (T = C)."""
 
-    log_p: Tensor  # (..., T) log p_t, the log probability of the truth; at least float32
+    log_p: Tensor  # (..., T) log p_t, the log probability of the true outcome; at least float32
     log_q: Tensor  # (..., T) log(1 - p_t)
     positive: Tensor  # bool (..., T): weight alpha where True, 1 - alpha where False
     quality: Tensor | None = None  # (..., 1) in 0..1: IoU of predicted and true box, if asked for
 
     def mean_over_outcomes(self, cost: Callable[[Terms], Tensor]) -> Tensor:
-        """(..., T): what `cost` would be on average if each outcome in turn were the truth."""
+        """(..., T): the mean of `cost` if each outcome in turn were the true one."""
         return (cost(self) + cost(Terms(self.log_q, self.log_p, ~self.positive))) / 2
 
     def by_label(self, values: Tensor, *, background: float) -> Tensor:
-        """Values (K,) of the classes and one of background -> that of each row's label (..., 1).
+        """Values (K,) of the classes and one of background -> the value of each row (..., 1).
 
-        A row with several labels has the mean of theirs.
+        A row with several labels gets the mean of their values.
         """
         labels = self.positive[..., : len(values)]
         count = labels.sum(-1, keepdim=True)
@@ -45,10 +45,10 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class OneOf(Terms):
-    """The one term of a choice among C outcomes (softmax)."""
+    """The single term (T = 1) of a choice among C outcomes (softmax)."""
 
     logits: Tensor  # (..., C), at least float32
-    truth: Tensor  # bool (..., C), one True a row
+    truth: Tensor  # bool (..., C), one True in each row
     num_classes: int  # K
 
     def mean_over_outcomes(self, cost: Callable[[Terms], Tensor]) -> Tensor:
@@ -65,12 +65,13 @@ class OneOf(Terms):
 def _log_softmaxes(logits: Tensor) -> tuple[Tensor, Tensor]:
     """log p and log(1 - p) of every outcome, each (..., C), finite.
 
-    Only for the likeliest is 1 - p summed over the others; elsewhere p is at most 1/2.
+    log1p(-p) loses all digits where p is near 1, which only the likeliest outcome can be. For that
+    one, 1 - p is the sum over the others; every other p is at most 1/2.
     """
     log_p = logits.log_softmax(-1)
     channels = torch.arange(logits.shape[-1], device=logits.device)
     first = channels == logits.argmax(-1, keepdim=True)
-    lowest = torch.finfo(logits.dtype).min
+    lowest = torch.finfo(logits.dtype).min  # finite: -inf alone would give a logsumexp of -inf
     others = logits.masked_fill(first, lowest).logsumexp(-1, keepdim=True)
     of_first = others - logits.logsumexp(-1, keepdim=True)
     log_q = torch.where(first, of_first, torch.log1p(-log_p.exp().masked_fill(first, 0)))
@@ -78,11 +79,11 @@ def _log_softmaxes(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _LogSigmoids(torch.autograd.Function):
-    """log sigmoid(x) and log sigmoid(-x) for the CPU, where torch's log1p is the slowest step.
+    """log sigmoid(x) and log sigmoid(-x) for the CPU, where torch's log1p would take most time.
 
     With r = sigmoid(-|x|) the first is min(x, 0) + log(1 - r), and log(1 - r) = log(w) - lost with
-    w = 1 - r as rounded and lost = r - (1 - w): right also where r is far below the precision of 1
-    (compare theorem 4 of Goldberg 1991 on log1p).
+    w = 1 - r as rounded and lost = r - (1 - w). This is accurate even where r is far below the
+    precision of 1 (compare theorem 4 of Goldberg 1991 on log1p).
     """
 
     @staticmethod
@@ -102,6 +103,7 @@ class _LogSigmoids(torch.autograd.Function):
 
 def _log_sigmoids(x: Tensor) -> tuple[Tensor, Tensor]:
     """log sigmoid(x) and log sigmoid(-x), finite for finite x."""
+    # a compiler fuses logsigmoid with its neighbours, so _LogSigmoids pays off without one only
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         return _LogSigmoids.apply(x)
     return F.logsigmoid(x), F.logsigmoid(-x)
@@ -109,11 +111,12 @@ def _log_sigmoids(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCode:
-    """One kind of classification head: head width, head bias, loss terms and scores.
+    """A way to code classes in logits: channels, bias, loss terms and scores.
 
-    `prior` is P(foreground) of an untrained head: of each class under sigmoid, of all classes
-    together under softmax, of "not background" where background is a sigmoid channel
-    (Lin et al. 2017, section 4.1; softmax as in Detectron v1). None: all biases are 0.
+    `prior` is the foreground probability that an untrained head predicts: for each class under
+    sigmoid, for all classes together under softmax, and for "not background" where background is a
+    sigmoid channel (Lin et al. 2017, section 4.1; softmax as in Detectron v1). None: all biases
+    are 0. Raises InputError for combinations that cannot learn.
     """
 
     num_classes: int
@@ -151,7 +154,7 @@ class ClassCode:
 
     @property
     def trains_background(self) -> bool:
-        """Whether background anchors have a classification loss at all."""
+        """Whether background anchors have a classification loss."""
         return self.background != "ignored"
 
     @property
@@ -160,7 +163,7 @@ class ClassCode:
         return self.activation == "sigmoid"
 
     def bias(self) -> Tensor:
-        """(C,) float32 biases under which an untrained head predicts `prior`."""
+        """float32 (C,): the biases with which an untrained head predicts `prior`."""
         bias = torch.zeros(self.channels)
         if self.prior is None:
             return bias
@@ -168,28 +171,29 @@ class ClassCode:
         if self.activation == "sigmoid":
             bias[: self.num_classes] = odds
         if self.background == "class":
+            # softmax: p(background) = 1 - prior against K classes of logit 0; sigmoid: by itself
             rivals = self.num_classes if self.activation == "softmax" else 1
             bias[-1] = math.log(rivals) - odds
         return bias
 
     def truth(self, labels: Tensor) -> Tensor:
-        """Labels (..., K) -> bool (..., C): with a background channel, it is true for no label."""
+        """Labels (..., K) -> bool (..., C); a background channel is True where no label is."""
         if self.background != "class":
             return labels
         return torch.cat([labels, ~labels.any(dim=-1, keepdim=True)], dim=-1)
 
     def terms(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Terms:
-        """Logits (..., C) and labels (..., K) -> log probabilities, in log space throughout.
+        """Logits (..., C) and labels (..., K) -> log probabilities, computed in log space.
 
-        Rows that the code does not train (background under 'ignored') come out finite and
-        meaningless; the loss gives them weight 0. `quality` (..., 1) is handed on.
+        Rows that are not trained (background under 'ignored') are finite but meaningless; the loss
+        must give them weight 0. `quality` (..., 1) is passed on in the result.
         """
         truth = self.truth(labels)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.activation == "sigmoid":
             margin = logits * torch.where(truth, 1.0, -1.0)  # one op less each way than where(-z)
             return Terms(*_log_sigmoids(margin), truth, quality)
-        # A softmax is the sigmoid of how far the true logit lies above the logsumexp of the others.
+        # The softmax of the true outcome is the sigmoid of its logit minus the others' logsumexp.
         lowest = torch.finfo(logits.dtype).min  # not -inf: its logsumexp has no gradient
         others = logits.masked_fill(truth, lowest).logsumexp(-1, keepdim=True)
         margin = logits.masked_fill(~truth, 0).sum(-1, keepdim=True) - others
@@ -201,10 +205,11 @@ class ClassCode:
         )  # fmt: skip
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(..., C) -> (..., K) probabilities; the background channel is dropped here only."""
+        """Logits (..., C) -> probabilities (..., K); background is dropped only here."""
         if self.activation == "softmax":
             return logits.softmax(-1)[..., : self.num_classes]
         scores = logits[..., : self.num_classes].sigmoid()
         if self.background == "class":
+            # both channels are independent sigmoids: P(class) * P(not background)
             scores = scores * (-logits[..., self.num_classes :]).sigmoid()
         return scores

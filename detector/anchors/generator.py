@@ -1,4 +1,8 @@
-"""Image shape -> anchors.    L levels, A anchors of one image over all levels, M anchors a cell."""
+"""Image shape -> anchors.
+
+L levels, A anchors of one image over all levels, M anchors per cell. A cell is a position of a
+level's feature map.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ from torch import Tensor
 def cell_shapes(
     sizes: Sequence[float], scales: Sequence[float], ratios: Sequence[float]
 ) -> list[list[tuple[float, float]]]:
-    """Width and height in pixels of the M = R*S anchors of a cell, for every level.
+    """Width and height in pixels of the M = R*S anchors per cell, for every level.
 
     A size is the square root of the area at scale 1; a ratio is height / width (Ren et al. 2015,
-    section 3.1). The order is ratio by ratio, in each scale by scale, as in torchvision.
+    section 3.1). The outer order is by ratio, the inner by scale, as in torchvision: a published
+    checkpoint has its channels in this order.
     """
     return [
         [(size * s / math.sqrt(r), size * s * math.sqrt(r)) for r in ratios for s in scales]
@@ -23,9 +28,7 @@ def cell_shapes(
     ]
 
 
-MOST_SHAPES = 256  # kept at a time; 3 MB each at 800 pixels
-
-
+MOST_SHAPES = 256  # image shapes in the cache; 3 MB each at 800 pixels
 LEAST_SIDE, MOST_SIDE = 1e-3, 1e6  # pixels; beyond, areas and their ratios leave float32
 
 
@@ -34,11 +37,14 @@ def _usable(shape: tuple[float, float]) -> bool:
 
 
 class AnchorGenerator:
-    """Anchors at exact strides, made once for each image shape and device.
+    """Anchors at exact strides, computed once for each image shape and device.
 
-    strides: pixels from one cell to the next, a level (the model's own declaration).
-    cells: (width, height) in pixels of each anchor of a cell, a level; as many in every level.
+    strides: for each level, pixels from one cell to the next, as the model declares them.
+        torchvision infers them from the maps' sizes, which is inexact where these are rounded.
+    cells: for each level, (width, height) in pixels of the M anchors of a cell.
     offset: where in its cell an anchor is centred: 0.5 the middle, 0 the upper left corner.
+
+    Raises InputError for lists that do not match, and for unusable anchor sizes.
     """
 
     def __init__(
@@ -70,15 +76,18 @@ class AnchorGenerator:
 
     @property
     def anchors_per_cell(self) -> int:
-        """M"""
+        """M, the same on every level."""
         return len(self.cells[0])
 
     def level_lengths(self, height: int, width: int) -> list[int]:
-        """Anchors in each level for images of height x width; maps are ceil(side / stride)."""
+        """Anchors on each level for images of height x width; a map is ceil(side / stride) wide."""
         return [math.prod(shape) * self.anchors_per_cell for shape in self._maps(height, width)]
 
     def __call__(self, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
-        """(A, 4) float32 x1 y1 x2 y2 in pixels; by level, row, column, then anchor of the cell."""
+        """float32 (A, 4) x1 y1 x2 y2 in pixels, ordered by level, row, column, anchor of the cell.
+
+        The tensor is shared between calls: do not modify it.
+        """
         key = (height, width, torch.device(device))
         if key not in self._made:
             if len(self._made) == MOST_SHAPES:
@@ -86,7 +95,8 @@ class AnchorGenerator:
             self._made[key] = self._make(height, width, key[2])
         return self._made[key]
 
-    @torch.inference_mode(mode=False)  # what validation makes first, training differentiates
+    # validation may make them first, and training cannot differentiate with inference tensors
+    @torch.inference_mode(mode=False)
     def _make(self, height: int, width: int, device: torch.device) -> Tensor:
         levels = zip(self._maps(height, width), self.strides, self.cells, strict=True)
         return torch.cat([self._level(*level) for level in levels]).to(device)

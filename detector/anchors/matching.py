@@ -1,4 +1,7 @@
-"""Which anchor answers for which box.    N images, A anchors, G boxes of an image (padded)."""
+"""The assignment of anchors to boxes.
+
+N images, A anchors, G boxes of an image (padded).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ from torch import Tensor
 from detector.boxes import area, centred_inside, intersection
 from detector.structures import BACKGROUND, IGNORED, Batch, Targets
 
-# N * G * chunk; about eight float32 temporaries of it live at a time. A GPU wants large kernels.
+# Elements of a chunk, N * G * anchors, of which about eight float32 tensors exist at a time. GPUs
+# are efficient only with large kernels.
 CPU_PAIRS = 6_000_000
 GPU_PAIRS = 2**25
-# IoUs are equal up to this share of them: the two passes may be compiled to different roundings
+# IoUs that differ by less than this share are equal: the two passes, once compiled, may round
+# differently
 TIE = 1e-6
 
 
@@ -23,16 +28,15 @@ Assignment = Callable[[Tensor, Batch], Targets]  # anchors (A, 4) and a batch
 class Matcher:
     """Max-IoU assignment (Lin et al. 2017, section 4; Faster R-CNN, section 3.1.2).
 
-    An anchor is foreground from an IoU of `foreground` up, background below `background`, and
-    ignored between. With `low_quality`, each box also keeps the anchors that overlap it best,
-    unless nothing overlaps it at all: a box whose best IoU is 0 makes no anchor foreground. Such an
-    anchor then answers for that box, whatever else it overlapped. Anchors that are not foreground
-    and lie by more than `crowd_overlap` of their area in a crowd box are ignored. So are anchors
-    centred in the padding, which no box matches: what an image teaches must not depend on the
-    sizes of the images that it is batched with.
+    An anchor is foreground if its best IoU is `foreground` or more, background if it is less than
+    `background`, and ignored in between. With `low_quality`, each box also gets the anchors that
+    overlap it best, even if these overlap another box more; a box whose best IoU is 0 gets none.
+    Anchors that are not foreground, and of whose area more than the share `crowd_overlap` lies in a
+    crowd, are ignored. So are anchors centred in the padding, which match no box: what an image
+    teaches must not depend on the sizes of the other images of its batch.
 
-    Of two boxes at one place no anchor can answer for the second. With `multi_label`, for codes
-    under which a box may have several labels, each therefore has the labels of both.
+    If two boxes coincide, no anchor can match the second. With `multi_label`, for class codes under
+    which a box may have several labels, each of them gets the labels of both.
     """
 
     def __init__(
@@ -58,7 +62,8 @@ class Matcher:
         self.multi_label = multi_label
 
     def __call__(self, anchors: Tensor, batch: Batch) -> Targets:
-        """Anchors (A, 4) and a batch -> Targets; memory bounded by chunks, never waits."""
+        """Anchors (A, 4) and a batch -> Targets; memory is bounded, and the host never waits."""
+        # a maximum over no boxes would be an error
         if anchors.numel() and batch.boxes.numel():
             matched = self._assign(anchors, batch)
         else:
@@ -67,10 +72,10 @@ class Matcher:
         return targets_of(anchors, batch, matched, multi_label=self.multi_label)
 
     def _assign(self, anchors: Tensor, batch: Batch) -> Tensor:
-        """(N, A) as Targets.matches, but for anchors centred in the padding."""
+        """(N, A) like Targets.matches, before anchors centred in the padding are ignored."""
         matches = [self._match(chunk, batch) for chunk in _chunks(anchors, batch)]
         columns = list(zip(*matches, strict=True))
-        best, box, in_crowd = (torch.cat(parts, dim=1) for parts in columns[:3])
+        best, box, in_crowd = (torch.cat(chunks, dim=1) for chunks in columns[:3])
         matched = torch.where(best >= self.foreground, box, BACKGROUND)
         unsure = (best >= self.background) & (best < self.foreground)
         matched = torch.where(unsure | (in_crowd & (best < self.foreground)), IGNORED, matched)
@@ -80,25 +85,26 @@ class Matcher:
         return matched
 
     def _match(self, chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(N, chunk) best IoU, its box, whether in a crowd; and (N, G) best IoU of each box."""
+        """(N, chunk) best IoU, its box, whether in a crowd; and best IoU of each box (N, G)."""
         overlap, inside = _overlaps(chunk, batch)
         best, box = overlap.max(dim=1)
         in_crowd = (inside > self.crowd_overlap) & batch.crowd[..., None]
         return best, box, in_crowd.any(dim=1), overlap.amax(dim=2)
 
     def _rescue(self, anchors: Tensor, batch: Batch, best: Tensor) -> Tensor:
-        """(N, A) the box for which an anchor is one of the best, or -1; of several, its nearest.
+        """(N, A) the box that an anchor overlaps best of all anchors, or -1.
 
-        best (N, G) is the best IoU that any anchor has with each box.
+        Of several such boxes, the one it overlaps most. best (N, G): the best IoU of each box. The
+        IoUs are computed again, since to keep them all would break the memory bound.
         """
         best = best[..., None]
-        found = []
+        rescued = []
         for chunk in _chunks(anchors, batch):
             overlap, _ = _overlaps(chunk, batch)
-            of_the_best = (overlap >= best * (1 - TIE)) & (best > 0)
-            value, box = overlap.masked_fill(~of_the_best, -1).max(dim=1)
-            found.append(torch.where(value >= 0, box, -1))
-        return torch.cat(found, dim=1)
+            is_best = (overlap >= best * (1 - TIE)) & (best > 0)
+            value, box = overlap.masked_fill(~is_best, -1).max(dim=1)
+            rescued.append(torch.where(value >= 0, box, -1))
+        return torch.cat(rescued, dim=1)
 
 
 def _chunks(anchors: Tensor, batch: Batch) -> Iterator[Tensor]:
@@ -126,7 +132,10 @@ def crowded(anchors: Tensor, batch: Batch, *, above: float) -> Tensor:
 
 
 def _overlaps(chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(N, G, chunk) IoU, 0 for what cannot match, and the share of the anchor inside the box."""
+    """(N, G, chunk): the IoU, or 0 where a match is impossible; the share of the anchor in the box.
+
+    The share is what COCO takes for the overlap with a crowd: intersection over detection.
+    """
     boxes = batch.boxes[:, :, None]
     shared = intersection(boxes, chunk)
     tiny = torch.finfo(shared.dtype).tiny
@@ -136,8 +145,9 @@ def _overlaps(chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _shared_labels(batch: Batch) -> Tensor:
-    """bool (N, G, K): the labels of all boxes that lie exactly where a box lies, crowds apart."""
+    """bool (N, G, K): for each box, the labels of all boxes that coincide with it; no crowds."""
     usable = batch.present & ~batch.crowd
     same = (batch.boxes[:, :, None] == batch.boxes[:, None]).all(dim=-1)
     same &= usable[:, :, None] & usable[:, None]
+    # float, because matrix products of bool do not exist
     return batch.labels | ((same.float() @ batch.labels.float()) > 0)

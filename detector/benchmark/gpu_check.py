@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 from detector.benchmark.setup import Figures
 from detector.benchmark.tables import markdown
-from detector.engine.run import environment
+from detector.engine.run import run_environment
 from detector.files import write_json, write_text
 
 HOME = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def check(
 
     headline: the rows of the first table of gpu.md, from the figures by task.
     """
-    head = {"environment": environment(command), "driver": driver()}
+    head = {"environment": run_environment(command), "driver": driver()}
     deadline = time.monotonic() + 60 * minutes
     reports: dict[str, Report] = {}
     for index, section in enumerate(sections):

@@ -63,7 +63,7 @@ from detector.benchmark.losses import measure_compiled_losses, measure_losses, m
 from detector.benchmark.prediction import measure_prediction
 from detector.benchmark.setup import Figures, Setup
 from detector.benchmark.steps import measure_parts, measure_step, refuse_sides
-from detector.engine.run import environment
+from detector.engine.run import run_environment
 from detector.files import new_directory, write_json
 
 SECTIONS: dict[str, Callable[[Setup], Figures]] = {
@@ -95,7 +95,7 @@ def benchmark(
     if "step" in sections:
         refuse_sides(setup)
     with new_directory(output) as folder:
-        report: Figures = {"environment": environment(command), "setting": setup.describe()}
+        report: Figures = {"environment": run_environment(command), "setting": setup.describe()}
         for name in sections:
             report[name] = SECTIONS[name](setup)
             show(name, report[name])

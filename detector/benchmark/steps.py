@@ -227,7 +227,7 @@ def _shares(setup: Setup, batches: Sequence[Batch]) -> list[dict[str, float]]:
     """The share of each part in a step of the config, round by round."""
     parts, step = StepParts(setup.on), _step(setup, setup.config)
     parts.watch(step)
-    once = partial(step, batches, parts.meter, rate=0.0, number=1)
+    once = partial(step, batches, parts.meter, rate=0.0, index=1)
     once()  # libraries, anchors and the optimizer's state are set up here
     return [parts.shares(once) for _ in range(setup.counts.rounds)]
 
@@ -258,7 +258,7 @@ def _times(setup: Setup, works: Mapping[str, Work]) -> dict[str, list[Timing]]:
 
 def _work(step: TrainingStep, batches: Sequence[Batch], setup: Setup, *, number: int = 1) -> Work:
     """At learning rate 0, so that every round does the same."""
-    return partial(step, batches, Meter(setup.on), rate=0.0, number=number)
+    return partial(step, batches, Meter(setup.on), rate=0.0, index=number)
 
 
 def _step(setup: Setup, config: Config) -> TrainingStep:

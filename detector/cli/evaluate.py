@@ -9,7 +9,7 @@ from pathlib import Path
 from detector.command_line import add_set, program
 from detector.commands.evaluate import Trained, evaluate_files, evaluate_run
 from detector.errors import InputError
-from detector.evaluation.coco import CocoResult, Engine, table
+from detector.evaluation.coco import CocoResult, Engine, metrics_table
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -75,5 +75,5 @@ def evaluate_detections(options: argparse.Namespace) -> CocoResult:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate and print; the exit code."""
-    print(table(evaluate(arguments(argv))))
+    print(metrics_table(evaluate(arguments(argv))))
     return 0

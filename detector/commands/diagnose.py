@@ -38,7 +38,7 @@ from torch import Tensor
 from detector import build
 from detector.anchors.class_code import ClassCode
 from detector.commands.evaluate import Trained
-from detector.engine.restore import check_same
+from detector.engine.restore import check_classes
 from detector.errors import InputError
 from detector.evaluation import calibration as scaling
 from detector.evaluation.coco import CocoResult
@@ -184,7 +184,7 @@ def training_boxes(trained: Trained) -> list[int] | None:
     """
     try:
         index = build.data_index(trained.config, "train")
-        check_same(trained.classes, index)
+        check_classes(trained.classes, index)
     except InputError:
         return None
     counts: list[int] = index.boxes_per_class.tolist()

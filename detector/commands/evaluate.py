@@ -17,7 +17,7 @@ from detector.data.loader import DetectionDataset, evaluation_loader
 from detector.distributed import rank, world_size
 from detector.engine import checkpoint, run
 from detector.engine.preflight import describe_data
-from detector.engine.restore import Classes, check_same, classes_of, load_detector
+from detector.engine.restore import Classes, check_classes, classes_of, load_detector
 from detector.errors import InputError
 from detector.evaluation.coco import CocoResult, Engine, evaluate, metrics, recall_limits
 from detector.evaluation.coco_files import load_detections, load_ground_truth
@@ -82,7 +82,7 @@ class Trained:
         """A checkpoint (`best`, `last` or a file) of a run of tools/train.py."""
         config = build.load_config(run.config_file(directory), overrides)
         path = run.checkpoint_file(directory, checkpoint_name)
-        state = checkpoint.load(path)
+        state = checkpoint.load_state(path)
         trained = cls(config, path, classes_of(state, path))
         if "criterion" in state:  # a running normalizer, weights of classes
             trained._restore(state["criterion"], path)
@@ -124,7 +124,7 @@ class Trained:
     def validation(self) -> CocoIndex:
         """The validation set of the config (or the one that `--set data.val…` names)."""
         index = build.data_index(self.config, "val")
-        check_same(self.classes, index)
+        check_classes(self.classes, index)
         return index
 
     def evaluator(self, index: CocoIndex) -> Evaluator:

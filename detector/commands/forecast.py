@@ -135,7 +135,7 @@ def _seconds_a_step(config: Config, placement: Placement) -> float:
         batches = training.load(0, 0, workers=loaders)
         for number, step in enumerate(islice(batches, TIMED + 1)):
             moved = [batch.to(on) for batch in step]
-            training.step(moved, meter, rate=training.schedule(number), number=number)
+            training.step(moved, meter, rate=training.schedule(number), index=number)
             meter.read()  # waits for the device
             marks.append(time.perf_counter())
     if len(marks) < 2:

@@ -15,7 +15,7 @@ from detector.commands.evaluate import Trained
 from detector.data.batch import Sample, collate
 from detector.data.images import read_image, suffixes
 from detector.errors import InputError
-from detector.evaluation.draw import draw
+from detector.evaluation.draw import draw_detections
 from detector.evaluation.predict import coco_json, coco_rows
 from detector.files import new_directory, whole_file, write_json
 from detector.structures import Batch
@@ -111,7 +111,7 @@ def _detect(
         {**entry, "file_name": str(file), "category": names[entry["category_id"]]}
         for entry in coco_json(rows)
     ]
-    drawn = draw(
+    drawn = draw_detections(
         image,
         found.boxes[0][present],
         found.labels[0][present],

@@ -21,9 +21,9 @@ from detector.data.loader import DetectionDataset, StepLoader, train_loader
 from detector.distributed import barrier, is_main, process_group, rank, together, world_size
 from detector.engine import preflight, run
 from detector.engine.ema import EMA
-from detector.engine.journal import Journal, RunJournal, Silent
-from detector.engine.restore import Classes, check_same
-from detector.engine.resume import check_fits, check_resumed, data_identity
+from detector.engine.logger import Logger, RunLogger, SilentLogger
+from detector.engine.restore import Classes, check_classes
+from detector.engine.resume import check_resumed_data, check_resumed_state, data_identity
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
 from detector.errors import InputError
@@ -68,7 +68,7 @@ class Assembly:
         self.weights = build.load_pretrained(self.net, config, self.classes)
         boxes_per_class = torch.from_numpy(self.index.boxes_per_class)
         self.step = training_step(config, self.code, self.net, on, boxes_per_class)
-        preflight.refuse_single_values(
+        preflight.check_batch_norm(
             self.net, self.index.sizes, self.dataset.transform.resize, images=self._normalized()
         )
         self._check_room()
@@ -91,31 +91,31 @@ class Assembly:
             if is_main() and state is None:
                 findings += [*self._findings(), *self.weights]
                 run.create(self.output, self.config.to_yaml(), command)
-        journal = self._journal(state)
-        trainer = self._trainer(journal)
+        logger = self._logger(state)
+        trainer = self._trainer(logger)
         if state is not None:
             trainer.restore(state)
             if is_main():
                 run.note_resumption(self.output, command, state["step"])
             findings = [f"{self.output}: resumed at step {state['step']} of {total}.", *changes]
-        journal.say("\n".join(findings))
+        logger.say("\n".join(findings))
         try:
             return trainer.run()
         finally:
-            journal.close()
+            logger.close()
 
     def _changes(self, state: dict[str, Any]) -> list[str]:
         """What a resumed run says of its data; InputError where it cannot go on from `state`."""
         path = run.checkpoint_file(self.output, "last")
-        changes = check_resumed(state, path, self.index, self.validation)
-        check_fits(state, path, self.step, total_steps=self.schedule.total_steps)
+        changes = check_resumed_data(state, path, self.index, self.validation)
+        check_resumed_state(state, path, self.step, total_steps=self.schedule.total_steps)
         return changes
 
     def _check_room(self) -> None:
         """Training and validation load in turn, on as many processes as torchrun started here."""
         parts = self.config.optimizer.accumulate * world_size()
         validated = 0 if self.validation is None else self.config.evaluation.batch_size
-        preflight.refuse_little_room(
+        preflight.check_worker_resources(
             self.index.sizes,
             self.dataset.transform.resize,
             workers=self.config.data.workers,
@@ -133,7 +133,7 @@ class Assembly:
         if data.tuning is None and data.val.annotations is None and data.val.images is None:
             return None
         index = build.data_index(self.config, "val")
-        check_same(self.classes, index)
+        check_classes(self.classes, index)
         return index
 
     def load(self, epoch: int, skip: int, *, workers: int) -> StepLoader:
@@ -151,7 +151,7 @@ class Assembly:
             group_by_aspect=self.config.data.group_by_aspect,
         )
 
-    def _trainer(self, journal: Journal) -> Trainer:
+    def _trainer(self, logger: Logger) -> Trainer:
         def load(epoch: int, skip: int) -> Iterable[Sequence[Batch]]:
             return self.load(epoch, skip, workers=self.config.data.workers)
 
@@ -160,7 +160,7 @@ class Assembly:
             schedule=self.schedule,
             load_epoch=load,
             validate=self.validate,
-            journal=journal,
+            logger=logger,
             run=self.output,
             pace=Pace(
                 steps_per_epoch=self.steps_per_epoch,
@@ -182,27 +182,29 @@ class Assembly:
     def _file_name(self, image_id: int) -> str:
         return str(self.index.file_names[self.index.image_ids == image_id][0])
 
-    def _journal(self, state: dict[str, Any] | None) -> Journal:
+    def _logger(self, state: dict[str, Any] | None) -> Logger:
         barrier()
         if not is_main():
-            return Silent()
+            return SilentLogger()
         position, step = (state["journal"], state["step"]) if state else (0, 0)
         total = self.schedule.total_steps
-        return RunJournal(self.output, total_steps=total, position=position, step=step)
+        return RunLogger(self.output, total_steps=total, position=position, step=step)
 
     def _findings(self) -> Iterable[str]:
         config, anchor_generator = self.config, self.step.anchor_generator
         yield preflight.describe_data("train", self.index)
         if self.validation is not None and self.validate is not None:
             yield from describe_validation(self.validation, self.validate)
-        same_place = preflight.describe_same_place(self.index, multi_label=self.code.multi_label)
+        same_place = preflight.describe_coinciding_boxes(
+            self.index, multi_label=self.code.multi_label
+        )
         if same_place is not None:
             yield same_place
         batches = [b.to(self.device) for b in next(iter(self.load(0, 0, workers=0)))]
         yield preflight.describe_anchors(anchor_generator, *batches[0].images.shape[-2:])
         # with thresholds of its own for each box, the usual one still says whether anchors fit
         foreground = getattr(config.matching, "foreground", 0.5)
-        hit, boxes = preflight.reachable(
+        hit, boxes = preflight.count_reachable_boxes(
             self.index,
             self.dataset.transform.resize,
             # the run's own would keep the anchors of every image size

@@ -21,7 +21,7 @@ from detector.config.schema import Config
 from detector.errors import InputError
 from detector.loss.assemble import KINDS, settings_of
 from detector.settings.section import Section
-from detector.yaml_text import Document, KeyPath
+from detector.yaml_text import KeyPath, YamlDocument
 
 S = TypeVar("S", bound=Section)
 
@@ -35,7 +35,7 @@ def load(path: Path, overrides: Sequence[str] = (), places: Mapping[str, str] = 
     return _config(merged(shipped.resolve(Path(path)), overrides, places))
 
 
-def load_as(path: Path, kind: type[S]) -> tuple[S, Document]:
+def load_as(path: Path, kind: type[S]) -> tuple[S, YamlDocument]:
     """A file of another kind than a Config, and where all is in it; InputError as in `load`."""
     document = read(path)
     return _validated(document, kind), document
@@ -74,7 +74,7 @@ def _with_kind(old: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in renamed.items() if key in KINDS[kind].model_fields}
 
 
-def _config(document: Document) -> Config:
+def _config(document: YamlDocument) -> Config:
     """The classification loss is checked apart: its kind, which may be a user's own, says how."""
     loss = document.values.get("loss")
     values = loss.get("classification") if isinstance(loss, dict) else None
@@ -88,23 +88,23 @@ def _config(document: Document) -> Config:
         near = nearest(str(kind), KINDS)
         raise InputError(f"{where}: loss.classification.kind: {error}{near}") from None
     others = {key: value for key, value in loss.items() if key != "classification"}
-    rest = Document({**document.values, "loss": others}, document.origins)
+    rest = YamlDocument({**document.values, "loss": others}, document.origins)
     config, lines = _checked(rest, Config)
-    own, more = _checked(Document(values, document.origins), settings, CLASSIFICATION)
+    own, more = _checked(YamlDocument(values, document.origins), settings, CLASSIFICATION)
     if config is None or own is None:
         raise InputError("\n".join([*more, *lines]))
     whole = config.loss.model_copy(update={"classification": own})
     return config.model_copy(update={"loss": whole})
 
 
-def _validated(document: Document, kind: type[S]) -> S:
+def _validated(document: YamlDocument, kind: type[S]) -> S:
     section, lines = _checked(document, kind)
     if section is None:
         raise InputError("\n".join(lines))
     return section
 
 
-def _checked(document: Document, kind: type[S], at: KeyPath = ()) -> tuple[S | None, list[str]]:
+def _checked(document: YamlDocument, kind: type[S], at: KeyPath = ()) -> tuple[S | None, list[str]]:
     """The section whose values, at key path `at` of the files, a document holds; or its errors."""
     try:
         # as JSON, because in strict mode only that lets a list be a tuple and a text be a path

@@ -10,7 +10,7 @@ from typing import Any
 from detector import shipped, yaml_text
 from detector.config.messages import nearest, shown
 from detector.errors import InputError
-from detector.yaml_text import Document, KeyPath
+from detector.yaml_text import KeyPath, YamlDocument
 
 Replaces = Callable[[dict[str, Any], dict[str, Any], KeyPath], bool]
 CLASSIFICATION: KeyPath = ("loss", "classification")
@@ -18,7 +18,7 @@ MATCHING: KeyPath = ("matching",)
 WITH_KINDS = {CLASSIFICATION, MATCHING, (*CLASSIFICATION, "sampling")}
 
 
-def merged(path: Path, overrides: Sequence[str], places: Mapping[str, str]) -> Document:
+def merged(path: Path, overrides: Sequence[str], places: Mapping[str, str]) -> YamlDocument:
     """A file over its bases, and overrides over it; arguments as of `load`."""
     files = _merged(_with_bases(path, parents=()))
     if not overrides:
@@ -28,7 +28,7 @@ def merged(path: Path, overrides: Sequence[str], places: Mapping[str, str]) -> D
     return _merged([files, _merged(documents, replaces=_other_form)])
 
 
-def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[Document]:
+def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[YamlDocument]:
     """The documents to merge for one file, lowest first."""
     chain = (*parents, path.resolve())
     if chain[-1] in parents:
@@ -45,10 +45,10 @@ def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[Document]:
             )
         layers += _with_bases(base, parents=chain)
     values = {key: value for key, value in document.values.items() if key != "base"}
-    return [*layers, Document(values, document.origins)]
+    return [*layers, YamlDocument(values, document.origins)]
 
 
-def _bases(document: Document) -> list[str]:
+def _bases(document: YamlDocument) -> list[str]:
     bases = document.values.get("base", [])
     if not isinstance(bases, list) or not all(isinstance(name, str) for name in bases):
         raise InputError(
@@ -58,7 +58,7 @@ def _bases(document: Document) -> list[str]:
     return bases
 
 
-def read(path: Path) -> Document:
+def read(path: Path) -> YamlDocument:
     """The document of one file; InputError where it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def read(path: Path) -> Document:
     return document_of(text, str(path))
 
 
-def document_of(text: str, source: str) -> Document:
+def document_of(text: str, source: str) -> YamlDocument:
     """The document of a text, a mapping; `source` names it in errors."""
     document = yaml_text.read(text, where=lambda line: f"{source}:{line}")
     if not isinstance(document.values, dict):
@@ -81,7 +81,7 @@ def document_of(text: str, source: str) -> Document:
     return document
 
 
-def _override(text: str, place: str) -> Document:
+def _override(text: str, place: str) -> YamlDocument:
     """The document of one `a.b=value`."""
     key, equals, value = text.partition("=")
     if not equals:
@@ -92,7 +92,7 @@ def _override(text: str, place: str) -> Document:
     for part in reversed(path):
         values = {part: values}
     origins: dict[KeyPath, str] = {path[:depth]: place for depth in range(len(path) + 1)}
-    return Document(values, origins | {(*path, *inner): place for inner in document.origins})
+    return YamlDocument(values, origins | {(*path, *inner): place for inner in document.origins})
 
 
 def _other_form(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> bool:
@@ -106,9 +106,9 @@ def _stated(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> bool
     return whole or _other_form(below, above, path)
 
 
-def _merged(layers: Iterable[Document], replaces: Replaces = _stated) -> Document:
+def _merged(layers: Iterable[YamlDocument], replaces: Replaces = _stated) -> YamlDocument:
     return reduce(
-        lambda below, above: Document(
+        lambda below, above: YamlDocument(
             _merge(below.values, above.values, (), replaces), below.origins | above.origins
         ),
         layers,

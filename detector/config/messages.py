@@ -15,7 +15,7 @@ from detector.settings.data import RESIZES
 from detector.settings.loss import SAMPLINGS
 from detector.settings.network import MATCHINGS
 from detector.settings.section import Section
-from detector.yaml_text import Document, KeyPath
+from detector.yaml_text import KeyPath, YamlDocument
 
 # pydantic puts these names into the location of an error, where the config has no key
 ALTERNATIVES: dict[str, type[Section]] = {**RESIZES, **SAMPLINGS, **MATCHINGS}
@@ -43,7 +43,7 @@ WORDS = {
 }
 
 
-def line(error: ErrorDetails, document: Document, kind: type[Section], at: KeyPath) -> str:
+def line(error: ErrorDetails, document: YamlDocument, kind: type[Section], at: KeyPath) -> str:
     """Where, which key, what was found and what is allowed; `kind` stands at the path `at`."""
     path, section = _located(error["loc"], kind)
     path = (*at, *path)

@@ -1,7 +1,9 @@
 """A COCO annotation file as flat numpy arrays, read once and cached.
 
-Only the form is checked here: keys, types, ids that occur once. What the contents mean, and what of
-it is usable, is decided in coco.py.    I images, B annotations, K categories.
+Only the form is checked here: keys, types, and ids that occur once. coco.py checks whether the
+entries can be used.
+
+I images, B annotations, K categories.
 """
 
 from __future__ import annotations
@@ -22,16 +24,16 @@ from detector.data.cache import Cache
 from detector.data.document import Box, Category, Document, Image, read_document, row_by_row
 from detector.errors import InputError
 
-CACHE_VERSION = 4  # to be raised whenever the fields below change, or what they hold
+CACHE_VERSION = 4  # raise it whenever the fields below or their meaning change
 NO_BOX = (math.nan,) * 4
 
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """What the file says, in its order; ids may point nowhere and boxes may be useless."""
+    """The file's content in its order; ids may be unknown, and boxes unusable."""
 
     image_ids: NDArray[np.int64]  # (I,)
-    file_names: NDArray[np.str_]  # (I,) empty where the file has none
+    file_names: NDArray[np.str_]  # (I,) "" where the file has none
     sizes: NDArray[np.int32]  # (I, 2) height, width; 0 where the file has none
     category_ids: NDArray[np.int64]  # (K,) ascending
     category_names: NDArray[np.str_]  # (K,)
@@ -39,7 +41,7 @@ class Annotations:
     owners: NDArray[np.int64]  # (B,) image ids
     boxes: NDArray[np.float64]  # (B, 4) x, y, width, height, as in the file; NaN where it has none
     areas: NDArray[np.float64]  # (B,) width * height where the file has none, or none above 0
-    area_replaced: NDArray[np.bool_]  # (B,) whether the file has another that is not above 0
+    area_replaced: NDArray[np.bool_]  # (B,) whether the file has another area, not above 0
     crowd: NDArray[np.bool_]  # (B,)
     label_offsets: NDArray[np.int64]  # (B + 1,)
     label_ids: NDArray[
@@ -48,12 +50,12 @@ class Annotations:
 
     @property
     def label_rows(self) -> NDArray[np.int64]:
-        """The row of the annotation that each of `label_ids` belongs to."""
+        """For each of `label_ids`, the index of its annotation in 0 .. B-1."""
         return np.repeat(np.arange(len(self.ids)), np.diff(self.label_offsets))
 
 
 def read_annotations(path: Path) -> Annotations:
-    """The file's arrays, from the cache where the file's hash is known there.
+    """The content of the file, or of the cache if that was made from a file of the same hash.
 
     Raises InputError for a file that is missing, not JSON, or not of COCO's form.
     """
@@ -72,6 +74,7 @@ def annotations_of(content: Any, source: Path) -> Annotations:
 
 
 def _hash(path: Path) -> str:
+    # the content, not the time of change: a copy or a checkout may have any time
     hasher = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -107,14 +110,14 @@ def _arrays(path: Path, document: Document) -> Annotations:
 
 
 def _composed(name: str) -> str:
-    """With é as one character, so that classes of two files are the same in either spelling."""
+    """Accented letters as one character each (NFC), so that equal names have equal spellings."""
     return unicodedata.normalize("NFC", name)
 
 
 def _areas(rows: Sequence[Box], boxes: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    """Areas above 0 wherever the box has one, and which are not the file's own (B,).
+    """Areas (B,), width * height where the file has none above 0; and which were replaced (B,).
 
-    COCO's metrics would ignore a box of negative area in every range of sizes.
+    COCO's metrics ignore a box of negative area in every range of sizes.
     """
     given = np.array([row.area for row in rows], np.float64)  # None is NaN
     present = np.array([row.area is not None for row in rows], np.bool_)
@@ -125,7 +128,7 @@ def _areas(rows: Sequence[Box], boxes: NDArray[np.float64]) -> tuple[NDArray, ND
 
 
 def _ids(path: Path, rows: Sequence[Image | Category | Box], kind: str) -> NDArray[np.int64]:
-    """The ids of all rows; each may occur once."""
+    """The ids of all rows; InputError if one occurs twice."""
     ids = np.array([row.id for row in rows], np.int64)
     values, counts = np.unique(ids, return_counts=True)
     repeated = values[counts > 1]
@@ -138,8 +141,9 @@ def _ids(path: Path, rows: Sequence[Image | Category | Box], kind: str) -> NDArr
 
 
 def lookup(ids: NDArray[np.int64], among: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
-    """Where each id stands in `among` (any row if nowhere), and whether it does."""
+    """The index of each id in `among` (any index if it is not there), and whether it is there."""
     order = np.argsort(among)
-    places = np.searchsorted(among, ids, sorter=order).clip(max=len(among) - 1)
-    rows = order[places]
+    # clipped: searchsorted gives len(among) for an id above all others
+    positions = np.searchsorted(among, ids, sorter=order).clip(max=len(among) - 1)
+    rows = order[positions]
     return rows, among[rows] == ids

@@ -1,4 +1,4 @@
-"""Samples of different sizes put into one padded batch.
+"""Collation of samples of different sizes into one padded batch.
 
 N samples, g boxes of one sample, G boxes after padding, K classes.
 """
@@ -15,7 +15,7 @@ from detector.structures import Batch
 
 MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean; after normalisation, padding is about 0
 SIDE_MULTIPLE = 32  # pixels; the coarsest stride of most backbones
-BOX_MULTIPLE = 8  # few distinct shapes, so that a compiled step seldom compiles again
+BOX_MULTIPLE = 8  # a compiled step compiles again for every shape, so there should be few
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Sample:
 
 
 def round_up(value: int, multiple: int) -> int:
-    """The smallest multiple that is not below the value."""
+    """The smallest multiple of `multiple` that is at least `value`."""
     return -(-value // multiple) * multiple
 
 
@@ -43,19 +43,19 @@ def filled(height: int, width: int) -> Tensor:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Images padded at the right and the bottom to a common multiple of SIDE_MULTIPLE.
+    """A batch whose images are padded at the right and bottom to multiples of SIDE_MULTIPLE.
 
-    G is a multiple of BOX_MULTIPLE, also where no sample has a box.
+    G is a positive multiple of BOX_MULTIPLE, even if no sample has a box.
     """
     assert samples, "a batch needs at least one sample"
     heights, widths = zip(*(sample.image.shape[1:] for sample in samples), strict=True)
     height, width = round_up(max(heights), SIDE_MULTIPLE), round_up(max(widths), SIDE_MULTIPLE)
-    room = round_up(max(1, *(len(sample.boxes) for sample in samples)), BOX_MULTIPLE)
+    padded = round_up(max(1, *(len(sample.boxes) for sample in samples)), BOX_MULTIPLE)
     classes = samples[0].labels.shape[1]
     images = filled(height, width).repeat(len(samples), 1, 1, 1)
-    boxes = torch.zeros(len(samples), room, 4)
-    labels = torch.zeros(len(samples), room, classes, dtype=torch.bool)
-    present, crowd = torch.zeros(2, len(samples), room, dtype=torch.bool)
+    boxes = torch.zeros(len(samples), padded, 4)
+    labels = torch.zeros(len(samples), padded, classes, dtype=torch.bool)
+    present, crowd = torch.zeros(2, len(samples), padded, dtype=torch.bool)
     for row, sample in enumerate(samples):
         count = len(sample.boxes)
         images[row, :, : sample.image.shape[1], : sample.image.shape[2]] = sample.image

@@ -1,4 +1,4 @@
-"""Arrays kept from one start to the next."""
+"""Arrays cached on disk between runs."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Cache:
-    """Named arrays, known by a digest of all that they were made from."""
+    """A file of named arrays; its digest identifies what they were computed from."""
 
-    places: tuple[Path, ...]
+    paths: tuple[Path, ...]  # in order of preference
     digest: str
 
     @classmethod
     def beside(cls, path: Path, kind: str, digest: str) -> Cache:
-        """In a hidden file next to `path`; for folders that cannot be written, the user's cache."""
+        """A hidden file beside `path`, or one in the user's cache if the folder is read-only."""
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         own = path.with_name(f".{path.stem}.{kind}.npz")
         return cls((own, Path(home, "detector", f"{digest}.npz")), digest)
 
     def load(self) -> dict[str, NDArray] | None:
-        """The arrays; None where there are none, or half a file, or those of another digest."""
-        for place in self.places:
+        """The arrays; None if there is no file, or only damaged files or ones of another digest."""
+        for path in self.paths:
             with suppress(OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-                with np.load(place, allow_pickle=False) as stored:
+                with np.load(path, allow_pickle=False) as stored:  # a pickle could run code
                     arrays = dict(stored)
                 if str(arrays.pop("digest")) == self.digest:
                     return arrays
         return None
 
     def save(self, **arrays: NDArray) -> None:
-        """Write the first place that can be written; a cache that cannot be kept is no error."""
+        """Write the first path that is writable; it is no error if none is."""
         contents: dict[str, Any] = {"digest": np.array(self.digest), **arrays}
-        for place in self.places:
-            draft = place.with_name(f"{place.name}.{uuid.uuid4().hex}.draft")
+        for path in self.paths:
+            # a name of its own: all ranks, and other runs, may write at the same time
+            draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.draft")
             try:
-                place.parent.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 with draft.open("wb") as file:
                     np.savez(file, **contents)
-                os.replace(draft, place)
+                os.replace(draft, path)
                 return
             except OSError:
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The index of a data set in COCO format: which image holds which boxes with which labels.
+"""The index of a data set in COCO format: images, their boxes, and the labels of these.
 
 I images, B boxes of all images together, K classes. Class k is the k-th category by ascending id.
 """
@@ -21,8 +21,8 @@ from detector.data.probe import complete_sizes, names_on_disk, probe
 from detector.errors import InputError
 
 
-class Truth(NamedTuple):
-    """What one image holds."""
+class GroundTruth(NamedTuple):
+    """The boxes of one image."""
 
     boxes: Tensor  # float32 (g, 4) x1 y1 x2 y2 in pixels of the image file
     labels: Tensor  # bool (g, K), multi-hot
@@ -31,7 +31,10 @@ class Truth(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CocoIndex:
-    """Flat arrays, so that forked loader workers share them: there are no objects to count."""
+    """Flat arrays, which forked loader workers share.
+
+    Lists of objects would be copied bit by bit: every access changes an object's reference count.
+    """
 
     annotations_file: Path
     images_dir: Path
@@ -43,14 +46,14 @@ class CocoIndex:
     ]  # (I + 1,) boxes of image i are [box_offsets[i]:box_offsets[i + 1]]
     boxes: NDArray[np.float32]  # (B, 4) x1 y1 x2 y2, clipped to the image
     annotation_ids: NDArray[np.int64]  # (B,)
-    area_replaced: NDArray[np.bool_]  # (B,) the file's is not above 0, so width * height stands
+    area_replaced: NDArray[np.bool_]  # (B,) whether width * height replaces one not above 0
     crowd: NDArray[np.bool_]  # (B,)
     label_offsets: NDArray[np.int64]  # (B + 1,)
     label_values: NDArray[np.int64]  # labels 0 .. K-1 of all boxes
     category_ids: NDArray[np.int64]  # (K,) ascending
     category_names: tuple[str, ...]  # K
-    defects: tuple[Defect, ...]  # what was left out, empty unless invalid="skip"
-    decoding: Decoding = DEFAULT  # how its images are to be read
+    defects: tuple[Defect, ...]  # of what was left out; empty unless invalid="skip"
+    decoding: Decoding = DEFAULT  # how to read the images
 
     @classmethod
     def read(
@@ -61,35 +64,35 @@ class CocoIndex:
         invalid: Literal["refuse", "skip"] = "refuse",
         decoding: Decoding = DEFAULT,
     ) -> CocoIndex:
-        """The index of the annotation file, whose file names are relative to the folder `images`.
+        """The index of an annotation file, whose file names are relative to the folder `images`.
 
-        Unusable are: an image whose file is missing, unreadable or of another size; an annotation
-        whose image id or category id is not in the file, or whose box is missing, is not finite,
-        has no area or lies outside its image (partly outside: it is clipped). "refuse" raises an
-        InputError for them, "skip" leaves them out and keeps the tally. Images without boxes are
-        kept. A file of the wrong form, and a file name that leads out of the folder, is always an
-        InputError.
+        Unusable are images whose file is missing, unreadable or of another size, and annotations
+        whose image id or category id is not in the file, or whose box is missing, not finite,
+        without area or outside its image (if only partly outside, it is clipped). "refuse" raises
+        InputError for them; "skip" leaves them out and counts them in `defects`. Images without
+        boxes are kept. A file of the wrong form, and a file name that leads out of the folder,
+        always raise InputError.
         """
-        found = read_annotations(annotations)
-        check_images(annotations, found)
+        content = read_annotations(annotations)
+        check_images(annotations, content)
         if not images.is_dir():
             raise InputError(
                 f"{images}: there is no such folder of images; correct data.*.images, which goes "
                 f"with {annotations}."
             )
-        names = names_on_disk(images, found.file_names.tolist())
-        sizes = complete_sizes(annotations, images, names, found.sizes, decoding)
-        found = replace(found, file_names=np.array(names), sizes=sizes)
+        names = names_on_disk(images, content.file_names.tolist())
+        sizes = complete_sizes(annotations, images, names, content.sizes, decoding)
+        content = replace(content, file_names=np.array(names), sizes=sizes)
         faults = probe(annotations, images, names, sizes, decoding)
-        boxes, usable, box_defects = check_boxes(annotations, found)
-        defects = (*image_defects(annotations, found, faults), *box_defects)
+        boxes, usable, box_defects = check_boxes(annotations, content)
+        defects = (*image_defects(annotations, content, faults), *box_defects)
         if defects and invalid == "refuse":
             raise InputError(refusal(defects))
-        present = np.ones(len(found.image_ids), np.bool_)
+        present = np.ones(len(content.image_ids), np.bool_)
         present[list(faults)] = False
         if not present.any():
             raise InputError(f"{annotations}: not one of its images in {images} can be used.")
-        index = _assemble(annotations, images, found, boxes, present, usable, defects)
+        index = _assemble(annotations, images, content, boxes, present, usable, defects)
         return replace(index, decoding=decoding)
 
     def __len__(self) -> int:
@@ -102,7 +105,7 @@ class CocoIndex:
 
     @property
     def boxes_per_class(self) -> NDArray[np.int64]:
-        """(K,) how many boxes that are no crowds bear each label."""
+        """(K,) how many boxes have each label; crowds are not counted."""
         crowd = np.repeat(self.crowd, np.diff(self.label_offsets))
         return np.bincount(self.label_values[~crowd], minlength=self.num_classes)
 
@@ -112,16 +115,16 @@ class CocoIndex:
         return {defect.reason: defect.entries for defect in self.defects}
 
     def path(self, row: int) -> Path:
-        """The file of the image in this row."""
+        """The file of image `row`."""
         return self.images_dir / str(self.file_names[row])
 
     def size(self, row: int) -> tuple[int, int]:
-        """Height and width of the image in this row, as annotated."""
+        """Height and width of image `row`, as annotated."""
         height, width = self.sizes[row].tolist()
         return height, width
 
-    def truth(self, row: int) -> Truth:
-        """Boxes and labels of the image in this row, in the annotation file's order."""
+    def truth(self, row: int) -> GroundTruth:
+        """The boxes of image `row`, in the order of the annotation file."""
         first, last = self.box_offsets[row : row + 2]
         offsets = self.label_offsets[first : last + 1]
         labels = np.zeros((last - first, self.num_classes), np.bool_)
@@ -129,14 +132,15 @@ class CocoIndex:
             np.repeat(np.arange(last - first), np.diff(offsets)),
             self.label_values[offsets[0] : offsets[-1]],
         ] = True
-        return Truth(
+        # copies: a transform that wrote to a view would change the index for the whole run
+        return GroundTruth(
             torch.from_numpy(self.boxes[first:last].copy()),
             torch.from_numpy(labels),
             torch.from_numpy(self.crowd[first:last].copy()),
         )
 
     def only(self, chosen: NDArray[np.bool_]) -> CocoIndex:
-        """The index of some of its images (I,), with their boxes; order and classes stay."""
+        """The index of the chosen images (I,) and their boxes, with the same order and classes."""
         per_image, per_box = np.diff(self.box_offsets), np.diff(self.label_offsets)
         boxes = np.repeat(chosen, per_image)
         return replace(
@@ -154,7 +158,7 @@ class CocoIndex:
         )
 
     def multi_label_annotation(self) -> tuple[int, int] | None:
-        """Image id and annotation id of the first box that has several labels."""
+        """Image id and annotation id of the first box with several labels, if there is one."""
         several = np.flatnonzero(np.diff(self.label_offsets) > 1)
         if not len(several):
             return None
@@ -165,36 +169,37 @@ class CocoIndex:
 def _assemble(
     path: Path,
     images: Path,
-    found: Annotations,
+    content: Annotations,
     boxes: NDArray[np.float32],
     present: NDArray[np.bool_],
     usable: NDArray[np.bool_],
     defects: tuple[Defect, ...],
 ) -> CocoIndex:
-    """The index of what is left, its boxes sorted by image."""
-    rows, known = lookup(found.owners, found.image_ids[present])
+    """The index of the usable images and boxes, with the boxes sorted by image."""
+    rows, known = lookup(content.owners, content.image_ids[present])
     kept = np.flatnonzero(usable & known)
+    # stable: the boxes of an image stay in file order
     kept = kept[np.argsort(rows[kept], kind="stable")]
     per_image = np.bincount(rows[kept], minlength=int(present.sum()))
-    per_box = np.diff(found.label_offsets)[kept]
+    per_box = np.diff(content.label_offsets)[kept]
     label_offsets = np.cumsum([0, *per_box], dtype=np.int64)
-    shift = found.label_offsets[kept] - label_offsets[:-1]
-    label_places = np.arange(label_offsets[-1]) + np.repeat(shift, per_box)
-    labels, _ = lookup(found.label_ids[label_places], found.category_ids)
+    shift = content.label_offsets[kept] - label_offsets[:-1]
+    label_positions = np.arange(label_offsets[-1]) + np.repeat(shift, per_box)
+    labels, _ = lookup(content.label_ids[label_positions], content.category_ids)
     return CocoIndex(
         annotations_file=path,
         images_dir=images,
-        image_ids=found.image_ids[present],
-        file_names=found.file_names[present],
-        sizes=found.sizes[present],
+        image_ids=content.image_ids[present],
+        file_names=content.file_names[present],
+        sizes=content.sizes[present],
         box_offsets=np.cumsum([0, *per_image], dtype=np.int64),
         boxes=boxes[kept],
-        annotation_ids=found.ids[kept],
-        area_replaced=found.area_replaced[kept],
-        crowd=found.crowd[kept],
+        annotation_ids=content.ids[kept],
+        area_replaced=content.area_replaced[kept],
+        crowd=content.crowd[kept],
         label_offsets=label_offsets,
         label_values=labels,
-        category_ids=found.category_ids,
-        category_names=tuple(found.category_names.tolist()),
+        category_ids=content.category_ids,
+        category_names=tuple(content.category_names.tolist()),
         defects=defects,
     )

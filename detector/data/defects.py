@@ -1,4 +1,4 @@
-"""What of a data set cannot be used for training, and in which words that is said.
+"""Unusable images and annotations of a data set, and the sentences that report them.
 
 I images, B boxes of all images together.
 """
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.data.annotations import Annotations, lookup
-from detector.data.probe import REASONS, Fault
+from detector.data.probe import REASONS, ImageFault
 from detector.errors import InputError
 
-NAMED = 5  # ids that a sentence about many of a kind names
-LEAST_SIDE = 1e-3  # pixels; the logarithm of a thinner box's side would rule the box loss
+NAMED = 5  # ids that a sentence lists at most
+LEAST_SIDE = 1e-3  # pixels; the logarithm of a thinner side would dominate the box loss
 
 
 class Defect(NamedTuple):
@@ -25,82 +25,88 @@ class Defect(NamedTuple):
 
     reason: str
     entries: int  # images or annotations
-    sentence: str  # without its end
+    sentence: str  # without the full stop
 
 
-def check_images(path: Path, found: Annotations) -> None:
-    """Each needs a name; none may lead out of the folder of images, on any system."""
-    missing = found.file_names == ""
+def check_images(path: Path, content: Annotations) -> None:
+    """InputError if a file name is missing, or leads out of the folder on any operating system."""
+    missing = content.file_names == ""
     if missing.any():
-        who = _who("image", found.image_ids[missing])
+        who = _who("image", content.image_ids[missing])
         raise InputError(f"{path}: {who}: there is no 'file_name'; training needs one, add it.")
-    for image_id, name in zip(found.image_ids, found.file_names.tolist(), strict=True):
-        parts = name.replace("\\", "/").split("/")
+    for image_id, name in zip(content.image_ids, content.file_names.tolist(), strict=True):
+        folders = name.replace("\\", "/").split("/")
         drive = name[1:2] == ":" and name[0].isalpha()
-        if parts[0] == "" or ".." in parts or drive or "\0" in name:
+        if folders[0] == "" or ".." in folders or drive or "\0" in name:
             raise InputError(
                 f"{path}: image {image_id} has file_name {name!r}, which leads out of the "
                 "folder of images and is never followed; give a path inside that folder."
             )
 
 
-def check_boxes(path: Path, found: Annotations) -> tuple[NDArray, NDArray, list[Defect]]:
-    """Clipped boxes (B, 4) x1 y1 x2 y2, which are usable (B,), and what the others lack.
+def check_boxes(path: Path, content: Annotations) -> tuple[NDArray, NDArray, list[Defect]]:
+    """Clipped boxes (B, 4) x1 y1 x2 y2, which of them are usable (B,), and the defects.
 
-    Boxes of an image without a size, which has no readable file, are left unclipped.
+    Boxes of an image without a size are not clipped: its file cannot be read, so it is left out.
     """
-    rows, image_known = lookup(found.owners, found.image_ids)
-    category_known = np.ones(len(found.ids), np.bool_)
-    _, known = lookup(found.label_ids, found.category_ids)
-    category_known[found.label_rows[~known]] = False
+    rows, image_known = lookup(content.owners, content.image_ids)
+    category_known = np.ones(len(content.ids), np.bool_)
+    _, known = lookup(content.label_ids, content.category_ids)
+    category_known[content.label_rows[~known]] = False
+    # sums may overflow, and a box without numbers is NaN; the tests below refuse both
     with np.errstate(over="ignore", invalid="ignore"):
-        last = found.boxes[:, :2] + found.boxes[:, 2:]
-        corners = np.hstack([found.boxes[:, :2], last]).astype(np.float32)
-        limits = np.where(found.sizes > 0, found.sizes, np.inf)[rows][:, [1, 0, 1, 0]]
+        last = content.boxes[:, :2] + content.boxes[:, 2:]
+        corners = np.hstack([content.boxes[:, :2], last]).astype(np.float32)
+        limits = np.where(content.sizes > 0, content.sizes, np.inf)[rows][:, [1, 0, 1, 0]]
         clipped = np.clip(corners, 0, limits).astype(np.float32)
     tests = {
         "unknown image": image_known,
         "unknown category": category_known,
-        "no box": ~np.isnan(found.boxes).all(1),
-        "box not finite": np.isfinite(found.boxes).all(1) & np.isfinite(corners).all(1),
-        "box without area": (found.boxes[:, 2:] > LEAST_SIDE).all(1),
+        "no box": ~np.isnan(content.boxes).all(1),
+        "box not finite": np.isfinite(content.boxes).all(1) & np.isfinite(corners).all(1),
+        "box without area": (content.boxes[:, 2:] > LEAST_SIDE).all(1),
         "box outside the image": (clipped[:, 2:] - clipped[:, :2] > LEAST_SIDE).all(1),
     }
-    usable = np.ones(len(found.ids), np.bool_)
+    usable = np.ones(len(content.ids), np.bool_)
     defects = []
     for reason, passed in tests.items():
-        failed = np.flatnonzero(usable & ~passed)  # each annotation counts once, under the first
+        failed = np.flatnonzero(
+            usable & ~passed
+        )  # each annotation counts once, for its first defect
         usable &= passed
         if len(failed):
-            defects.append(_defect(path, found, reason, failed))
+            defects.append(_defect(path, content, reason, failed))
     return clipped, usable, defects
 
 
-def _defect(path: Path, found: Annotations, reason: str, failed: NDArray) -> Defect:
+def _defect(path: Path, content: Annotations, reason: str, failed: NDArray) -> Defect:
     first = failed[0]
-    labels = found.label_ids[found.label_offsets[first] : found.label_offsets[first + 1]]
-    box = ", ".join(f"{side:g}" for side in found.boxes[first])
+    labels = content.label_ids[content.label_offsets[first] : content.label_offsets[first + 1]]
+    box = ", ".join(f"{side:g}" for side in content.boxes[first])
     details = {
-        "unknown image": f"image_id {found.owners[first]} is not in 'images'",
+        "unknown image": f"image_id {content.owners[first]} is not in 'images'",
         "unknown category": f"category {labels.tolist()} is not one of the "
-        f"{len(found.category_ids)} in 'categories' ({_listed(found.category_ids)})",
-        "no box": f"its bbox in image {found.owners[first]} is null or empty",
+        f"{len(content.category_ids)} in 'categories' ({_listed(content.category_ids)})",
+        "no box": f"its bbox in image {content.owners[first]} is null or empty",
     }
-    detail = details.get(reason, f"[{box}] as x, y, width, height in image {found.owners[first]}")
-    who = _who("annotation", found.ids[failed])
+    detail = details.get(reason, f"[{box}] as x, y, width, height in image {content.owners[first]}")
+    who = _who("annotation", content.ids[failed])
     return Defect(reason, len(failed), f"{path}: {who}: {reason}: {detail}; correct it")
 
 
-def image_defects(path: Path, found: Annotations, faults: dict[int, Fault]) -> Iterator[Defect]:
+def image_defects(
+    path: Path, content: Annotations, faults: dict[int, ImageFault]
+) -> Iterator[Defect]:
+    """One defect for each reason among the faults, which are given by image row."""
     for reason in REASONS:
         rows = [row for row, fault in faults.items() if fault.reason == reason]
         if rows:
-            who = _who("image", found.image_ids[rows])
+            who = _who("image", content.image_ids[rows])
             yield Defect(reason, len(rows), f"{path}: {who}: {faults[rows[0]].sentence}")
 
 
 def refusal(defects: tuple[Defect, ...]) -> str:
-    """The first defect in full, the other kinds by number."""
+    """A sentence: the first defect in full, then the counts of the others."""
     sentence = f"{defects[0].sentence}, or set data.invalid to skip"
     others = [f"{defect.reason} ({defect.entries})" for defect in defects[1:]]
     if others:

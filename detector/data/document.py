@@ -1,8 +1,8 @@
-"""The content of a COCO annotation file, of which the form is checked: keys, types, ranges.
+"""Reading a COCO annotation file and checking its form: keys, types, ranges.
 
-msgspec reads a file that has this form throughout, six times as fast as json and a check of each
-row. Any other is read row by row, which takes more spellings (NaN, numbers written as text, empty
-boxes) and names the row, key and value that it cannot take.
+msgspec reads a file that has exactly this form, six times as fast as json with a check of each row.
+Any other file is read row by row, which accepts more spellings (NaN, numbers written as text, empty
+boxes) and names the row, key and value that are wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec import Meta
 from detector.errors import InputError
 from detector.files import json_text, parse_json
 
-LARGEST_ID = 2**53 - 1  # of images and categories, which travel in float64
+LARGEST_ID = 2**53 - 1  # of images and categories: larger ones are inexact in float64
 LARGEST_INT = 2**63 - 1
 MOST_PIXELS = 2**31 - 1
 WHOLE = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
@@ -36,7 +36,7 @@ class Image(msgspec.Struct, gc=False):
 
     id: Id
     file_name: Text = ""  # evaluation needs none
-    height: Pixels | None = None  # null and 0 say that it is unknown
+    height: Pixels | None = None  # null and 0 mean that it is unknown
     width: Pixels | None = None
 
 
@@ -54,18 +54,18 @@ class Box(msgspec.Struct, gc=False):
     image_id: Int
     bbox: tuple[float, float, float, float] | None  # x, y, width, height
     category_id: Int | None = None
-    category_ids: Annotated[tuple[Int, ...], Meta(min_length=1)] = ()  # in place of the former
+    category_ids: Annotated[tuple[Int, ...], Meta(min_length=1)] = ()  # instead of category_id
     area: float | None = None
     iscrowd: Literal[0, 1] | bool | None = None
 
     @property
     def labels(self) -> tuple[int | None, ...]:
-        """Each category once."""
+        """The category ids, each once."""
         return tuple(dict.fromkeys(self.category_ids)) or (self.category_id,)
 
 
 class Document(msgspec.Struct):
-    """What is read of the file; other keys are passed over."""
+    """What is read of the file; other keys are ignored."""
 
     images: Annotated[list[Image], Meta(min_length=1)]
     categories: Annotated[list[Category], Meta(min_length=1)]
@@ -73,7 +73,7 @@ class Document(msgspec.Struct):
 
 
 def read_document(path: Path) -> Document:
-    """The file's content; every annotation has a label.
+    """The file's content, in which every annotation has a label.
 
     Raises InputError for a file that is missing, not JSON, or not of COCO's form.
     """
@@ -88,12 +88,12 @@ def read_document(path: Path) -> Document:
 
 
 def whole_number(value: Any) -> int | None:
-    """7 of 7, 7.0 and "7"; None of what is no whole number. True and false are none."""
+    """7 for 7, 7.0 and "7"; None for anything else, and for true and false."""
     if isinstance(value, str):
         return int(value) if WHOLE.fullmatch(value) else None
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
-    return value if type(value) is int else None
+    return value if type(value) is int else None  # isinstance would let bool pass
 
 
 def row_by_row(path: Path, content: Any) -> Document:
@@ -116,8 +116,8 @@ def row_by_row(path: Path, content: Any) -> Document:
 def _rows(path: Path, content: dict[str, Any], key: str, kind: str) -> Iterator[_Row]:
     entries = content.get(key)
     if not isinstance(entries, list):
-        found = "missing" if key not in content else f"a {type(entries).__name__}"
-        raise InputError(f"{path}: '{key}' is {found}; COCO annotations need a list there.")
+        problem = "missing" if key not in content else f"a {type(entries).__name__}"
+        raise InputError(f"{path}: '{key}' is {problem}; COCO annotations need a list there.")
     for position, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise InputError(
@@ -128,7 +128,7 @@ def _rows(path: Path, content: dict[str, Any], key: str, kind: str) -> Iterator[
 
 @dataclass(frozen=True)
 class _Row:
-    """One object of one of the file's lists, with readers that name it when it is wrong."""
+    """An object of one of the file's lists; its methods read a key, or raise an error."""
 
     path: Path
     kind: str
@@ -178,7 +178,7 @@ class _Row:
         return number
 
     def flag(self, key: str) -> bool:
-        """0 or 1, which may be missing, null, or written as true and false."""
+        """0 or 1; also true and false, and 0 where it is missing or null."""
         value = self.values.get(key)
         if value is None or isinstance(value, bool):
             return bool(value)
@@ -187,7 +187,7 @@ class _Row:
         return bool(whole_number(value))
 
     def pixels(self, key: str) -> int | None:
-        """None where the file has none: evaluation needs none."""
+        """None where it is missing, null or empty: evaluation does not need it."""
         value = self.values.get(key)
         if value is None or value == "":
             return None
@@ -208,7 +208,7 @@ class _Row:
         return value
 
     def box(self) -> tuple[float, float, float, float] | None:
-        """None where there is none: null, an empty list, or nulls in it."""
+        """None where it is null, an empty list, or a list of nulls."""
         box = self.get("bbox")
         if box is None or (isinstance(box, list) and all(side is None for side in box)):
             return None
@@ -220,7 +220,7 @@ class _Row:
         return x, y, width, height
 
     def area(self) -> float | None:
-        """None where the file has none."""
+        """None where it is missing or null."""
         value = self.values.get("area")
         area = _float(value)
         if area is None and value is not None:
@@ -235,7 +235,7 @@ class _Row:
 
 
 def _float(value: Any) -> float | None:
-    """None for what is no number, or too large for a float."""
+    """None for anything but a number, and for a number too large for a float."""
     if type(value) not in (int, float):
         return None
     try:

@@ -1,6 +1,6 @@
-"""An image file as a uint8 tensor (3, H, W), whatever kind of image it is.
+"""Decoding image files of many kinds to uint8 tensors (3, H, W).
 
-JPEGs are decoded by torchvision (1.6 times faster than Pillow, same pixels), the rest by Pillow.
+torchvision decodes JPEGs (1.6 times faster than Pillow, same pixels), Pillow all other kinds.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from detector.errors import InputError
 
-# Rasters that Pillow decodes in this process; the commonest first, as each is tried in turn. Not
-# EPS, for which it starts Ghostscript on the PostScript of whoever made the file, nor kinds that
-# open what they hold as any other (IPTC). JPEG stands for MPO, too.
+# Raster formats that Pillow decodes by itself, the commonest first, as it tries them in turn.
+# Not EPS, for which it would run a stranger's PostScript in Ghostscript, nor containers of images
+# of any format (IPTC). JPEG includes MPO.
 FORMATS = (
     "JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "PCX", "SGI", "TGA",
 )  # fmt: skip
 
 BITS_PER_SAMPLE = 258  # a tag of TIFF
 EXIF_ORIENTATION = 0x0112
-SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that lie on their side
+SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 # dimensions to flip after that swap: rows are 1, columns 2
 FLIPS = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}
 BACK = {6: 8, 8: 6}  # the orientation that undoes another; the rest undo themselves
 
-# What Pillow and libjpeg raise on a broken file. To be caught around their calls alone, and without
-# TypeError, KeyError and IndexError, which would be mistakes of ours.
+# What Pillow and libjpeg raise on a broken file. Catch it only around their calls; TypeError,
+# KeyError and IndexError are not included, since they would be bugs of this module.
 BROKEN = (
     OSError, RuntimeError, ValueError, SyntaxError, EOFError, struct.error, zlib.error,
 )  # fmt: skip
-HEAD = 25  # bytes, up to the depth of a PNG
-ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # no pixel data look like these
+HEAD = 25  # bytes, up to and including the bit depth of a PNG
+ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # no compressed pixels contain these
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """What image files do not say, or say too much of."""
+    """Settings for what image files leave open: bit depth, and the largest size."""
 
     depth: int | None = None  # bits that the samples of 16-bit files use, 8 .. 16; None: refused
     megapixels: int = 179  # largest image, in millions of pixels; it is also Pillow's limit
@@ -59,7 +59,7 @@ DEFAULT = Decoding()
 
 
 class SizeDiffers(InputError):
-    """The file is an image of another size than the annotations say."""
+    """The image has another size than its annotations say."""
 
 
 def read_image(
@@ -67,19 +67,19 @@ def read_image(
 ) -> Tensor:
     """uint8 (3, H, W) RGB; grayscale is repeated, transparency dropped, deep samples scaled.
 
-    `size` is height, width as annotated. The EXIF orientation is applied if the turned image has
-    that size, or without a size; it is not if only the image as stored has it: the boxes were then
-    drawn on that. Raises SizeDiffers, naming the file, if neither has it (with all sizes), and
-    InputError for a file that is missing, truncated, not an image, or of a kind that has no 8-bit
-    equivalent, and for 16 bits of another depth.
+    `size` is height, width as annotated. The EXIF orientation is applied if `size` is None or the
+    size of the turned image. It is not applied if only the stored image has that size: the boxes
+    were then drawn on the stored image. Raises SizeDiffers if neither has it. Raises InputError for
+    a file that is missing, truncated, not an image, too large, or without an 8-bit equivalent, and
+    for 16-bit samples without a usable `decoding.depth`. All errors name the file.
     """
     data = _bytes(path)
     header = _open(path, io.BytesIO(data), decoding.megapixels)
     orientation = _orientation(header)
-    upright = header.format == "TIFF"  # Pillow turns these as it loads them, and these alone
+    upright = header.format == "TIFF"  # only these does Pillow turn while it loads them
     if upright:
         with _foreign(path):
-            header.load()  # only now its size is the one that its orientation gives
+            header.load()  # changes the size to that of the turned image
     decoded = header.height, header.width
     other = decoded[::-1] if orientation in SWAPS_SIDES else decoded
     turned, stored = (decoded, other) if upright else (other, decoded)
@@ -92,15 +92,15 @@ def read_image(
 
 
 def read_size(path: Path, decoding: Decoding = DEFAULT) -> tuple[int, int]:
-    """Height and width of the image that `read_image` gives without a size, at a tenth of its time.
+    """Height and width of `read_image(path)`, in a tenth of the time.
 
-    Raises InputError where the file is missing or its head is not an image's.
+    Raises InputError if the file is missing or its header is not an image's.
     """
     try:
         with path.open("rb") as file:
             header = _open(path, file, decoding.megapixels)
             turned = _orientation(header) in SWAPS_SIDES
-            if header.format == "TIFF":  # as `read_image` has it: turned by loading
+            if header.format == "TIFF":  # loading turns it, as in `read_image`
                 with _foreign(path):
                     header.load()
                 return header.height, header.width
@@ -110,16 +110,16 @@ def read_size(path: Path, decoding: Decoding = DEFAULT) -> tuple[int, int]:
 
 
 def suffixes() -> set[str]:
-    """Those of the kinds that are read, in lower case: ".jpg", ".tif", …"""
+    """File name suffixes of the formats that are read, in lower case: ".jpg", ".tif", …"""
     kinds = {*FORMATS, "MPO"}
     return {suffix for suffix, kind in Image.registered_extensions().items() if kind in kinds}
 
 
 def seems_whole(path: Path, size: tuple[int, int], decoding: Decoding = DEFAULT) -> bool:
-    """Whether head and tail say that `read_image` will do, at a sixtieth of its time.
+    """Whether the file's head and tail show that `read_image` will succeed, in 1/60 of its time.
 
-    False says no more than that a decode has to tell: a size that is not the stored one, a format
-    without a known ending, bytes after the ending, samples of 16 bits.
+    False means only that the image must be decoded to know: another size, a format without a known
+    ending, bytes after the ending, or 16-bit samples.
     """
     try:
         with path.open("rb") as file:
@@ -135,14 +135,14 @@ def seems_whole(path: Path, size: tuple[int, int], decoding: Decoding = DEFAULT)
 
 
 def _has_size(header: Image.Image, size: tuple[int, int]) -> bool:
-    """As stored, or as turned; the orientation is asked for last, as it may cost a decode."""
+    """Whether the stored or the turned image has this size; the orientation may need a decode."""
     stored = header.height, header.width
     return size == stored or (size == stored[::-1] and _orientation(header) in SWAPS_SIDES)
 
 
 def _bytes(path: Path) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never end, nor a device
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device may never end
             raise InputError(f"{path}: this is no regular file; an image is expected, remove it.")
         return path.read_bytes()
     except OSError as error:
@@ -151,7 +151,7 @@ def _bytes(path: Path) -> bytes:
 
 @contextmanager
 def _foreign(path: Path) -> Iterator[None]:
-    """Around calls of Pillow and torchvision alone: what they raise becomes an InputError."""
+    """Turn what Pillow and torchvision raise into InputError; use it around their calls only."""
     try:
         yield
     except UnidentifiedImageError as error:
@@ -166,10 +166,10 @@ def _foreign(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path, file: BinaryIO, megapixels: int) -> Image.Image:
-    """The file's header; InputError for a kind that is not read, and for too large an image."""
+    """The file's header; InputError for a format that is not read, and for too large an image."""
     Image.init()
     known = [kind for kind in FORMATS if kind in Image.OPEN]  # AVIF came with Pillow 11.3
-    Image.MAX_IMAGE_PIXELS = None  # warns at half its limit, names no key, and cannot be lifted
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own check warns at half its limit, and names no key
     with _foreign(path):
         header = Image.open(file, formats=known)
     if header.width * header.height > megapixels * 10**6:
@@ -202,7 +202,7 @@ def _decode(path: Path, data: bytes, header: Image.Image, depth: int | None) -> 
 
 
 def _depth(header: Image.Image, data: bytes) -> int | None:
-    """Bits that the samples use; None where they have 16 and the file does not say."""
+    """Bits that the samples use; None for 16-bit samples, of which a file may use fewer."""
     match header.format:
         case "PNG":
             bits = data[24]  # of the IHDR chunk, which comes first
@@ -211,7 +211,7 @@ def _depth(header: Image.Image, data: bytes) -> int | None:
         case "JPEG2000":
             bits = 16 if header.mode.startswith("I") else 8
         case _:
-            return 16  # Pillow scales by the largest value that a PGM names
+            return 16  # Pillow scales by the largest value that a PGM declares
     return bits if bits < 16 else None
 
 
@@ -227,12 +227,13 @@ def _eight_bits(path: Path, pixels: np.ndarray, depth: int | None) -> np.ndarray
             "images use, as data.depth=12 for 0 to 4095, or 16 for 0 to 65535."
         )
     white = 2**depth - 1
+    # int64: 65535 * 255 would overflow 16 bits; + white // 2 rounds to nearest
     levels = ((pixels.astype(np.int64) * 255 + white // 2) // white).astype(np.uint8)
     return np.repeat(levels[:, :, None], 3, axis=2)
 
 
 def _orientation(header: Image.Image) -> int:
-    """1 .. 8; 1, as it is stored, where the file has none."""
+    """The EXIF orientation 1 .. 8; 1, as stored, where the file has none."""
     try:
         orientation = header.getexif().get(EXIF_ORIENTATION)
     except BROKEN:
@@ -241,7 +242,7 @@ def _orientation(header: Image.Image) -> int:
 
 
 def _turn(image: Tensor, orientation: int) -> Tensor:
-    """The image (3, H, W) as its EXIF orientation 1 .. 8 wants to be seen."""
+    """The image (3, H, W) turned as its EXIF orientation 1 .. 8 says."""
     if orientation in SWAPS_SIDES:
         image = image.transpose(1, 2)
     return image.flip(FLIPS.get(orientation, ())).contiguous()

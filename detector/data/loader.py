@@ -1,4 +1,4 @@
-"""Batches from a data set: decoded, augmented, padded, in worker processes, exactly resumable."""
+"""Loading batches in worker processes: decoded, augmented, padded, and exactly resumable."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from detector.data.transforms import Transform
 from detector.errors import InputError, WorkerLost
 from detector.structures import Batch
 
-SHARED = Path("/dev/shm")  # where torch puts what workers hand over, on Linux
-NO_ROOM = 28  # exit code of a worker that cannot hand over; ENOSPC
-PREFETCHED = 2  # batches that each worker holds ready, torch's default
+SHARED = Path("/dev/shm")  # where workers put batches for the main process, on Linux
+NO_ROOM_EXIT = 28  # exit code of a worker that cannot hand a batch over; the value of ENOSPC
+PREFETCHED = 2  # batches that each worker prefetches, torch's default
 
 
 class Address(NamedTuple):
-    """A sample of one epoch; with the seed it decides every pixel."""
+    """The row of an image, and the epoch; with the seed they determine every pixel of a sample."""
 
     epoch: int
     row: int
@@ -47,10 +47,10 @@ class DetectionDataset(Dataset[Sample]):
     seed: int = 0
 
     def __getitem__(self, address: Address) -> Sample:
-        """The sample, random from (seed, epoch, row) alone.
+        """The augmented sample, whose random numbers depend on (seed, epoch, row) alone.
 
-        Raises InputError for an image that cannot be read, also where the index skips what is
-        invalid: what it skips it found before training, and what broke later it does not know.
+        Raises InputError for an image that cannot be read, even if the index skips invalid images:
+        it skips those that were invalid before training, not files that broke later.
         """
         epoch, row = address
         truth = self.index.truth(row)
@@ -71,9 +71,9 @@ class DetectionDataset(Dataset[Sample]):
 
 @dataclass(frozen=True, eq=False)
 class _Batches(Dataset[Batch | InputError]):
-    """Whole batches by their addresses, collated where they are made.
+    """Batches by their lists of addresses, collated in the worker.
 
-    An InputError is a value here, because torch would raise it again with a traceback for text.
+    An InputError is returned, because torch would replace its message by a whole traceback.
     """
 
     dataset: DetectionDataset
@@ -99,9 +99,10 @@ class BatchLoader:
         return len(self.addresses)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Raises InputError, naming the file, at the batch of an unreadable image.
+        """Yields the batches.
 
-        WorkerLost, at the batch that does not come, where a worker process has ended.
+        Raises InputError, naming the file, in place of a batch with an unreadable image, and
+        WorkerLost in place of a batch whose worker process has ended.
         """
         loader: DataLoader = DataLoader(
             _Batches(self.dataset),
@@ -110,7 +111,8 @@ class BatchLoader:
             collate_fn=_as_it_is,
             num_workers=self.workers,
             pin_memory=self.pin_memory,
-            # its own, or each new loader would take a number from the global generator
+            # its own generator: otherwise each new loader would draw from the global one, and a
+            # resumed run, which makes more loaders, would draw other numbers from it later
             generator=torch.Generator(),
             worker_init_fn=_begin_worker,
         )
@@ -126,20 +128,20 @@ class BatchLoader:
                 yield batch
         except (RuntimeError, OSError) as error:
             workers |= set(multiprocessing.active_children()) - others
-            if not self.workers or not _tells_of_workers(error):
+            if not self.workers or not _is_loss_of_worker(error):
                 raise
             exit_codes = [worker.exitcode for worker in workers]
             for worker in workers:
-                worker.kill()  # it heeds no gentler signal, and Python would wait for it at the end
+                worker.kill()  # it ignores other signals, and Python waits for it at exit
             raise WorkerLost(_loss(exit_codes)) from None
         finally:
-            # A traceback keeps this frame, and with it torch's iterator, until the garbage
-            # collector closes its queues before it: each worker would be waited for in vain.
+            # A traceback keeps this frame and torch's iterator alive. The garbage collector would
+            # later close the iterator's queues first, and then wait in vain for each worker.
             batches = None
 
 
-def _tells_of_workers(error: Exception) -> bool:
-    """Whether torch's loader says so that a worker has ended or that files ran out."""
+def _is_loss_of_worker(error: Exception) -> bool:
+    """Whether torch's loader raised because a worker ended, or open files or memory ran out."""
     if isinstance(error, OSError):
         return error.errno in (errno.EMFILE, errno.ENOSPC)  # shared memory is full
     return str(error).startswith(("DataLoader worker (pid", "Too many open files"))
@@ -147,10 +149,10 @@ def _tells_of_workers(error: Exception) -> bool:
 
 @contextmanager
 def _no_alarm() -> Iterator[None]:
-    """Keep torch's handler of SIGCHLD away, which raises wherever the main process stands.
+    """Undo torch's handler of SIGCHLD, which raises wherever the main process happens to be.
 
-    In the middle of a step no state could be saved. The loader looks after its workers itself,
-    every five seconds that it waits for a batch.
+    In the middle of a step no state could be saved. Without the handler, the loader still checks
+    its workers every five seconds while it waits for a batch.
     """
     before = signal.getsignal(signal.SIGCHLD)
     yield
@@ -159,25 +161,27 @@ def _no_alarm() -> Iterator[None]:
 
 
 def _begin_worker(worker: int) -> None:
-    """A signal to the whole process group is the main process's to answer: it ends its workers.
+    """Ignore signals, and exit if a batch cannot be handed over.
 
-    A batch that cannot be handed over ends the worker: multiprocessing would print a traceback,
-    drop the batch, and the main process would wait for it for ever. It does so in threads.
+    Ctrl-C reaches the whole process group; the main process answers it and ends its workers. After
+    an error while handing over, in one of its threads, multiprocessing would only print a traceback
+    and drop the batch, for which the main process would wait for ever.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
     Queue._on_queue_feeder_error = _leave  # type: ignore[attr-defined]
-    sys.excepthook = _leave  # of the thread that hands over open files
+    sys.excepthook = _leave  # called in the thread that hands over open files
 
 
 def _leave(*_: object) -> None:
-    os._exit(NO_ROOM)
+    os._exit(NO_ROOM_EXIT)  # sys.exit would end only the thread
 
 
 def _loss(exit_codes: Sequence[int | None]) -> str:
-    """What became of a worker, as a sentence; if none has ended, it was files that ran out."""
-    code = min((code for code in exit_codes if code), default=NO_ROOM)
-    if code in (NO_ROOM, -signal.SIGBUS):
+    """A sentence on how a worker ended; if none has ended, open files ran out."""
+    # the lowest is a signal, if there is one: negative exit codes are signals
+    code = min((code for code in exit_codes if code), default=NO_ROOM_EXIT)
+    if code in (NO_ROOM_EXIT, -signal.SIGBUS):
         what = (
             f"had no room to hand a batch over: shared memory ({SHARED}) or open files ran out; "
             "give a container more by --shm-size, raise ulimit -n"
@@ -198,13 +202,13 @@ def _as_it_is(batch: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class StepLoader:
-    """For every optimizer step the list of this rank's micro-batches."""
+    """Lists of this rank's micro-batches, one list for each optimizer step."""
 
     batches: BatchLoader
     accumulate: int
 
     def __len__(self) -> int:
-        """Steps that are left in the epoch."""
+        """Remaining steps of the epoch."""
         return len(self.batches) // self.accumulate
 
     def __iter__(self) -> Iterator[list[Batch]]:
@@ -229,11 +233,11 @@ def train_loader(
     pin_memory: bool = False,
     group_by_aspect: bool = True,
 ) -> StepLoader:
-    """One epoch of this rank, from step `skip_steps` on; skipped steps are never decoded.
+    """One epoch of this rank, from step `skip_steps` on; skipped images are not decoded.
 
-    `batch_size` counts the images of one step over all ranks and micro-batches. The images of a
-    step are the same however they are divided. Raises InputError where that division is impossible
-    or the data set is smaller than a batch.
+    `batch_size` counts the images of a step over all ranks and micro-batches; which images these
+    are does not depend on how they are divided. Raises InputError if that division is impossible or
+    the data set is smaller than a batch.
     """
     plan = plan_epoch(
         dataset.index.sizes,
@@ -259,7 +263,8 @@ def evaluation_loader(
 ) -> BatchLoader:
     """Every image exactly once over all ranks: rank r has rows r, r + world_size, ...
 
-    Wide ones come last, so that few batches are padded much; the last batch may be short.
+    Wide images come last, so that few batches mix shapes and need much padding. The last batch may
+    be smaller.
     `batch_size` counts the images of one batch of one rank.
     """
     rows = np.arange(rank, len(dataset), world_size)

@@ -1,7 +1,7 @@
-"""Which image files cannot be used: found before training, and each good file opened only once.
+"""Checking all image files before training.
 
-Files that passed are remembered with their size in bytes and the time of their last change, so that
-a second start asks for these alone. Files that did not are looked at again.
+Files that passed are cached with their length in bytes and the time of their last change, so that a
+second start opens only new, changed and failed files.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from detector.data.images import (
 )
 from detector.errors import InputError
 
-CACHE_VERSION = 2  # to be raised whenever Stamp changes, or what passes
-CHUNK = 64  # files of one task: a task costs as much as opening a file
+CACHE_VERSION = 2  # raise it whenever Stamp changes, or which files pass
+CHUNK = 64  # files of a task: to start a task takes as long as to open a file
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Fault(NamedTuple):
+class ImageFault(NamedTuple):
     """Why the file of one image cannot be used."""
 
     reason: str  # one of REASONS
@@ -49,7 +49,7 @@ REASONS = ("missing image", "unreadable image", "size differs")
 
 
 class Stamp(NamedTuple):
-    """What a file was when it passed; with any other it has to pass again."""
+    """Identifies the state in which a file passed; in any other state it is checked again."""
 
     name: str
     height: int  # as annotated
@@ -64,26 +64,26 @@ def probe(
     names: Sequence[str],
     sizes: NDArray[np.int32],
     decoding: Decoding = DEFAULT,
-) -> dict[int, Fault]:
-    """By row, the faults of the files `names` in the folder `images`, annotated as `sizes` (I, 2).
+) -> dict[int, ImageFault]:
+    """The faults, by row, of the files `names` in the folder `images`, annotated as `sizes` (I, 2).
 
-    A fault is a file that is missing, that `read_image` refuses, or that has another height and
-    width; of damage in the middle of a JPEG or PNG file nothing is seen. What passed is remembered
-    beside the file `annotations`, for each folder of images and each `decoding` by itself.
+    A file has a fault if it is missing, if `read_image` refuses it, or if its height and width are
+    others. Damage in the middle of a JPEG or PNG file is not detected. The cache lies beside the
+    file `annotations`; each folder of images and each `decoding` has its own.
     """
     cache = _cache(annotations, images, decoding)
     stamps = _in_threads(partial(_stamp, images), list(zip(names, sizes.tolist(), strict=True)))
     passed = _remembered(cache)
     unknown = [row for row, stamp in enumerate(stamps) if stamp not in passed]
-    found = _in_threads(partial(_fault, images, decoding), [stamps[row] for row in unknown])
-    faults = {row: fault for row, fault in zip(unknown, found, strict=True) if fault is not None}
-    if len(faults) < len(unknown):
+    results = _in_threads(partial(_fault, images, decoding), [stamps[row] for row in unknown])
+    faults = {row: fault for row, fault in zip(unknown, results, strict=True) if fault is not None}
+    if len(faults) < len(unknown):  # some files passed for the first time
         _remember(cache, [stamp for row, stamp in enumerate(stamps) if row not in faults])
     return faults
 
 
 def _in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """The result of each item, in order: on a network, it is the waiting that takes the time."""
+    """The result of each item, in order; threads, because network file systems make one wait."""
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     with ThreadPoolExecutor() as pool:
         results = pool.map(lambda chunk: [function(item) for item in chunk], chunks)
@@ -93,20 +93,20 @@ def _in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> li
 def _stamp(images: Path, image: tuple[str, Sequence[int]]) -> Stamp:
     name, (height, width) = image
     try:
-        found = os.stat(images / name)
+        status = os.stat(images / name)
     except (OSError, ValueError):  # ValueError: a name that no file system can have
         return Stamp(name, height, width, -1, -1)
-    length = found.st_size if stat.S_ISREG(found.st_mode) else -1
-    return Stamp(name, height, width, length, found.st_mtime_ns)
+    length = status.st_size if stat.S_ISREG(status.st_mode) else -1
+    return Stamp(name, height, width, length, status.st_mtime_ns)
 
 
-def _fault(images: Path, decoding: Decoding, stamp: Stamp) -> Fault | None:
+def _fault(images: Path, decoding: Decoding, stamp: Stamp) -> ImageFault | None:
     path, size = images / stamp.name, (stamp.height, stamp.width)
     if stamp.length < 0 and os.path.exists(path):
         sentence = f"{path} is a folder, a pipe or a device; put an image file there"
-        return Fault("unreadable image", sentence)
+        return ImageFault("unreadable image", sentence)
     if stamp.length < 0:
-        return Fault(
+        return ImageFault(
             "missing image", f"file {stamp.name!r} is not in {images}; bring it or correct its name"
         )
     if seems_whole(path, size, decoding):
@@ -114,14 +114,14 @@ def _fault(images: Path, decoding: Decoding, stamp: Stamp) -> Fault | None:
     try:
         read_image(path, size, decoding)
     except SizeDiffers as error:
-        return Fault("size differs", str(error).removesuffix("."))
+        return ImageFault("size differs", str(error).removesuffix("."))
     except InputError as error:
-        return Fault("unreadable image", str(error).removesuffix("."))
+        return ImageFault("unreadable image", str(error).removesuffix("."))
     return None
 
 
 def _cache(annotations: Path, images: Path, decoding: Decoding) -> Cache:
-    """One for each three: two folders of images, or two annotation files, never share one."""
+    """The cache of these three; no two folders of images or annotation files share one."""
     paths = [os.fsencode(path.resolve()) for path in (annotations, images)]
     digest = hashlib.sha256(b"\0".join([*paths, repr(decoding).encode()])).hexdigest()
     return Cache.beside(annotations, f"images-{digest[:8]}", f"{CACHE_VERSION}-{digest}")
@@ -141,9 +141,9 @@ def _remember(cache: Cache, stamps: Iterable[Stamp]) -> None:
 
 
 def names_on_disk(images: Path, names: Sequence[str]) -> list[str]:
-    """`names` as the folder `images` spells them: é may be one character there, or e and an accent.
+    """`names` as the folder `images` spells them: é may be one character, or e and an accent.
 
-    A name that is not in the folder in either way stays as it is.
+    macOS and Linux differ in this. A name that the folder has in neither spelling is unchanged.
     """
     listed = remembering(_composed_names)
     return [_on_disk(images, name, listed) for name in names]
@@ -153,16 +153,16 @@ def _on_disk(images: Path, name: str, listed: Callable[[Path], dict[str, str]]) 
     if name.isascii() or os.path.lexists(images / name):
         return name
     path = images
-    for part in Path(name).parts:
-        path /= listed(path).get(unicodedata.normalize("NFC", part), part)
+    for folder in Path(name).parts:
+        path /= listed(path).get(unicodedata.normalize("NFC", folder), folder)
     return str(path.relative_to(images))
 
 
 def _composed_names(folder: Path) -> dict[str, str]:
-    """What the folder holds, by its name with composed accents."""
+    """The entries of a folder, by their names with composed accents (NFC)."""
     try:
         return {unicodedata.normalize("NFC", entry): entry for entry in os.listdir(folder)}
-    except OSError:  # no such folder, or not for us to list: `probe` says which files are missing
+    except OSError:  # missing or unreadable folder: `probe` reports its files
         return {}
 
 
@@ -173,9 +173,9 @@ def complete_sizes(
     sizes: NDArray[np.int32],
     decoding: Decoding = DEFAULT,
 ) -> NDArray[np.int32]:
-    """Heights and widths (I, 2), those that are 0 taken from the image files, turned as EXIF says.
+    """`sizes` (I, 2) with zeros replaced by the size of the image file, turned as EXIF says.
 
-    They stay 0 where a file has none, which is one that `probe` finds fault with.
+    They stay 0 for a file that cannot be read; `probe` reports it.
     """
     rows = np.flatnonzero((sizes == 0).any(1)).tolist()
     if not rows:

@@ -1,4 +1,4 @@
-"""Which images make up which batch; which random numbers a sample gets.
+"""The images of each batch, and the random numbers of each sample.
 
 I images of the data set, B images of a global batch (over all ranks and micro-batches).
 """
@@ -16,21 +16,24 @@ from detector.errors import InputError
 
 
 def stable_hash(*numbers: int, purpose: str) -> int:
-    """62 bits that are the same on every machine and in every process."""
+    """A hash of 62 bits, the same on every machine and in every process.
+
+    Few enough bits for the signed int64 of torch and numpy.
+    """
     packed = struct.pack(f"<{len(numbers)}q", *numbers)
     digest = hashlib.blake2b(packed, digest_size=8, person=purpose.encode()).digest()
     return int.from_bytes(digest, "little") >> 2
 
 
 def seeded(*numbers: int, purpose: str) -> torch.Generator:
-    """A CPU generator that depends on these numbers and the purpose alone."""
+    """A CPU generator whose state depends only on these numbers and the purpose."""
     return torch.Generator().manual_seed(stable_hash(*numbers, purpose=purpose))
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Global batches of an epoch; the images that do not fill one more wait for another epoch.
+    """Global batches of an epoch; images left over are not used in it.
 
-    Raises InputError where not even one is filled.
+    Raises InputError if there are too few images for a single batch.
     """
     if num_images < batch_size:
         raise InputError(
@@ -48,28 +51,32 @@ def plan_epoch(
     epoch: int,
     group_by_aspect: bool = True,
 ) -> NDArray[np.int64]:
-    """(steps, B) rows of the data set from sizes (I, 2) height, width; no row occurs twice.
+    """Rows (steps, B) of the data set, from sizes (I, 2) height, width; no row occurs twice.
 
-    Grouped by aspect, a batch is all wide or all not, but for at most one: grouping costs no image.
+    Grouped by aspect, at most one batch mixes wide images with others, so that batches need little
+    padding. Grouping omits no image.
     """
     steps = steps_per_epoch(len(sizes), batch_size)
     generator = seeded(seed, epoch, purpose="order")
     order = torch.randperm(len(sizes), generator=generator).numpy()
-    order = order[: steps * batch_size]  # before grouping, or always the same group would lose
+    order = order[
+        : steps * batch_size
+    ]  # before grouping, or the same group would always lose images
     if group_by_aspect:
         wide = sizes[order, 1] > sizes[order, 0]
         order = np.concatenate([order[wide], order[~wide]])
     plan = order.reshape(steps, batch_size)
+    # shuffled again: otherwise all batches of wide images would come first
     return plan[torch.randperm(steps, generator=generator).numpy()]
 
 
 def split_plan(
     plan: NDArray[np.int64], *, accumulate: int, rank: int, world_size: int
 ) -> NDArray[np.int64]:
-    """(steps, B) of all -> (steps, accumulate, micro-batch) of one rank.
+    """The plan (steps, B) of all ranks -> (steps, accumulate, micro-batch) of one rank.
 
-    Micro-batch m of rank r is slice m * world_size + r, so that every way to divide the work goes
-    through the same images in the same steps. Raises InputError if B cannot be divided so.
+    Micro-batch m of rank r is slice m * world_size + r, so every division of the work has the same
+    images in the same steps. Raises InputError if B is not a multiple of accumulate * world_size.
     """
     batch_size = plan.shape[1]
     if batch_size % (accumulate * world_size):

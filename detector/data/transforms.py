@@ -1,7 +1,7 @@
-"""Augmentation of uint8 images and their boxes; every random number comes from one generator.
+"""Augmentation of uint8 images and their boxes; all random numbers come from one generator.
 
-g boxes of one sample. Images stay uint8, boxes are moved by hand: 11 times faster than a
-torchvision v2 Compose with float tensors.
+g boxes of one sample. Images stay uint8 and boxes are transformed here, which is 11 times faster
+than a torchvision v2 Compose with float tensors.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from detector.boxes import area, clip, flip
 from detector.data.batch import Sample, filled
 
 LEAST_PIXELS = 1.0  # height and width that a box must have left after scale jitter
-LEAST_VISIBLE = 0.1  # share of its area that must be left
+LEAST_VISIBLE = 0.1  # share of its area that a box must have left
 HUE_SHARE = 0.25  # a strength of 0.4 turns hue by at most 0.1 of the circle, as is usual
 
 
 class Draws(NamedTuple):
-    """Uniform in [0, 1); always all are drawn, so that one option does not move another."""
+    """Random numbers, uniform in [0, 1).
+
+    All are always drawn, so that switching on one option does not change the draws of another.
+    """
 
     shorter: float
     zoom: float
@@ -46,7 +49,7 @@ class Area(NamedTuple):
 
 @dataclass(frozen=True)
 class ShorterSide:
-    """Keeps the aspect ratio: shorter side as given, or less where the longer exceeds `longer`."""
+    """Resizes the shorter side to `shorter`, or less if the longer side would exceed `longer`."""
 
     shorter: tuple[int, ...]  # pixels; one of them is drawn for each sample
     longer: int
@@ -62,13 +65,13 @@ class ShorterSide:
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
     def for_evaluation(self) -> ShorterSide:
-        """The largest of the sizes, always."""
+        """The same with only the largest size, so that nothing is random."""
         return replace(self, shorter=(max(self.shorter),))
 
 
 @dataclass(frozen=True)
 class FixedSize:
-    """Every image gets the same size; its aspect ratio gives way."""
+    """Resizes every image to the same size, whatever its aspect ratio."""
 
     width: int
     height: int
@@ -78,22 +81,22 @@ class FixedSize:
             raise ValueError(f"found {self}; width and height should be above 0.")
 
     def target(self, height: int, width: int, *, draw: float) -> tuple[int, int]:
-        """Height and width; those of the image do not matter."""
+        """Height and width of every resized image."""
         return self.height, self.width
 
     def for_evaluation(self) -> FixedSize:
-        """The same: nothing here is random."""
+        """The same, since nothing here is random."""
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transform:
-    """Scale jitter, resize, flip, photometric, in this order.
+    """Scale jitter and resize, flip, and photometric distortion, in this order.
 
     `flip` is a probability. `scale_jitter` (lowest, highest) magnifies the content by a factor
-    drawn from there about a random place: above 1 the rest is cut off, below 1 it is framed with
-    the mean colour; the size of the result does not change. `photometric` s in 0..1 draws
-    factors of brightness, contrast and saturation from 1 - s .. 1 + s and a turn of the hue.
+    drawn from that range, at a random position: above 1 the rest is cut off, below 1 it is framed
+    with the mean colour; the size of the result does not change. `photometric` s in 0..1 draws
+    factors of brightness, contrast and saturation from 1 - s .. 1 + s and a rotation of the hue.
     """
 
     resize: ShorterSide | FixedSize
@@ -108,16 +111,18 @@ class Transform:
             raise ValueError(f"found {self}; scale_jitter should be lowest, highest, above 0.")
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        """The sample with image and boxes changed; takes the same draws whatever is switched on."""
+        """The transformed sample; draws the same numbers whichever options are on."""
         draws = Draws(*torch.rand(len(Draws._fields), generator=generator).tolist())
         height, width = sample.image.shape[1:]
         target = self.resize.target(height, width, draw=draws.shorter)
         if self.scale_jitter is None:
-            sample = place(sample, Area(0, 0, height, width), Area(0, 0, *target), target)
+            sample = crop_and_resize(sample, Area(0, 0, height, width), Area(0, 0, *target), target)
         else:
             lowest, highest = self.scale_jitter
             factor = lowest + (highest - lowest) * draws.zoom
-            sample = zoom(sample, target, factor=factor, down=draws.down, across=draws.across)
+            sample = jitter_scale(
+                sample, target, factor=factor, down=draws.down, across=draws.across
+            )
         if draws.flip < self.flip:
             sample = mirror(sample)
         if self.photometric:
@@ -125,19 +130,19 @@ class Transform:
         return sample
 
     def for_evaluation(self) -> Transform:
-        """Only the resize, with nothing random in it."""
+        """Only the resize, without randomness."""
         return Transform(resize=self.resize.for_evaluation())
 
 
-def place(sample: Sample, window: Area, spot: Area, size: tuple[int, int]) -> Sample:
-    """The window of the sample's image, resized to fill the spot of a new image of this size.
+def crop_and_resize(sample: Sample, window: Area, spot: Area, size: tuple[int, int]) -> Sample:
+    """The window of the image, resized to fill `spot` of a new image of height, width `size`.
 
-    Boxes go along, cut to the window; those outside become empty but keep their row.
+    The boxes follow, clipped to the window; boxes outside become empty but keep their row.
     """
-    part = sample.image[
+    cropped = sample.image[
         :, window.top : window.top + window.height, window.left : window.left + window.width
     ]
-    image = F.resize(part, [spot.height, spot.width], antialias=True)
+    image = F.resize(cropped, [spot.height, spot.width], antialias=True)
     if (spot.height, spot.width) != size:
         canvas = filled(*size)
         canvas[:, spot.top : spot.top + spot.height, spot.left : spot.left + spot.width] = image
@@ -146,18 +151,18 @@ def place(sample: Sample, window: Area, spot: Area, size: tuple[int, int]) -> Sa
     moved = sample.boxes - torch.tensor([window.left, window.top]).repeat(2)
     cut = clip(moved[None], torch.tensor([[window.height, window.width]]))[0]
     boxes = cut * scale + torch.tensor([spot.left, spot.top] * 2)
-    boxes = clip(boxes[None], torch.tensor([size]))[0]  # rounding can put them a hair outside
+    boxes = clip(boxes[None], torch.tensor([size]))[0]  # rounding can put them slightly outside
     return replace(sample, image=image, boxes=boxes)
 
 
-def zoom(
+def jitter_scale(
     sample: Sample, size: tuple[int, int], *, factor: float, down: float, across: float
 ) -> Sample:
-    """The sample at this size, its content magnified by `factor` beyond the resize.
+    """The sample at height, width `size`, with its content magnified by `factor`.
 
-    `down` and `across` in [0, 1) choose the window (or the place within the frame) from the first
-    to the last possible. Boxes of which too little is left are dropped; crowd regions only if
-    nothing is: what lies under their rest must stay ignored.
+    `down` and `across` in [0, 1) choose the position of the window (or within the frame) from the
+    first to the last possible. Boxes of which too little is left are dropped. A crowd region is
+    dropped only if almost nothing is left: anchors in the rest must stay ignored.
     """
     height, width = sample.image.shape[1:]
     window, spot = Area(0, 0, height, width), Area(0, 0, *size)
@@ -165,8 +170,9 @@ def zoom(
         window = _inside(height, width, share=1 / factor, down=down, across=across)
     else:
         spot = _inside(*size, share=factor, down=down, across=across)
-    zoomed = place(sample, window, spot, size)
+    zoomed = crop_and_resize(sample, window, spot, size)
     scale = (spot.height / window.height) * (spot.width / window.width)
+    # the area that is left against the whole box at the new scale
     visible = area(zoomed.boxes) >= LEAST_VISIBLE * scale * area(sample.boxes)
     sides = zoomed.boxes[:, 2:] - zoomed.boxes[:, :2]
     kept = (sides >= LEAST_PIXELS).all(dim=1) & (visible | sample.crowd)
@@ -176,7 +182,7 @@ def zoom(
 
 
 def _inside(height: int, width: int, *, share: float, down: float, across: float) -> Area:
-    """A rectangle with this share of each side, placed within height x width."""
+    """A rectangle with this share of each side, positioned within height x width."""
     inner_height, inner_width = max(1, round(height * share)), max(1, round(width * share))
     top = int(down * (height - inner_height + 1))
     left = int(across * (width - inner_width + 1))
@@ -184,13 +190,13 @@ def _inside(height: int, width: int, *, share: float, down: float, across: float
 
 
 def mirror(sample: Sample) -> Sample:
-    """Left to right."""
+    """The sample flipped from left to right."""
     boxes = flip(sample.boxes, sample.image.shape[2])
     return replace(sample, image=F.horizontal_flip(sample.image), boxes=boxes)
 
 
 def _recolour(image: Tensor, strength: float, draws: Draws) -> Tensor:
-    """uint8 (3, H, W), same shape."""
+    """Photometric distortion of a uint8 image (3, H, W); `strength` is that of Transform."""
     image = F.adjust_brightness(image, 1 + strength * (2 * draws.brightness - 1))
     image = F.adjust_contrast(image, 1 + strength * (2 * draws.contrast - 1))
     image = F.adjust_saturation(image, 1 + strength * (2 * draws.saturation - 1))

@@ -1,4 +1,4 @@
-"""A part of the training images, set aside to choose among settings on."""
+"""A split of the training images, on which settings are chosen without the validation set."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from detector.data.coco import CocoIndex
 from detector.data.sampling import stable_hash
 from detector.errors import InputError
 
-RANGE = 2**62  # of stable_hash
+RANGE = 2**62  # values of stable_hash
 
 
 def tuning_part(index: CocoIndex, share: float, part: Literal["train", "val"]) -> CocoIndex:
-    """Of a training set the images that tuning validates on ("val"), or all others ("train").
+    """The images of a training set that tuning validates on ("val"), or all others ("train").
 
-    An image's id alone decides, so that every run has the same part, and that of a larger share
-    holds that of a smaller. InputError where no image is left.
+    Only an image's id decides, so the split is the same in every run, and the validation images of
+    a larger share include those of a smaller one. Raises InputError if no image is left.
     """
-    numbers = [stable_hash(int(i), purpose="tuning") for i in index.image_ids]
-    aside = np.array(numbers, np.int64) < share * RANGE
-    chosen = aside if part == "val" else ~aside
+    hashes = [stable_hash(int(i), purpose="tuning") for i in index.image_ids]
+    in_val = np.array(hashes, np.int64) < share * RANGE
+    chosen = in_val if part == "val" else ~in_val
     if not chosen.any():
         raise InputError(
             f"data.tuning is {share:g}: of the {len(index)} images of {index.annotations_file} "

@@ -1,4 +1,4 @@
-"""Files of state that appear whole or not at all, and what is in those of a run."""
+"""Checkpoints: their schema, and reading and writing them without ever leaving half a file."""
 
 from __future__ import annotations
 
@@ -19,62 +19,64 @@ Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Tensors = dict[str, Tensor]
 
 
-class Part(BaseModel):
-    """A mapping in a checkpoint; more keys than these are no fault."""
+class CheckpointPart(BaseModel):
+    """A mapping in a checkpoint; further keys are allowed, so that newer versions may add some."""
 
+    # strict: a checkpoint holds the types that were saved, so a text in place of a number is damage
     model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
-class Data(Part):
-    """As resume.data_identity says it: sizes and digests."""
+class DataIdentity(CheckpointPart):
+    """What `resume.data_identity` returned: sizes and digests of the data."""
 
     images: str
     boxes: str
     validation: str
 
 
-class Optimizer(Part):
-    """As torch's optimizers write it, parameters by their number.
+class OptimizerState(CheckpointPart):
+    """The state dict of a torch optimizer, with parameters numbered from 0.
 
-    The settings in the groups are not read: the config has them.
+    The settings in `param_groups` are saved but never restored: those of the config apply.
     """
 
     state: dict[int, dict[str, Tensor]]
     param_groups: list[dict[str, Any]]
 
 
-class Meter(Part):
-    """What was counted since the last line of metrics.jsonl."""
+class MeterState(CheckpointPart):
+    """The sums of the meter since the last line of metrics.jsonl."""
 
-    sums: dict[str, float] | list[float] | Tensor  # without names: of older versions
+    sums: dict[str, float] | list[float] | Tensor  # older versions saved them without names
     steps: Count
 
 
-class Rank(Part):
-    """What each process has of its own: counts, and states of the random generators."""
+class RankState(CheckpointPart):
+    """What differs between processes: the meter, and the states of the random generators."""
 
-    meter: Meter
+    meter: MeterState
     cpu: Tensor
     cuda: Tensor | None
 
 
-class Checkpoint(Part):
-    """The file of a run: all that its next step depends on, and what the run is."""
+class Checkpoint(CheckpointPart):
+    """The content of a checkpoint file: all that the next step depends on, and what the run is."""
 
     config: str  # YAML
     class_names: list[str]  # K, in the order of the channels
     category_ids: list[Id]  # K
-    data: Data | None = None  # older versions had none
-    step: Count  # optimizer steps that are done
+    data: DataIdentity | None = None  # older versions did not save it
+    step: Count  # optimizer steps done
     validated: Count  # the step of the last validation
-    best_value: float  # of the figure evaluation.best; -inf before a validation
+    best_value: float  # of the metric evaluation.best; -inf before the first validation
     model: Tensors
-    ema: Tensors | None  # under module.…
-    optimizer: Optimizer
-    scaler: dict[str, float]  # of the loss; empty where the precision needs none
+    ema: Tensors | None  # keys start with "module."
+    optimizer: OptimizerState
+    scaler: dict[str, float]  # of the gradient scaler; empty where the precision needs none
     criterion: Tensors
-    ranks: Annotated[list[Rank], Field(min_length=1)]
-    journal: Count  # bytes of metrics.jsonl
+    ranks: Annotated[list[RankState], Field(min_length=1)]
+    # bytes of metrics.jsonl; the key has its old name, so that older checkpoints stay readable
+    journal: Count
 
     @model_validator(mode="after")
     def _check(self) -> Checkpoint:
@@ -86,17 +88,19 @@ class Checkpoint(Part):
         return self
 
 
-def save(state: dict[str, Any], path: Path, *others: Path) -> None:
-    """Write, flush to the disk, then replace: the old file stays until the new is whole.
+def save_state(state: dict[str, Any], path: Path, *others: Path) -> None:
+    """Write `state` to `path`: the old file stays until the new one is complete on the disk.
 
-    `others`, in the same folder, become more names of that file where the disk has hard links, and
-    files of their own elsewhere. OSError that names the file where it cannot be written whole;
-    InputError where even the folder above its own is gone.
+    `others`, in the same folder, become hard links to that file, or copies where the file system
+    has no hard links. Raises OSError, naming the file, if it cannot be written completely, and
+    InputError if the parent of the file's folder no longer exists.
     """
     try:
+        # without parents: a run directory that was deleted must not silently come back
         path.parent.mkdir(exist_ok=True)
         with whole_file(path) as draft, draft.open("wb") as file:
             _write(state, file)
+            # before the rename: after a power cut the new name could stand for an empty file
             file.flush()
             os.fsync(file.fileno())
     except FileNotFoundError as error:
@@ -109,7 +113,7 @@ def save(state: dict[str, Any], path: Path, *others: Path) -> None:
             with whole_file(other) as draft:
                 os.link(path, draft)
         except OSError:  # a file system without hard links
-            save(state, other)
+            save_state(state, other)
 
 
 def _write(state: dict[str, Any], file: BinaryIO) -> None:
@@ -121,10 +125,11 @@ def _write(state: dict[str, Any], file: BinaryIO) -> None:
         raise
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The state in `path`, on the CPU; nothing found in the file is executed.
+def load_state(path: Path) -> dict[str, Any]:
+    """The state in the file `path`, with tensors on the CPU; no code in the file is executed.
 
-    It is a `Checkpoint`, or a state dict of tensors alone; InputError for anything else.
+    It has the keys of `Checkpoint`, or is a state dict of tensors alone; InputError for anything
+    else.
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint.")
@@ -132,7 +137,7 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: the checkpoint cannot be read: {error.strerror}.") from error
-    except Exception as error:  # torch's unpickler answers garbage with almost any exception
+    except Exception as error:  # torch's unpickler raises almost any exception for a damaged file
         raise InputError(
             f"{path}: torch cannot read it as a checkpoint; expected a whole file written by "
             "detector train, or a state dict of tensors alone."

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run after the step in progress, with its state saved."""
+"""SIGINT and SIGTERM end a run after the current step, with its state saved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import TypeVar
 
-from detector.distributed import FAULTS, Fault, leave_together
+from detector.distributed import FAULTS, Fault, raise_together
 from detector.errors import Stopped
 from detector.signals import Handlers
 
@@ -14,14 +14,15 @@ T = TypeVar("T")
 
 
 class Interrupt:
-    """A context in which two signals are remembered; a third one acts as it always does.
+    """A context in which the first two signals are only remembered; a third ends the process.
 
-    People press Ctrl-C twice, and a state half written would be a state lost.
+    Two, because people press Ctrl-C twice, and the second press must not end the saving that the
+    first one started.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._patience = 2
+        self._ignored = 2  # signals still to be ignored
         self._handlers = Handlers(self._remember)
 
     def __enter__(self) -> Interrupt:
@@ -36,27 +37,29 @@ class Interrupt:
     ) -> None:
         self._handlers.restore()
 
-    def heed(self, steps: Iterable[T]) -> Iterator[T]:
-        """The steps, for as long as every rank has its next one and none was told to stop.
+    def until_stopped(self, steps: Iterable[T]) -> Iterator[T]:
+        """The items of `steps`, until they end or any rank received a signal or met a fault.
 
-        On all ranks at the same step it raises `Stopped` for a signal, and for what a loader raises
-        that same fault where it happened and `Stopped` elsewhere.
+        Raises on all ranks before the same step: `Stopped` after a signal; after a fault of a
+        loader, that fault on its own rank and `Stopped` on the others.
         """
         steps = iter(steps)
         while True:
             step: T | None = None
+            # 128 + signal is the exit code that shells report for a process ended by a signal
             fault: Fault | None = None if self.received is None else Stopped(128 + self.received)
             try:
                 step = next(steps, None)
             except FAULTS as error:
                 fault = error
-            leave_together(fault)
+            # at every step, even without a fault: a rank that ends alone leaves the others waiting
+            raise_together(fault)
             if step is None:
                 return
             yield step
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self._patience -= 1
-        if self._patience == 0:
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        self.received = signum
+        self._ignored -= 1
+        if self._ignored == 0:
             self._handlers.restore()

@@ -1,4 +1,4 @@
-"""Sums that stay on the device until somebody reads them."""
+"""Means of losses and counts over steps, summed on the device until they are read."""
 
 from __future__ import annotations
 
@@ -34,20 +34,24 @@ NAMES = (
 
 
 class Meter:
-    """Means over steps of what a step says of itself; adding never waits for the device."""
+    """Means over steps of losses, counts and gradient norms; adding never waits for the device.
+
+    sums: float64 (len(NAMES),) on the device, in the order of NAMES.
+    """
 
     def __init__(self, device: torch.device) -> None:
+        # float64: float32 counts exactly only up to 2**24, or 84 images of 200,000 anchors
         self.sums = torch.zeros(len(NAMES), dtype=torch.float64, device=device)
         self.steps = 0
 
     def add(self, losses: Losses, targets: Targets, divisors: Divisors) -> None:
-        """Count one micro-batch of the step in progress."""
+        """Add one micro-batch of the current step."""
         matches = targets.matches
         self._add(
             losses.classification.detach(),
             losses.box.detach(),
-            _part(losses.by_anchor, targets.foreground),
-            _part(losses.by_anchor, targets.background),
+            _sum_where(targets.foreground, losses.by_anchor),
+            _sum_where(targets.background, losses.by_anchor),
             targets.foreground.sum(),
             targets.background.sum(),
             (matches == IGNORED).sum(),
@@ -55,19 +59,22 @@ class Meter:
             divisors.classification.sum(),
         )
 
-    def add_origin(self, given: Tensor) -> None:
-        """Count what `origin` (2, 3) found in one micro-batch of a step that is looked at.
+    def add_origin(self, origins: Tensor) -> None:
+        """Add the result (2, 3) of `origin` for one micro-batch of a diagnosed step.
 
         A gradient that overflowed under a loss scale counts as 0.
         """
         first = NAMES.index(LOSS_ORIGINS[0])
-        whole = torch.where(given.isfinite().all(1, keepdim=True), given, 0.0)
-        self.sums[first : first + given.numel()] += whole.flatten()
+        # a row as a whole: shares of its finite groups alone would be wrong
+        whole = torch.where(origins.isfinite().all(1, keepdim=True), origins, 0.0)
+        self.sums[first : first + origins.numel()] += whole.flatten()
 
     def end_step(self, gradient_norm: Tensor, clip_norm: float | None) -> None:
-        """Close the step; the norm is that of the gradient before clipping, equal on all ranks.
+        """End the current step.
 
-        A gradient that overflowed under a loss scale counts as that, and as norm 0.
+        gradient_norm: scalar, of the whole gradient before clipping, equal on all ranks. If it
+            overflowed under a loss scale, the step counts as overflowed, with norm 0.
+        clip_norm: the largest norm that is not clipped; None without clipping.
         """
         self.steps += 1
         norm = torch.where(gradient_norm.isfinite(), gradient_norm, 0)
@@ -77,11 +84,13 @@ class Meter:
             self.sums[NAMES.index("clipped")] += norm > clip_norm
 
     def read(self) -> dict[str, float]:
-        """Means a step over all ranks since the last reading; here alone the host waits.
+        """Means per step since the last call, by the names in NAMES; waits for the device.
 
-        Losses are summed over the ranks (each is divided by the divisor of all); so are counts.
+        Losses and counts are sums over the ranks: each rank's loss is already divided by the
+        divisor of all ranks. All ranks must call it.
         """
         from_ranks = NAMES.index("gradient_norm")
+        # from here on every rank has the same values, which a sum over ranks would multiply
         sums = torch.cat([sum_over_ranks(self.sums[:from_ranks]), self.sums[from_ranks:]])
         means = (sums / max(1, self.steps)).tolist()
         self.sums.zero_()
@@ -89,11 +98,11 @@ class Meter:
         return dict(zip(NAMES, means, strict=True))
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint between two readings."""
+        """What a checkpoint between two calls of `read` must hold."""
         return {"sums": dict(zip(NAMES, self.sums.tolist(), strict=True)), "steps": self.steps}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`, be it of another version, which may lack sums (or their names)."""
+        """Continue from `state`; older versions may lack some sums, or save them without names."""
         named = isinstance(state["sums"], dict)
         saved, self.steps = (state["sums"], state["steps"]) if named else ({}, 0)
         sums = [saved.get(name, 0.0) for name in NAMES]
@@ -103,13 +112,15 @@ class Meter:
         self.sums[: len(values)] += torch.stack([value.double() for value in values])
 
 
-def _part(losses: Tensor, where: Tensor) -> Tensor:
-    return torch.where(where, losses, 0.0).sum()
+def _sum_where(mask: Tensor, losses: Tensor) -> Tensor:
+    # indexing by the mask would wait for the device, which alone knows how many it selects
+    return torch.where(mask, losses, 0.0).sum()
 
 
 def training_record(means: dict[str, float]) -> dict[str, float]:
-    """The meter's means under the names of metrics.jsonl."""
+    """The means of `Meter.read`, under the names of metrics.jsonl."""
     classification = means["classification"]
+    # shares of a loss that underflowed to 0 are 0, not NaN, which JSON lacks
     return {
         "loss/total": classification + means["box"],
         "loss/classification": classification,
@@ -129,9 +140,9 @@ def training_record(means: dict[str, float]) -> dict[str, float]:
 
 
 def _origin_shares(name: str, prefix: str, means: dict[str, float]) -> dict[str, float]:
-    """Of each group in the steps that were looked at; nothing where there was none, or no loss."""
-    given = {group: means[f"{prefix}_{group}"] for group in GROUPS}
-    total = sum(given.values())
+    """The share of each group in diagnosed steps; empty without such a step, or without loss."""
+    sums = {group: means[f"{prefix}_{group}"] for group in GROUPS}
+    total = sum(sums.values())
     if not (math.isfinite(total) and total > 0):
         return {}
-    return {f"{name}/{group}": value / total for group, value in given.items()}
+    return {f"{name}/{group}": value / total for group, value in sums.items()}

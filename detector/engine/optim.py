@@ -1,4 +1,4 @@
-"""Parameter groups and the learning rate of a step."""
+"""Parameter groups, momentum buffers and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import nn
 def parameter_groups(
     model: nn.Module, *, weight_decay: float, decay_norms: bool
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices and kernels, and the rest (norms, biases).
+    """Trainable parameters in two groups: weight matrices and kernels; norms and biases.
 
     The second group has no weight decay unless `decay_norms`.
     """
+    # every weight of a linear or convolution layer has two or more dimensions, everything else one
     trainable = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
@@ -28,9 +29,10 @@ def parameter_groups(
 
 
 def with_momentum_buffers(optimizer: torch.optim.SGD) -> torch.optim.SGD:
-    """The same optimizer with its momentum at 0 instead of absent, which is the same first step.
+    """The same optimizer, with momentum buffers that are 0 instead of absent.
 
-    A fused SGD whose first step is left out (found_inf) keeps buffers that were never written.
+    The first step is the same. Without them, a fused SGD that skips its first step (`found_inf`)
+    would keep buffers of uninitialized memory.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"] if group["momentum"] else []:
@@ -40,10 +42,12 @@ def with_momentum_buffers(optimizer: torch.optim.SGD) -> torch.optim.SGD:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate as a function of the step alone, so that nothing need be saved.
+    """The learning rate as a function of the step alone, so a checkpoint need not hold it.
 
-    Linear warm-up from `warmup_factor` to 1 over `warmup_steps` (Goyal et al. 2017, section 2.2),
-    then either times `factor` at each of `milestones` (in steps) or half a cosine down to 0.
+    The warm-up raises a multiplier linearly from `warmup_factor` to 1 over `warmup_steps` (Goyal
+    et al. 2017, section 2.2). The rate is also multiplied by `factor` at each of the `milestones`
+    ("step"), or follows half a cosine down to 0 at `total_steps` (Loshchilov and Hutter 2017,
+    without restarts; "cosine"). Steps are optimizer steps.
     """
 
     rate: float
@@ -55,7 +59,7 @@ class Schedule:
     warmup_factor: float = 0.001
 
     def __call__(self, step: int) -> float:
-        """The learning rate of optimizer step number `step`, counted from 0."""
+        """The learning rate of optimizer step `step`, counted from 0."""
         return self.rate * self._warmup(step) * self._decay(step)
 
     def _warmup(self, step: int) -> float:
@@ -66,5 +70,6 @@ class Schedule:
     def _decay(self, step: int) -> float:
         if self.kind == "step":
             return self.factor ** sum(step >= m for m in self.milestones)
+        # the cosine begins after the warm-up, or its first part would be lost to it
         done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))

@@ -1,4 +1,4 @@
-"""What a run found before its first step: data, anchors, and the loss it expects to start with."""
+"""Checks and descriptions before the first step: data, resources, anchors and initial loss."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from detector.loss.detection import DetectionLoss
 from detector.structures import Batch, Outputs, Targets
 
 Resize = ShorterSide | FixedSize
-FILES_OF_A_WORKER, FILES_OF_A_PROCESS = 8, 32  # pipes and sentinels; what else is open
+# open files: pipes and sentinels of each worker; everything else of a process
+FILES_OF_A_WORKER, FILES_OF_A_PROCESS = 8, 32
 
 
 def describe_data(name: str, index: CocoIndex) -> str:
-    """Images, boxes and classes of a data set as lines of text."""
+    """Counts of images, boxes, classes and skipped entries of a data set, as lines of text."""
     without = int((index.box_offsets[1:] == index.box_offsets[:-1]).sum())
     counts = zip(index.category_names, index.boxes_per_class.tolist(), strict=True)
     classes = ", ".join(f"{name} {count}" for name, count in counts)
@@ -50,18 +51,20 @@ def describe_data(name: str, index: CocoIndex) -> str:
     return "\n".join(lines)
 
 
-def refuse_single_values(
+def check_batch_norm(
     net: nn.Module, sizes: NDArray[np.int32], resize: Resize, *, images: int
 ) -> None:
-    """InputError where batch normalization would be trained on one value of a channel.
+    """InputError if batch normalization would be trained on a single value per channel.
 
-    sizes (I, 2) height, width of the images; images: how many are normalized together. One that is
-    padded to SIDE_MULTIPLE pixels a side has a single cell at the backbone's coarsest stride.
+    sizes (I, 2) height, width of the images; images: how many are normalized together. An image of
+    SIDE_MULTIPLE pixels a side has a single cell at the backbone's coarsest stride. torch refuses
+    to train batch norm on it, but only when that image is drawn, perhaps hours later.
     """
     norms = [m for m in net.train().modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
     if images > 1 or not any(norm.training for norm in norms):
         return
     if isinstance(resize, ShorterSide):
+        # the smallest size that may be drawn is the one that can fail
         resize = replace(resize, shorter=(min(resize.shorter),))
     for height, width in np.unique(sizes, axis=0).tolist():
         side = max(resize.target(height, width, draw=0.0))
@@ -74,13 +77,13 @@ def refuse_single_values(
             )
 
 
-def refuse_little_room(
+def check_worker_resources(
     sizes: NDArray[np.int32], resize: Resize, *, workers: int, batch_size: int, processes: int
 ) -> None:
-    """InputError where what the workers hold ready exceeds shared memory or open files.
+    """InputError if the prefetched batches need more shared memory or open files than there are.
 
     sizes (I, 2) height, width of the images; batch_size: images of a batch of one process;
-    processes: how many on this machine load so.
+    processes: how many processes of this machine load images.
     """
     if not workers or not SHARED.is_dir():
         return
@@ -95,6 +98,7 @@ def refuse_little_room(
             f"hold up to {needed / 1e6:.1f} MB of batches ready: give a container more by "
             "--shm-size, or set fewer data.workers (data.workers=0 needs none)."
         )
+    # torch hands each tensor of a batch over as one open file in shared memory
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     files = batches * len(fields(Batch)) + workers * FILES_OF_A_WORKER + FILES_OF_A_PROCESS
     if files > limit != resource.RLIM_INFINITY:
@@ -105,7 +109,7 @@ def refuse_little_room(
 
 
 def describe_anchors(anchor_generator: AnchorGenerator, height: int, width: int) -> str:
-    """Anchors in each level for images of height x width."""
+    """A line of text: how many anchors an image of height x width has at each stride."""
     lengths = anchor_generator.level_lengths(height, width)
     levels = ", ".join(
         f"{n} at stride {s}" for n, s in zip(lengths, anchor_generator.strides, strict=True)
@@ -113,7 +117,7 @@ def describe_anchors(anchor_generator: AnchorGenerator, height: int, width: int)
     return f"anchors: {sum(lengths)} in an image of {height} x {width}: {levels}"
 
 
-def reachable(
+def count_reachable_boxes(
     index: CocoIndex,
     resize: Resize,
     anchor_generator: AnchorGenerator,
@@ -121,12 +125,12 @@ def reachable(
     foreground: float,
     most: int = 500,
 ) -> tuple[int, int]:
-    """How many boxes some anchor overlaps by `foreground`, and of how many; crowds not counted.
+    """How many boxes some anchor overlaps with an IoU of at least `foreground`, and of how many.
 
-    In an image so thin that no anchor is centred in it no box is reached. Of the training images,
-    as evaluation would resize them, at most `most` are looked at, evenly spread over the file.
+    Crowds are not counted. Looks at up to `most` images, evenly spread over the index, resized as
+    in evaluation. Anchors centred outside the image do not count, as in training.
     """
-    hit = boxes = 0
+    reached = boxes = 0
     for row in np.unique(np.linspace(0, len(index) - 1, min(most, len(index))).astype(int)):
         truth, (height, width) = index.truth(int(row)), index.size(int(row))
         tall, wide = resize.for_evaluation().target(height, width, draw=0.0)
@@ -135,23 +139,24 @@ def reachable(
         anchors = anchor_generator(tall, wide)
         inside = centred_inside(anchors, torch.tensor([[tall, wide]]))[0]
         overlaps = box_iou(anchors[inside], scaled)
-        hit += int((overlaps >= foreground).any(dim=0).sum())
+        reached += int((overlaps >= foreground).any(dim=0).sum())
         boxes += len(usable)
-    return hit, boxes
+    return reached, boxes
 
 
-def describe_same_place(index: CocoIndex, *, multi_label: bool) -> str | None:
-    """What becomes of boxes exactly at the place of another of their image, with other labels.
+def describe_coinciding_boxes(index: CocoIndex, *, multi_label: bool) -> str | None:
+    """A sentence on boxes that coincide exactly with another box of their image, but not in labels.
 
-    Crowds not counted; None where there is no such box.
+    Crowds are not counted; None if there is no such box.
     """
     keys = np.column_stack([_rows_of_boxes(index), index.boxes])
-    keys[index.crowd, 0] = -1 - np.flatnonzero(index.crowd)  # a place of its own
-    order = np.lexsort(keys.T)  # stable: the first of a place is the first of the file
-    fresh = np.ones(len(order), np.bool_)
-    fresh[1:] = (keys[order][1:] != keys[order][:-1]).any(axis=1)
+    # unlike any other key, so that a crowd coincides with nothing
+    keys[index.crowd, 0] = -1 - np.flatnonzero(index.crowd)
+    order = np.lexsort(keys.T)  # stable: equal keys stay in file order
+    new = np.ones(len(order), np.bool_)  # where a sorted key differs from the one before
+    new[1:] = (keys[order][1:] != keys[order][:-1]).any(axis=1)
     first = np.empty_like(order)
-    first[order] = order[fresh][np.cumsum(fresh) - 1]
+    first[order] = order[new][np.cumsum(new) - 1]
     later = np.flatnonzero(first != np.arange(len(first))).tolist()
     other = [box for box in later if set(_labels(index, box)) != set(_labels(index, first[box]))]
     if not other:
@@ -178,7 +183,10 @@ def _labels(index: CocoIndex, box: int) -> NDArray[np.int64]:
 
 
 class InitialLoss:
-    """The loss of an untrained head, as its prior says and as the network gives it."""
+    """The classification loss before training: expected from the prior, and measured.
+
+    The two differ where the head is not initialized as its prior demands.
+    """
 
     def __init__(
         self,
@@ -197,12 +205,12 @@ class InitialLoss:
 
     @torch.inference_mode()
     def expected(self, batches: Sequence[Batch]) -> float:
-        """Classification loss if every anchor's logits were the head's biases (Lin et al., 4.1)."""
+        """Classification loss if all logits equalled the head's biases (Lin et al. 2017, 4.1)."""
         return self._mean(batches, self._biases)
 
     @torch.inference_mode()
     def measured(self, batches: Sequence[Batch], model: nn.Module) -> float:
-        """Classification loss of `model`, whose training mode is left as it was."""
+        """Classification loss of `model`, whose training mode is restored."""
         training = model.training
         model.eval()
         with self.autocast():

@@ -1,4 +1,4 @@
-"""Weights of whole detectors, with the classes that their channels stand for."""
+"""Loading the weights of whole detectors, and the classes of their channels."""
 
 from __future__ import annotations
 
@@ -37,39 +37,41 @@ class Classes:
 
     def __str__(self) -> str:
         pairs = zip(self.category_ids, self.names, strict=True)
-        return f"{len(self)} classes ({few([f'{number} {name}' for number, name in pairs])})"
+        texts = [f"{category_id} {name}" for category_id, name in pairs]
+        return f"{len(self)} classes ({few(texts)})"
 
     def difference(self, other: Classes) -> str:
-        """The first place in which two lists of classes differ, as words."""
-        mine, theirs = ([*zip(c.category_ids, c.names, strict=True), None] for c in (self, other))
-        for ours, its in zip(mine, theirs, strict=False):
-            if ours != its:
-                return f"{_one(ours)} here is {_one(its)} there"
+        """The first difference between two lists of classes, in words."""
+        # None marks the end, so that a list that continues differs from one that stops
+        here, there = ([*zip(c.category_ids, c.names, strict=True), None] for c in (self, other))
+        for own_class, other_class in zip(here, there, strict=False):
+            if own_class != other_class:
+                return f"{_class_text(own_class)} here is {_class_text(other_class)} there"
         return "none"
 
 
-def _one(entry: tuple[int, str] | None) -> str:
+def _class_text(entry: tuple[int, str] | None) -> str:
     return "no more class" if entry is None else f"{entry[0]} {entry[1]!r}"
 
 
-def check_same(classes: Classes, index: CocoIndex) -> None:
-    """InputError where the classes of a data set are not those of the model."""
-    found = Classes.of(index)
-    if found != classes:
+def check_classes(classes: Classes, index: CocoIndex) -> None:
+    """InputError if the classes of a data set are not those of the model."""
+    of_index = Classes.of(index)
+    if of_index != classes:
         raise InputError(
-            f"{index.annotations_file}: it has {found}, but training has {classes} "
-            f"({found.difference(classes)}); both need the same categories: ids and names."
+            f"{index.annotations_file}: it has {of_index}, but training has {classes} "
+            f"({of_index.difference(classes)}); both need the same categories: ids and names."
         )
 
 
 def load_detector(net: RetinaNet, path: Path, classes: Classes) -> None:
-    """The weights of a detector of these classes: torchvision's, or a checkpoint of ours.
+    """Load a detector for exactly these classes: torchvision's, or a checkpoint of tools/train.py.
 
-    Of ours the moving average is taken first. torchvision's detectors know more classes than a data
-    set has, and name them; ours must be the same. InputError for other classes or another
-    architecture.
+    torchvision's detectors know more classes than a data set has: a class gets the channel of the
+    same name. A checkpoint must have the same classes; its moving average is preferred to its
+    model. Raises InputError for other classes or another architecture.
     """
-    state = checkpoint.load(path)
+    state = checkpoint.load_state(path)
     if is_torchvision_detector(state):
         fresh = _load_by_name(net, state, path, classes)
         if fresh:
@@ -90,29 +92,29 @@ def load_detector(net: RetinaNet, path: Path, classes: Classes) -> None:
 
 
 def start_from(net: RetinaNet, path: Path, classes: Classes) -> str:
-    """Load a detector, of whatever classes, to be trained further; what is to be said of that.
+    """Load a detector of any classes, to be trained further; returns a line for the user.
 
-    A class gets the channel of its namesake in the file. One without keeps the channel of the
+    A class gets the channel of the same name in the file. Without one it keeps its channel of the
     initialised `net`, with the bias of the prior.
     """
-    fresh = _load_by_name(net, checkpoint.load(path), path, classes)
+    fresh = _load_by_name(net, checkpoint.load_state(path), path, classes)
     known = len(set(classes.names) - set(fresh))
     untrained = f"; untrained are those of {', '.join(fresh)}" if fresh else ""
     return f"weights of {path}: it has channels for {known} classes by name{untrained}"
 
 
 def _load_by_name(net: RetinaNet, state: dict[str, Any], path: Path, classes: Classes) -> list[str]:
-    """The names of the channels that stay as they were."""
+    """Load channels by class name; returns the names of the channels that were not in the file."""
     if is_torchvision_detector(state):
-        theirs, weights = torchvision_class_names(state), torchvision_detector_state(state)
+        names, weights = torchvision_class_names(state), torchvision_detector_state(state)
     else:
-        theirs, weights = classes_of(state, path).names, averaged(state)
-    return load_by_name(net, weights, theirs, classes.names, source=str(path))
+        names, weights = classes_of(state, path).names, averaged(state)
+    return load_by_name(net, weights, names, classes.names, source=str(path))
 
 
 def classes_of(state: dict[str, Any], path: Path) -> Classes:
-    """What a checkpoint of ours was trained on."""
-    if "class_names" not in state:  # tensors alone, or checkpoint.load would have refused it
+    """The classes that a checkpoint of tools/train.py was trained on; InputError if it is none."""
+    if "class_names" not in state:  # tensors alone, or checkpoint.load_state would have refused it
         raise InputError(
             f"{path}: it is neither a checkpoint of detector train nor a state dict of "
             "torchvision's retinanet_resnet50_fpn or _v2."
@@ -123,9 +125,9 @@ def classes_of(state: dict[str, Any], path: Path) -> Classes:
 def averaged(state: dict[str, Any]) -> dict[str, Any]:
     """The network's weights in a checkpoint: the moving average, if it has one."""
     if state["ema"] is None:
-        found: dict[str, Any] = state["model"]
-        return found
-    prefix = "module."
+        model: dict[str, Any] = state["model"]
+        return model
+    prefix = "module."  # of EMA.module
     return {k.removeprefix(prefix): v for k, v in state["ema"].items() if k.startswith(prefix)}
 
 

@@ -1,4 +1,4 @@
-"""What a run that goes on asks of its checkpoint: its own structure, and the data of before."""
+"""Checks of a resumed run: same data, and a checkpoint of the same network and optimizer."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from detector.errors import InputError
 
 
 def data_identity(train: CocoIndex, validation: CocoIndex | None) -> dict[str, str]:
-    """What a run learns from and is measured on, each part as its size and a digest.
+    """Size and digest of the training images, their boxes, and the validation set.
 
-    Pixels are not read: an image is its id, name and size, in the order of the file, which decides
-    when it is drawn.
+    Pixels are not read: an image is identified by its id, name and size. The order of the images in
+    the file counts, since it decides when each is drawn.
     """
     measured = "none" if validation is None else f"{_images(validation)}, {_boxes(validation)}"
     return {"images": _images(train), "boxes": _boxes(train), "validation": measured}
 
 
 def _images(index: CocoIndex) -> str:
+    # surrogatepass: a file name may be bytes that are no UTF-8, which Python holds as surrogates
     names = "\0".join(index.file_names.tolist()).encode("utf-8", "surrogatepass")
     return f"{len(index)} images, digest {_digest(index.image_ids, index.sizes, names)}"
 
@@ -38,53 +39,57 @@ def _boxes(index: CocoIndex) -> str:
     return f"{len(index.boxes)} boxes, digest {digest}"
 
 
-def _digest(*parts: NDArray[Any] | bytes) -> str:
+def _digest(*contents: NDArray[Any] | bytes) -> str:
     hasher = hashlib.sha256()
-    for part in parts:
-        hasher.update(part if isinstance(part, bytes) else part.tobytes())
+    for content in contents:
+        hasher.update(content if isinstance(content, bytes) else content.tobytes())
     return hasher.hexdigest()[:16]
 
 
-def check_resumed(
+def check_resumed_data(
     state: dict[str, Any], path: Path, train: CocoIndex, validation: CocoIndex | None
 ) -> list[str]:
-    """What a run that goes on from `state`, of the file `path`, says of its data.
+    """Compare the data with those of `state`, from the file `path`; returns warnings.
 
-    InputError where the classes or the training images are others than when it began: channels
-    would change their meaning, and the rest of an epoch would not be the rest.
+    InputError if the classes or the training images changed: channels would change their meaning,
+    and the remaining steps of an epoch would repeat or omit images. Changed boxes or a changed
+    validation set are only warned of.
     """
-    classes, now = classes_of(state, path), Classes.of(train)
-    if now != classes:
+    classes, present = classes_of(state, path), Classes.of(train)
+    if present != classes:
         raise InputError(
-            f"{train.annotations_file}: it has {now}, but {path} was trained on {classes} "
-            f"({now.difference(classes)}): restore the categories, ids and names, or begin another "
-            "run with another --output."
+            f"{train.annotations_file}: it has {present}, but {path} was trained on {classes} "
+            f"({present.difference(classes)}): restore the categories, ids and names, or begin "
+            "another run with another --output."
         )
     if state.get("data") is None:
         return [
             f"{path} is of an older version, without a digest of the data: whether they changed is "
             "not known."
         ]
-    before, today = state["data"], data_identity(train, validation)
-    if before["images"] != today["images"]:
+    before, now = state["data"], data_identity(train, validation)
+    if before["images"] != now["images"]:
         raise InputError(
             f"{train.annotations_file}: the run began with {before['images']} of ids, names and "
-            f"sizes in their order; now there are {today['images']}: restore the file, or begin "
+            f"sizes in their order; now there are {now['images']}: restore the file, or begin "
             "another run with another --output."
         )
-    parts = {"boxes": f"the boxes of {train.annotations_file}", "validation": "the validation set"}
+    names = {"boxes": f"the boxes of {train.annotations_file}", "validation": "the validation set"}
     return [
-        f"Careful: {name} changed since the run began, from {before[part]} to "
-        f"{today[part]}; figures before and after do not compare."
-        for part, name in parts.items()
-        if before[part] != today[part]
+        f"Careful: {name} changed since the run began, from {before[key]} to "
+        f"{now[key]}; figures before and after do not compare."
+        for key, name in names.items()
+        if before[key] != now[key]
     ]
 
 
-def check_fits(state: dict[str, Any], path: Path, step: TrainingStep, *, total_steps: int) -> None:
-    """InputError where a checkpoint is not of this step's network, optimizer and loss.
+def check_resumed_state(
+    state: dict[str, Any], path: Path, step: TrainingStep, *, total_steps: int
+) -> None:
+    """InputError if a checkpoint does not belong to this step's network, optimizer and loss.
 
-    Names, kinds and shapes are compared, not values; nothing is changed.
+    Compares names, types and shapes, not values, before anything is loaded: an error halfway
+    through `Trainer.restore` would leave a mixed state.
     """
     difference = next(_differences(*_forms(state, step), "its state"), None)
     if state["step"] > total_steps:
@@ -98,21 +103,22 @@ def check_fits(state: dict[str, Any], path: Path, step: TrainingStep, *, total_s
 
 
 def _forms(state: dict[str, Any], step: TrainingStep) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is compared: of the checkpoint, and of the step."""
+    """The states to compare: of the checkpoint, and of the step."""
     scaler = step.scaler.state_dict()
-    scaled = scaler and state["scaler"]  # not both, where the run moved to another device
-    cuda = [one["cuda"] for one in state["ranks"] if one["cuda"] is not None]
+    scaled = scaler and state["scaler"]  # one is empty if the run moved to another device
+    cuda = [rank["cuda"] for rank in state["ranks"] if rank["cuda"] is not None]
     there = {
-        **{part: state[part] for part in ("model", "ema", "criterion")},
+        **{key: state[key] for key in ("model", "ema", "criterion")},
         "optimizer": state["optimizer"]["state"],
         "scaler": state["scaler"] if scaled else {},
-        "cpu": [one["cpu"] for one in state["ranks"]],
+        "cpu": [rank["cpu"] for rank in state["ranks"]],
         "cuda": cuda if torch.cuda.is_available() else [],
     }
     here = {
         "model": plain(step.model).state_dict(),
         "ema": None if step.ema is None else step.ema.state_dict(),
         "criterion": step.criterion.state_dict(),
+        # empty in a checkpoint before the first step, when an optimizer has no state yet
         "optimizer": _moments(step.optimizer) if there["optimizer"] else {},
         "scaler": scaler if scaled else {},
         "cpu": [torch.get_rng_state() for _ in state["ranks"]],
@@ -122,13 +128,13 @@ def _forms(state: dict[str, Any], step: TrainingStep) -> tuple[dict[str, Any], d
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[int, Any]:
-    """What an optimizer keeps of each parameter once it took a step."""
+    """The state that an optimizer keeps of each parameter after a step, with the right shapes."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if isinstance(optimizer, torch.optim.AdamW):
         count = torch.zeros(())
-        return {n: {"step": count, "exp_avg": p, "exp_avg_sq": p} for n, p in enumerate(parameters)}
+        return {i: {"step": count, "exp_avg": p, "exp_avg_sq": p} for i, p in enumerate(parameters)}
     if optimizer.defaults["momentum"]:
-        return {n: {"momentum_buffer": p} for n, p in enumerate(parameters)}
+        return {i: {"momentum_buffer": p} for i, p in enumerate(parameters)}
     return {}
 
 
@@ -152,5 +158,5 @@ def _differences(there: Any, here: Any, name: str) -> Iterator[str]:
 def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a {value.dtype} of shape {list(value.shape)}"
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return "a number" if number else f"a {type(value).__name__}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "a number" if is_number else f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""The run directory: what a run leaves, and how another command finds it again."""
+"""The run directory: its lock, its files, and how other commands find them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ CONFIG = "config.yaml"
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """The lock of a run directory, by the first process for all; InputError in each if it is held.
+    """Hold the lock of a run directory; the first rank takes it for all ranks.
 
-    Drafts of files that a killed process left are swept away.
+    Removes the drafts of files that a killed process left. Raises InputError on every rank if
+    another process holds the lock.
     """
     if os.fsencode(run).decode(errors="replace") != str(run):
         raise InputError(
@@ -36,6 +37,7 @@ def held(run: Path) -> Iterator[None]:
             "another."
         )
     with ExitStack() as stack:
+        # the refusal is shared as text: if rank 0 raised alone, the others would wait for it
         refusal = ""
         if is_main():
             try:
@@ -52,7 +54,7 @@ def held(run: Path) -> Iterator[None]:
 
 
 def refuse_existing(run: Path) -> None:
-    """InputError where a new run would overwrite something."""
+    """InputError if the folder of a new run holds something already."""
     if occupied(run):
         raise InputError(
             f"{run}: it exists already and is never overwritten; go on with it by --resume, "
@@ -61,25 +63,25 @@ def refuse_existing(run: Path) -> None:
 
 
 def create(run: Path, config: str, command: Sequence[str]) -> None:
-    """Make the directory with the resolved config and the environment."""
+    """Make the run directory, with the resolved config and the environment."""
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"{run}: the run directory cannot be made ({error.strerror}); name another --output."
         ) from error
-    # first: with it the folder is a run, which --resume goes on with
+    # the config comes first: a folder with a config counts as a run, which --resume continues
     write_text(run / CONFIG, config)
-    write_json(run / "environment.json", environment(command))
+    write_json(run / "environment.json", run_environment(command))
 
 
 def note_resumption(run: Path, command: Sequence[str], step: int) -> None:
-    """Keep the environment that goes on at `step` beside the one that began."""
-    write_json(run / f"environment.resumed_at_{step}.json", environment(command))
+    """Write the environment of the process that resumes at `step` to a file of its own."""
+    write_json(run / f"environment.resumed_at_{step}.json", run_environment(command))
 
 
 def config_file(run: Path) -> Path:
-    """The resolved config of a run; InputError if `run` is none."""
+    """The path of the resolved config of a run; InputError if `run` is no run directory."""
     if not run.is_dir():
         raise InputError(f"{run}: there is no such folder; name the run directory of a training.")
     if not (run / CONFIG).is_file():
@@ -88,7 +90,7 @@ def config_file(run: Path) -> Path:
 
 
 def checkpoint_file(run: Path, name: str) -> Path:
-    """The file of `best`, `last` or a path."""
+    """The path of the checkpoint `best` or `last`, or of a path; InputError if it is no file."""
     path = run / "checkpoints" / f"{name}.pt" if name in {"best", "last"} else Path(name)
     if not path.is_file():
         kept = sorted(p.stem for p in (run / "checkpoints").glob("*.pt"))
@@ -99,14 +101,14 @@ def checkpoint_file(run: Path, name: str) -> Path:
 
 
 def last_state(run: Path) -> dict[str, Any] | None:
-    """The state to resume from; None for a run that was stopped before it saved any."""
+    """The state to resume from; None for a run that ended before its first checkpoint."""
     config_file(run)
     path = run / "checkpoints" / "last.pt"
-    return checkpoint.load(path) if path.exists() else None
+    return checkpoint.load_state(path) if path.exists() else None
 
 
-def environment(command: Sequence[str]) -> dict[str, Any]:
-    """Versions, devices, revision and command: what another person needs to repeat the run."""
+def run_environment(command: Sequence[str]) -> dict[str, Any]:
+    """Versions, devices, git revision and command, which are needed to repeat the run."""
     return {
         "command": list(command),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -124,12 +126,12 @@ def environment(command: Sequence[str]) -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    """The commit of the source tree, with `+` if it was changed; None outside a checkout."""
+    """The commit of the source tree, with `+` if files were changed; None outside a checkout."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():  # installed, perhaps inside of somebody else's repository
         return None
     try:
-        said = [
+        commit, changes = [
             subprocess.run(
                 ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
             ).stdout.strip()
@@ -137,4 +139,4 @@ def _revision() -> str | None:
         ]
     except (OSError, subprocess.CalledProcessError):
         return None
-    return said[0] + ("+" if said[1] else "")
+    return commit + ("+" if changes else "")

@@ -1,4 +1,4 @@
-"""One optimizer step: assign, divide, run, differentiate, descend."""
+"""One optimizer step: assignment, divisors, forward and backward passes, update."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from detector.structures import Batch, Losses, Outputs, Targets
 
 
 class TrainingStep:
-    """Everything that one step touches. Nothing in it waits for the device.
+    """One optimizer step of a model. Nothing in it waits for the device.
 
-    Assignment comes before the forward pass, so that every divisor is known early: micro-batches,
-    ranks and one process with the whole batch have the same gradient (up to rounding).
+    Anchors are assigned before the forward pass, so that the divisors of the whole step are known
+    in time: any split into micro-batches and ranks has the same gradient (up to rounding).
 
     model: images uint8 (N, 3, H, W) -> Outputs of the anchors that `anchor_generator` makes for
         H x W, in its order.
     optimizer: made with fused=True.
     scaler: of the loss, for float16; None: the loss is not scaled.
     autocast: makes the context of the forward pass.
-    clip_norm: the longest gradient of all parameters together; None: it is not clipped.
-    diagnose_every: in so many steps the meter learns once who gives the classification loss and its
-        gradient; None: never.
+    clip_norm: the largest norm of the gradient; None: no clipping.
+    diagnose_every: every so many steps the meter gets the share of each group of anchors in the
+        classification loss and its gradient; None: never.
 
-    From a step whose loss (on any rank) or gradient is not finite no parameter moves again, so
-    that the step can be repeated when somebody looks; `first_bad` is its number. Under a loss scale
-    a gradient may overflow: then the scaler leaves the step out, as it should.
+    From the first step whose loss (on any rank) or gradient is not finite, no parameter changes any
+    more, so that this step can be repeated afterwards; `first_bad` is its index. Under a loss scale
+    a gradient may overflow: then the scaler skips the step, as intended.
     """
 
-    first_bad: Tensor  # int64 scalar on the device, -1 while all is well
+    first_bad: Tensor  # int64 scalar on the device, -1 while every step was finite
 
     def __init__(
         self,
@@ -75,89 +75,97 @@ class TrainingStep:
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self._readings = torch.zeros(1, device=device)  # at first_bad: loss, norms of gradients
 
-    def __call__(self, batches: Sequence[Batch], meter: Meter, *, rate: float, number: int) -> None:
-        """Step `number` (from 0), at learning rate `rate`, of the micro-batches of this rank.
+    def __call__(self, batches: Sequence[Batch], meter: Meter, *, rate: float, index: int) -> None:
+        """Step `index` (from 0) at learning rate `rate`, on the micro-batches of this rank.
 
-        The batches are on the device already.
+        batches: on the device already.
         """
-        loss = self.gradients(batches, meter, number=number)
+        loss = self.gradients(batches, meter, index=index)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        # before the norm, which is compared with clip_norm and reported without the loss scale
         self.scaler.unscale_(self.optimizer)
         norms = self._gradient_norms()
         norm = torch.linalg.vector_norm(norms)
-        self._watch(loss, norms, norm, number)
+        self._watch(loss, norms, norm, index)
         self._descend(norm)
         if self.ema is not None:
-            self.ema.update(plain(self.model), number)
+            self.ema.update(plain(self.model), index)
         meter.end_step(norm, self.clip_norm)
 
-    def gradients(self, batches: Sequence[Batch], meter: Meter, *, number: int) -> Tensor:
-        """Leave in the parameters the gradient of the whole step, over micro-batches and ranks.
+    def gradients(self, batches: Sequence[Batch], meter: Meter, *, index: int) -> Tensor:
+        """Compute the gradient of step `index`, over all its micro-batches and ranks, in `p.grad`.
 
-        Returns this rank's part of the loss, a detached scalar.
+        Returns this rank's share of the loss, a detached float32 scalar.
         """
         self.optimizer.zero_grad(set_to_none=True)
         targets = [self.assign(batch) for batch in batches]
         pending, divisors = self.criterion.divisors(targets), None
         loss = torch.zeros_like(self.first_bad, dtype=torch.float32)
-        for place, batch in enumerate(batches):
-            with self._reduce_if(last=place == len(batches) - 1):
+        for micro, batch in enumerate(batches):
+            # DDP sums the gradients over ranks once a step, not once a micro-batch
+            with self._reduce_if(last=micro == len(batches) - 1):
                 with self.autocast():
                     outputs = self.model(batch.images)
-                divisors = divisors or pending()  # the ranks added up while the network ran
-                losses = self.criterion(outputs, targets[place], divisors[place])
-                if self.diagnose_every is not None and number % self.diagnose_every == 0:
-                    self._diagnose(outputs, losses, targets[place], meter)
+                divisors = divisors or pending()  # the sum over ranks ran beside the network
+                losses = self.criterion(outputs, targets[micro], divisors[micro])
+                if self.diagnose_every is not None and index % self.diagnose_every == 0:
+                    self._diagnose(outputs, losses, targets[micro], meter)
                 loss += losses.total.detach()
-                # NaN makes the scaler stand still, where it would see no overflow by itself.
-                alive = torch.where((self.first_bad < 0) & loss.isfinite(), 1.0, torch.nan)
+                # An infinite loss can have a finite gradient, with which the scaler would update.
+                # A gradient of NaN makes it skip this step and every later one.
+                finite = (self.first_bad < 0) & loss.isfinite()
+                factor = torch.where(finite, 1.0, torch.nan)
                 # DDP takes the mean over ranks; the divisors already count all ranks.
-                self.scaler.scale(losses.total * world_size() * alive).backward()
-            meter.add(losses, targets[place], divisors[place])
+                self.scaler.scale(losses.total * world_size() * factor).backward()
+            meter.add(losses, targets[micro], divisors[micro])
         return loss
 
     def _diagnose(self, outputs: Outputs, losses: Losses, targets: Targets, meter: Meter) -> None:
-        """When the logits' gradient is there, count who gave it, and the loss.
+        """Meter the share of each group of anchors in the loss and, later, in the gradient.
 
-        The hook must not see the tensor that it hangs on, or neither is ever freed.
+        The gradient of the logits exists only during the backward pass, where a hook receives it.
+        The hook refers to a detached copy of the logits: a reference to the tensor that holds the
+        hook would be a cycle, which is never freed.
         """
         logits, by_anchor = outputs.class_logits.detach(), losses.by_anchor
         code = self.criterion.classification.code
         factor = self.scaler.scale(torch.ones_like(by_anchor[0, 0])) * world_size()
 
         def count(gradient: Tensor) -> None:
-            given = origin(by_anchor, logits, gradient, targets, code=code)
-            given[1] /= factor  # by which the loss was multiplied
-            meter.add_origin(given)
+            origins = origin(by_anchor, logits, gradient, targets, code=code)
+            origins[1] /= factor  # by which the loss was multiplied
+            meter.add_origin(origins)
 
         outputs.class_logits.register_hook(count)
 
     def assign(self, batch: Batch) -> Targets:
-        """Which anchor answers for which box; no network needed."""
+        """The targets of a batch, which do not depend on the network."""
         height, width = batch.images.shape[-2:]
         return self.matcher(self.anchor_generator(height, width, batch.images.device), batch)
 
     def _gradient_norms(self) -> Tensor:
-        """(P,) of each parameter that has a gradient, before clipping; equal on all ranks."""
+        """Norms (P,) of the P parameters with a gradient, before clipping; equal on all ranks."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         return torch.stack(torch._foreach_norm(gradients))
 
-    def _watch(self, loss: Tensor, norms: Tensor, norm: Tensor, number: int) -> None:
+    def _watch(self, loss: Tensor, norms: Tensor, norm: Tensor, index: int) -> None:
+        """At the first step that is not finite, set `first_bad` to `index`; keep its readings."""
         loss = sum_over_ranks(loss)
-        well = loss.isfinite()
+        finite = loss.isfinite()
         if not self.scaler.is_enabled():
-            well = well & norm.isfinite()
-        keep = well | (self.first_bad >= 0)
-        # in place: a CUDA graph of the step reads and writes one tensor, replay after replay
-        self.first_bad.copy_(torch.where(keep, self.first_bad, number))
+            finite = finite & norm.isfinite()
+        keep = finite | (self.first_bad >= 0)
+        # in place: a CUDA graph of the step reads and writes the same tensor in every replay
+        self.first_bad.copy_(torch.where(keep, self.first_bad, index))
         self._readings = torch.where(keep, self._readings, torch.cat([loss[None], norms]))
 
     def what_broke(self) -> str:
-        """What was not finite at step `first_bad`, as words; waits for the device."""
+        """What was not finite at step `first_bad`, in words; waits for the device."""
         loss, *norms = self._readings.tolist()
         if not math.isfinite(loss):
             return f"the loss is {loss}"
+        # in the order of `_gradient_norms`
         with_gradient = (n for n, p in plain(self.model).named_parameters() if p.grad is not None)
         broken = [
             n for n, norm in zip(with_gradient, norms, strict=True) if not math.isfinite(norm)
@@ -170,7 +178,8 @@ class TrainingStep:
     def _descend(self, norm: Tensor) -> None:
         if self.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
-        if not self.scaler.is_enabled():  # which tells the optimizer itself
+        if not self.scaler.is_enabled():  # an enabled scaler tells the optimizer itself
+            # fused optimizers read `found_inf` on the device and leave out the update where it is 1
             frozen = (self.first_bad >= 0).float()
             self.optimizer.found_inf = frozen  # type: ignore[attr-defined]
         self.scaler.step(self.optimizer)

@@ -1,4 +1,4 @@
-"""The training loop: steps, log lines, validations and checkpoints."""
+"""The training loop: optimizer steps, log records, validations and checkpoints."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from detector.distributed import FAULTS, barrier, gather_objects, is_main, rank, share, world_size
+from detector.distributed import (
+    FAULTS,
+    barrier,
+    broadcast,
+    gather_objects,
+    is_main,
+    rank,
+    world_size,
+)
 from detector.engine import checkpoint
-from detector.engine.failure import keep_failure, not_finite
+from detector.engine.failure import check_finite, keep_failure
 from detector.engine.interrupt import Interrupt
-from detector.engine.journal import Journal, Silent
+from detector.engine.logger import Logger, SilentLogger, progress_note, validation_line
 from detector.engine.meter import Meter, training_record
 from detector.engine.optim import Schedule
 from detector.engine.step import TrainingStep, plain
@@ -30,22 +38,24 @@ LoadEpoch = Callable[[int, int], Iterable[Sequence[Batch]]]  # epoch, steps to s
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How often things happen; steps are optimizer steps."""
+    """How often the loop logs, validates and saves; steps are optimizer steps."""
 
     steps_per_epoch: int
     log_every: int = 20  # steps
     validate_every: int = 1  # epochs
-    save_every: int | None = None  # steps, besides the one at every validation
+    save_every: int | None = None  # steps, in addition to every validation; None: only then
 
 
 class Trainer:
-    """Runs `step` from where the state stands to the end of `schedule`.
+    """Runs `step` from the restored state (or from step 0) to the end of `schedule`.
 
-    load_epoch: gives the micro-batches of this rank, step by step, of an epoch from a step on.
-    validate: runs the model over the validation set; None for none. run: gets checkpoints/.
+    load_epoch: loads the micro-batches of this rank, step by step, of an epoch from a step on.
+    validate: evaluates a model on the validation set; None for a run without one.
+    logger: None logs nothing.
+    run: the run directory.
     best: the metric by which checkpoints/best.pt is chosen (higher is better).
-    identity: what a checkpoint says of itself beside its state: config, class names, category ids.
-    file_name: of an image id, for the report of a failure.
+    identity: what a checkpoint holds beside its state: config, class names, category ids, data.
+    file_name: the file name of an image id, for the report of a failure.
     """
 
     def __init__(
@@ -55,7 +65,7 @@ class Trainer:
         schedule: Schedule,
         load_epoch: LoadEpoch,
         validate: Callable[[nn.Module], Validation] | None = None,
-        journal: Journal | None = None,  # None keeps nothing and is silent
+        logger: Logger | None = None,
         run: str | Path,
         pace: Pace,
         best: str = "AP",
@@ -67,7 +77,7 @@ class Trainer:
         self.schedule = schedule
         self.load_epoch = load_epoch
         self.validate = validate
-        self.journal = journal or Silent()
+        self.logger = logger or SilentLogger()
         self.run_directory = Path(run)
         self.pace = pace
         self.best = best
@@ -79,12 +89,14 @@ class Trainer:
         self.validated = 0  # the step of the last validation
         self.best_value = -math.inf
         self._told_undefined = False
-        self._clock, self._clocked = time.perf_counter(), 0  # when the meter was read last
+        # seconds and steps when the meter was read last
+        self._clock, self._clocked = time.perf_counter(), 0
 
     def run(self) -> int:
-        """Train to the end; 0, or 128 + signal if a signal ended it.
+        """Train to the end; returns 0, or 128 + signal if a signal ended the run.
 
-        The state is saved then, and before an InputError, WorkerLost or Stopped is raised.
+        The state is saved in either case, and before an InputError, WorkerLost or Stopped is
+        raised. Raises Diverged if loss, gradient or weights are no longer finite.
         """
         self.run_directory.mkdir(parents=True, exist_ok=True)
         with Interrupt() as interrupt:
@@ -97,7 +109,7 @@ class Trainer:
                 if fault.exit_code <= 128:
                     raise
                 saved = self.run_directory / "checkpoints" / "last.pt"
-                self.journal.say(
+                self.logger.say(
                     f"Stopped by a signal; step {self.done} is saved in {saved}; go on with "
                     f"--output {self.run_directory} --resume."
                 )
@@ -110,21 +122,22 @@ class Trainer:
         self.step.model.train()
         self._clock, self._clocked = time.perf_counter(), self.done
         left = self.schedule.total_steps - self.done
-        # closed whatever comes: Python waits at its end for loader processes, which heed no signal
-        with closing(one for one in islice(self.load_epoch(epoch, skip), left)) as steps:
-            for batches in interrupt.heed(steps):
+        # closed even after an exception: at exit Python waits for the loader processes, and these
+        # ignore signals
+        with closing(batches for batches in islice(self.load_epoch(epoch, skip), left)) as steps:
+            for batches in interrupt.until_stopped(steps):
                 self._one_step(batches)
 
     def _one_step(self, batches: Sequence[Batch]) -> None:
         batches = [batch.to(self.device) for batch in batches]
-        self.step(batches, self.meter, rate=self.schedule(self.done), number=self.done)
+        self.step(batches, self.meter, rate=self.schedule(self.done), index=self.done)
         self.done += 1
         self._log()
         if self._save_due():
             self._save("last")
 
     def _log(self) -> None:
-        """Read the meter, if it is time to."""
+        """Read the meter and log a record, if this step is one that is logged."""
         epoch_ends = self.done % self.pace.steps_per_epoch == 0
         last = self.done == self.schedule.total_steps
         by_pace = self.done == 1 or self.done % self.pace.log_every == 0
@@ -141,26 +154,24 @@ class Trainer:
             "learning_rate": self.schedule(self.done - 1),
             "images_per_second": means["images"] / per_step,
         }
+        # looked at only here and in `_save`: to read it, the host must wait for the device
         bad = int(self.step.first_bad)
         if bad >= 0:
             self._fail(record, bad)
-        self.journal.write(record)
-        self.journal.progress(self.done, self._note(record, per_step))
+        self.logger.write(record)
+        seconds = int((self.schedule.total_steps - self.done) * per_step)
+        self.logger.progress(self.done, progress_note(record, seconds))
 
     def _save_due(self) -> bool:
         every = self.pace.save_every
         return every is not None and self.done % every == 0
 
-    def _note(self, record: dict[str, Any], per_step: float) -> str:
-        left = int((self.schedule.total_steps - self.done) * per_step)
-        return (
-            f"loss {record['loss/total']:.4f} (classification {record['loss/classification']:.4f}, "
-            f"box {record['loss/box']:.4f})  {record['images_per_second']:.1f} images/s  "
-            f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
-        )
-
     def _end_of_epoch(self) -> None:
-        """Validate and save, if an epoch just ended and that was not done yet."""
+        """Validate and save, if an epoch has just ended and this has not been done yet.
+
+        `_epoch` calls it first, too: a resumed run may have ended between an epoch and its
+        validation.
+        """
         epoch, rest = divmod(self.done, self.pace.steps_per_epoch)
         finished = self.done == self.schedule.total_steps
         due = finished or (rest == 0 and epoch % self.pace.validate_every == 0)
@@ -170,22 +181,26 @@ class Trainer:
             self.validated = self.done
             self._save("last")
             return
-        self._save("last")  # first: a validation that fails is made up for when the run goes on
+        self._save("last")  # first: if the validation fails, a resumed run repeats only that
         improved = self._validate(self.validate)
         self.validated = self.done
         self._save(*["best"] * improved, "last")
 
     def _validate(self, validate: Callable[[nn.Module], Validation]) -> bool:
-        """Whether the model is the best so far; the latest is, where the figure is undefined."""
-        share(list(plain(self.step.model).buffers()))
-        found, epoch = validate(self.weights()), self.done / self.pace.steps_per_epoch
-        record = {f"validation/{name}": value for name, value in found.metrics.items()}
-        self.journal.write({"step": self.done, "epoch": epoch, **record})
-        self.journal.pictures(found.pictures, self.done)
-        shown = [f"{name} {_fraction(found.metrics[name])}" for name in ("AP", "AP50")]
-        shown.append(f"loss {found.metrics['loss']:.4f}")
-        self.journal.say(f"epoch {epoch:.4g}, step {self.done}: validation {'  '.join(shown)}")
-        value = found.metrics[self.best]
+        """Validate and log; returns whether the model is the best so far.
+
+        Where the metric is undefined, the latest model counts as the best.
+        """
+        # DDP keeps batch-norm statistics apart on each rank until the next forward pass
+        broadcast(list(plain(self.step.model).buffers()))
+        validation = validate(self.weights())
+        record = {f"validation/{name}": value for name, value in validation.metrics.items()}
+        epoch = self.done / self.pace.steps_per_epoch
+        self.logger.write({"step": self.done, "epoch": epoch, **record})
+        self.logger.pictures(validation.pictures, self.done)
+        line = validation_line(validation.metrics)
+        self.logger.say(f"epoch {epoch:.4g}, step {self.done}: validation {line}")
+        value = validation.metrics[self.best]
         if value < 0:
             self._say_undefined()
             return True
@@ -195,31 +210,31 @@ class Trainer:
 
     def _say_undefined(self) -> None:
         if not self._told_undefined:
-            self.journal.say(
+            self.logger.say(
                 f"evaluation.best is {self.best}, which is undefined on this validation set (no "
                 "box counts for it), so best.pt is the latest checkpoint; name another figure."
             )
         self._told_undefined = True
 
     def weights(self) -> nn.Module:
-        """The model that is evaluated: the averaged one, if there is one."""
+        """The model to evaluate: the moving average, if there is one."""
         ema = self.step.ema
         return plain(self.step.model) if ema is None else ema.module
 
     def _save(self, *names: str) -> None:
-        """Keep the state, unless a step since the last log line was bad or it is not finite."""
+        """Save checkpoints of these names; raises Diverged if a step or the state is not finite."""
         bad = int(self.step.first_bad)
         if bad >= 0:
             self._fail({}, bad)
-        self._refuse_not_finite()
+        folder = self.run_directory / "checkpoints"
+        check_finite(plain(self.step.model), self.weights(), step=self.done, saved=folder)
         state = self.state()
         if is_main():
-            folder = self.run_directory / "checkpoints"
-            checkpoint.save(state, *(folder / f"{name}.pt" for name in names))
+            checkpoint.save_state(state, *(folder / f"{name}.pt" for name in names))
         barrier()
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on. Every rank must call it; the first one's is whole."""
+        """All that the next step depends on. All ranks must call it; rank 0's is complete."""
         step = self.step
         return {
             **self.identity,
@@ -232,11 +247,11 @@ class Trainer:
             "scaler": step.scaler.state_dict(),
             "criterion": step.criterion.state_dict(),
             "ranks": gather_objects({"meter": self.meter.state(), **_random_state()}),
-            "journal": self.journal.position(),
+            "journal": self.logger.position(),  # the key of older checkpoints
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state, bit for bit, with as many ranks as it was saved with."""
+        """Continue from a state: bit for bit with as many ranks as it was saved with."""
         step = self.step
         ranks = state["ranks"]
         self.done, self.validated = state["step"], state["validated"]
@@ -244,55 +259,39 @@ class Trainer:
         plain(step.model).load_state_dict(state["model"])
         if step.ema is not None:
             step.ema.load_state_dict(state["ema"])
-        # the settings in its groups are the config's
+        # the config's learning rate and weight decay apply, not those of the checkpoint
         groups = step.optimizer.state_dict()["param_groups"]
         step.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:  # empty where the precision needed none
             step.scaler.load_state_dict(state["scaler"])
         step.criterion.load_state_dict(state["criterion"])
         if len(ranks) != world_size():
-            self.journal.say(
+            self.logger.say(
                 f"Saved by {len(ranks)} processes, resumed by {world_size()}: not bit for bit."
             )
             return
-        mine = ranks[rank()]
-        self.meter.restore(mine["meter"])
-        torch.set_rng_state(mine["cpu"])
-        if mine["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(mine["cuda"])
+        own = ranks[rank()]
+        self.meter.restore(own["meter"])
+        torch.set_rng_state(own["cpu"])
+        if own["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
 
-    def _fail(self, record: dict[str, Any], number: int) -> NoReturn:
-        """Leave failure/ with what is needed to repeat step `number` (from 0), and stop."""
+    def _fail(self, record: dict[str, Any], index: int) -> NoReturn:
+        """Write what is needed to repeat step `index` (from 0) to failure/, and raise Diverged."""
         folder, what = self.run_directory / "failure", self.step.what_broke()
-        epoch, skip = divmod(number, self.pace.steps_per_epoch)
+        epoch, skip = divmod(index, self.pace.steps_per_epoch)
         keep_failure(
             folder,
-            {**self.state(), "step": number},
+            {**self.state(), "step": index},
             lambda: self.load_epoch(epoch, skip),
             readings={**record, "not finite": what},
             file_name=self.file_name,
         )
         raise Diverged(
-            f"{what} at step {number + 1}; {folder} holds the weights before that step, its "
+            f"{what} at step {index + 1}; {folder} holds the weights before that step, its "
             "batches and the names of its images. Try a lower optimizer.lr, optimizer.clip_norm, a "
             "prior, or train.precision float32."
         )
-
-    def _refuse_not_finite(self) -> None:
-        """Running statistics may break where the loss does not depend on them in training."""
-        mine = [*not_finite(plain(self.step.model)), *not_finite(self.weights())]
-        broken: Any = gather_objects(mine)[0]  # DDP hands the first rank's statistics to all
-        if broken:
-            raise Diverged(
-                f"{broken[0]} is not finite after step {self.done}, though loss and gradients "
-                f"were; {self.run_directory / 'checkpoints'} holds what was before. Try "
-                "model.backbone.norm group or train.precision float32."
-            )
-
-
-def _fraction(value: float) -> str:
-    """`-` where it is undefined."""
-    return "-" if value < 0 else f"{value:.4f}"
 
 
 def _random_state() -> dict[str, Tensor | None]:

@@ -1,8 +1,8 @@
 """COCO metrics of detections.
 
-D detections, K classes in the order of the ground truth's `categories`, T = 10 overlap thresholds
-0.5 .. 0.95, R = 101 recall thresholds 0 .. 1, areas all/small/medium/large, 1/10/100 detections an
-image. Boxes are x, y, width, height in pixels, as in COCO's files.
+D detections, K classes in the order of the ground truth's `categories`, T = 10 IoU thresholds
+0.5 .. 0.95, R = 101 recall thresholds 0 .. 1, areas all/small/medium/large, limits of 1/10/100
+detections per image. Boxes are x, y, width, height in pixels, as in COCO's files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     "load_ground_truth",
     "metrics",
     "recall_limits",
-    "table",
+    "metrics_table",
 ]
 
 Engine = Literal["hotcoco", "pycocotools"]
@@ -50,20 +50,20 @@ HEADINGS = {
 
 @dataclass(frozen=True)
 class CocoResult:
-    """What an evaluation found. Figures are fractions, -1 where there is no ground truth."""
+    """The result of an evaluation. Metrics are fractions, -1 where there is no ground truth."""
 
     summary: dict[str, float]  # AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl
     per_class: dict[str, float]  # AP of each class
     precision: np.ndarray  # float64 (T, R, K), all areas, 100 detections an image
     boxes: dict[str, int]  # ground-truth boxes of each class, crowds not counted
-    images: int  # how many were evaluated
-    detections: int  # how many lie in those images
+    images: int  # how many images were evaluated
+    detections: int  # how many detections these have
     engine: Engine
-    areas_replaced: int = 0  # boxes whose area in the file was not above 0, taken as w x h
+    areas_replaced: int = 0  # boxes whose area was not above 0 and became width * height
 
     @property
     def class_names(self) -> list[str]:
-        """The K classes; a name that several categories bear is followed by the category's id."""
+        """The K class names; a name that several categories have is followed by the id."""
         return list(self.per_class)
 
 
@@ -76,10 +76,9 @@ def evaluate(
 ) -> CocoResult:
     """COCO's bounding-box metrics (Lin et al. 2014; https://cocodataset.org/#detection-eval).
 
-    `detections` is float64 (D, 7): image id, x, y, width, height, score, category id, all finite
-    and known to `ground_truth` (from `load_ground_truth`; left as it is). Detections and ground
-    truth of images outside `image_ids` do not count; None stands for every image. The engines give
-    equal figures; neither prints.
+    `detections` is float64 (D, 7): image id, x, y, width, height, score, category id, all finite,
+    with ids of `ground_truth` (from `load_ground_truth`; not modified). Only images in `image_ids`
+    count; None means every image. Both engines give equal metrics and print nothing.
     """
     ids = sorted({image["id"] for image in ground_truth["images"]})
     assert np.isfinite(detections).all() and np.isin(detections[:, 0], ids).all()
@@ -87,9 +86,9 @@ def evaluate(
     assert chosen and set(chosen) <= set(ids), "image_ids must name images of the ground truth"
     category_ids = [category["id"] for category in ground_truth["categories"]]
     arrays = _accumulate(detections, ground_truth, chosen, category_ids, engine)
-    # Both engines sort the categories by id.
+    # Both engines sort the categories by id; the ranks of the ids restore the order of the file.
     file_order = np.argsort(np.argsort(category_ids))
-    precision = arrays["precision"][:, :, file_order, 0, 2]
+    precision = arrays["precision"][:, :, file_order, 0, 2]  # all areas, 100 detections
     names = _class_names(ground_truth["categories"])
     return CocoResult(
         summary=_summary(arrays["precision"], arrays["recall"]),
@@ -114,9 +113,9 @@ def metrics(result: CocoResult) -> dict[str, Any]:
 def recall_limits(
     ground_truth: dict[str, Any], image_ids: Sequence[int], *, kept: int | None = None
 ) -> list[str]:
-    """Sentences on images with more boxes than there are detections to match them; crowds left out.
+    """Sentences on images with more boxes than detections may match, without crowds.
 
-    kept: detections that post-processing keeps of an image; None where others made them.
+    kept: how many detections post-processing keeps per image; None if that is unknown.
     """
     chosen = set(image_ids)
     boxes = Counter(
@@ -146,8 +145,8 @@ def _beyond(limit: int, counts: Mapping[int, int], what: str) -> list[str]:
     ]
 
 
-def table(result: CocoResult) -> str:
-    """The twelve figures and the AP of each class as lines of text; `-` where undefined."""
+def metrics_table(result: CocoResult) -> str:
+    """The twelve metrics and the AP of each class, as lines of text; `-` where undefined."""
     lines = [f"{key:<6} {_figure(result.summary[key])}  {text}" for key, text in HEADINGS.items()]
     width = max(len("class"), *(len(name) for name in result.class_names))
     lines += ["", f"{'class':<{width}}      AP    boxes"]
@@ -168,7 +167,7 @@ def _accumulate(
     category_ids: list[int],
     engine: Engine,
 ) -> dict[str, np.ndarray]:
-    """Precision (T, R, K, areas, limits) and recall (T, K, areas, limits), K sorted by id."""
+    """Precision (T, R, K, areas, limits), recall (T, K, areas, limits); classes sorted by id."""
     start = hotcoco_evaluation if engine == "hotcoco" else _pycocotools
     evaluation = start(
         detections, ground_truth, image_ids=image_ids, category_ids=sorted(category_ids)
@@ -199,15 +198,15 @@ def _pycocotools(
         # Copies, because the evaluation writes into the annotations.
         truth = index([dict(annotation) for annotation in ground_truth["annotations"]])
         # loadRes fails on an empty list.
-        found = truth.loadRes(detections) if len(detections) else index([])
-        evaluation = COCOeval(truth, found, "bbox")
+        results = truth.loadRes(detections) if len(detections) else index([])
+        evaluation = COCOeval(truth, results, "bbox")
     evaluation.params.imgIds = image_ids
     evaluation.params.catIds = category_ids
     return evaluation
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """The twelve figures, as `COCOeval.summarize` takes them out of its arrays."""
+    """The twelve metrics, selected from the arrays as in `COCOeval.summarize`."""
     overall = precision[..., 0, 2]
     figures = [overall, overall[0], overall[5], *(precision[..., area, 2] for area in (1, 2, 3))]
     figures += [recall[..., 0, limit] for limit in (0, 1, 2)]
@@ -216,7 +215,7 @@ def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean of what is defined, -1 where nothing is."""
+    """The mean of the defined values, those above -1; -1 if there are none."""
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else -1.0
 

@@ -1,4 +1,4 @@
-"""COCO's two kinds of file, read and checked for evaluation: ground truth and detections.
+"""Reading and checking COCO's two kinds of file: ground truth and detections.
 
 Boxes stay x, y, width, height in pixels, as in the files.
 """
@@ -20,66 +20,66 @@ from detector.data.document import LARGEST_ID, whole_number
 from detector.errors import InputError
 from detector.files import read_json
 
-LARGEST = 1e300  # of coordinates; products of larger ones overflow soon
+LARGEST = 1e300  # of coordinates; products of larger ones soon overflow
 
 
 def load_ground_truth(path: str | Path, *, only: NDArray[np.int64] | None = None) -> dict[str, Any]:
     """Images, categories and annotations of a COCO file, checked and completed for `evaluate`.
 
-    Of an annotation only what boxes need stays: a new id from 1 on (pycocotools never matches
-    id 0), image_id, category_id, bbox, area (width * height where the file has none above 0) and
-    iscrowd (0 where the file has none); with `category_ids`, one annotation becomes one of each. Of
-    images id and file name stay, of categories id and name, by ascending id. `areas_replaced` says
-    how many areas of the file were not above 0. `only` names the annotation ids to take; the others
-    are left out, whatever their ids and boxes. Raises InputError for a file that is missing, is not
-    JSON or not COCO, for ids that are doubled or point nowhere, and for boxes that are no boxes.
+    An annotation has a new id, counted from 1 (pycocotools never matches id 0), image_id,
+    category_id, bbox, area (width * height unless the file has one above 0) and iscrowd (0 by
+    default); one with `category_ids` becomes one annotation for each. Images have id and perhaps
+    file_name; categories have id and name, by ascending id. `areas_replaced` counts the areas of
+    the file that were not above 0. only: the annotation ids to take; others are not even checked.
+    Raises InputError for a file that is missing, not JSON or not COCO, for repeated or unknown ids,
+    and for unusable boxes.
     """
     return ground_truth_of(read_annotations(Path(path)), path, only=only)
 
 
 def ground_truth_of(
-    found: Annotations, path: str | Path, *, only: NDArray[np.int64] | None = None
+    content: Annotations, path: str | Path, *, only: NDArray[np.int64] | None = None
 ) -> dict[str, Any]:
-    """The same of what was read; errors call it `path`."""
-    chosen = np.ones(len(found.ids), np.bool_) if only is None else np.isin(found.ids, only)
-    labels, rows = found.label_ids, found.label_rows
+    """The same from annotations that were read already; errors name them by `path`."""
+    chosen = np.ones(len(content.ids), np.bool_) if only is None else np.isin(content.ids, only)
+    labels, rows = content.label_ids, content.label_rows
     taken = chosen[rows]
-    annotations = _annotations(path, found, rows[taken], labels[taken])
-    categories = zip(found.category_ids.tolist(), found.category_names.tolist(), strict=True)
+    annotations = _annotations(path, content, rows[taken], labels[taken])
+    categories = zip(content.category_ids.tolist(), content.category_names.tolist(), strict=True)
     return {
         "images": [
             {"id": image_id, "file_name": name} if name else {"id": image_id}
             for image_id, name in zip(
-                found.image_ids.tolist(), found.file_names.tolist(), strict=True
+                content.image_ids.tolist(), content.file_names.tolist(), strict=True
             )
         ],
         "categories": [{"id": category_id, "name": name} for category_id, name in categories],
         "annotations": annotations,
-        "areas_replaced": int(found.area_replaced[chosen].sum()),
+        "areas_replaced": int(content.area_replaced[chosen].sum()),
     }
 
 
 def _annotations(
-    path: str | Path, found: Annotations, rows: NDArray[np.int64], labels: NDArray[np.int64]
+    path: str | Path, content: Annotations, rows: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> list[dict[str, Any]]:
-    """One for each of the labels, which belong to these rows of what was found."""
-    boxes, areas = found.boxes[rows], found.areas[rows]
+    """One annotation for each of `labels`, which belong to the rows `rows` of the file."""
+    boxes, areas = content.boxes[rows], content.areas[rows]
     missing = np.flatnonzero(np.isnan(boxes).all(1))
     if len(missing):
         raise InputError(
-            f"{path}: annotation {found.ids[rows[missing[0]]]} has no box: its bbox is null or "
+            f"{path}: annotation {content.ids[rows[missing[0]]]} has no box: its bbox is null or "
             f"empty, the first of {len(missing)} like it; correct or remove it."
         )
     columns = {
-        "image_id": found.owners[rows],
+        "image_id": content.owners[rows],
         "category_id": labels,
         "bbox": boxes,
         "area": areas,
-        "iscrowd": found.crowd[rows].astype(int),
+        "iscrowd": content.crowd[rows].astype(int),
     }
     tests = [
-        ("image_id", np.isin(columns["image_id"], found.image_ids), "an id of 'images'"),
-        ("category_id", np.isin(labels, found.category_ids), "an id of 'categories'"),
+        ("image_id", np.isin(columns["image_id"], content.image_ids), "an id of 'images'"),
+        ("category_id", np.isin(labels, content.category_ids), "an id of 'categories'"),
         ("bbox", (np.abs(boxes) < LARGEST).all(1), "finite numbers"),
         ("bbox", (boxes[:, 2:] >= 0).all(1), "a width and a height that are not negative"),
         ("area", np.abs(areas) < LARGEST, "a finite number"),
@@ -88,24 +88,24 @@ def _annotations(
         if not passed.all():
             first = passed.argmin()
             raise InputError(
-                f"{path}: annotation {found.ids[rows[first]]} has {key} "
+                f"{path}: annotation {content.ids[rows[first]]} has {key} "
                 f"{columns[key][first].tolist()}, the first of {(~passed).sum()} like it; "
                 f"expected {expected}."
             )
     values = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
-        {"id": number, **dict(zip(columns, row, strict=True))}
-        for number, row in enumerate(values, start=1)
+        {"id": new_id, **dict(zip(columns, row, strict=True))}
+        for new_id, row in enumerate(values, start=1)
     ]
 
 
 def load_detections(path: str | Path, ground_truth: dict[str, Any]) -> np.ndarray:
     """Detections of a COCO result file, a JSON list of image_id, category_id, bbox, score.
 
-    Returns float64 (D, 7): image id, x, y, width, height, score, category id. An empty list is
-    fine. Raises InputError naming the index for a missing or unusable value, for a NaN or infinite
-    one, for a negative width or height, for ids that `ground_truth` does not have, and for a
-    file_name that is not that of the image id.
+    Returns float64 (D, 7): image id, x, y, width, height, score, category id; the list may be
+    empty. Raises InputError, naming the index of the detection, for a missing, wrong or infinite
+    value or NaN, for a negative width or height, for ids that `ground_truth` does not have, and for
+    a file_name that is not that of the image id.
     """
     return detections_of(read_json(Path(path)), path, ground_truth)
 
@@ -138,10 +138,12 @@ def _check_file_names(
     image_ids: list[float],
     ground_truth: dict[str, Any],
 ) -> None:
-    """InputError where a detection names another file than its image id has, as tools/predict.py
-    does: it numbers the images that it is given."""
+    """InputError if a detection's file_name is not that of its image id.
+
+    This happens with files of tools/predict.py, which numbers the images it is given by itself.
+    """
     names = {image["id"]: _parts(image.get("file_name") or "") for image in ground_truth["images"]}
-    bearers = Counter(parts[-1:] for parts in names.values())
+    counts = Counter(path[-1:] for path in names.values())  # files of each name, in any folder
     for index, (entry, image_id) in enumerate(zip(entries, image_ids, strict=True)):
         name = entry.get("file_name")
         if not isinstance(name, str | None):
@@ -149,13 +151,13 @@ def _check_file_names(
                 f"{path}: detection {index} has the file_name {name!r}; it should be text, "
                 "or not be there."
             )
-        expected, found = names[int(image_id)], _parts(name or "")
-        same = found[-len(expected) :] == expected
-        # a path from inside a folder says enough where no other folder has a file of this name
-        same |= expected[-len(found) :] == found and bearers[found[-1:]] == 1
-        if expected and found and not same:
+        expected, actual = names[int(image_id)], _parts(name or "")
+        same = actual[-len(expected) :] == expected
+        # the end of a path is enough if no other folder has a file of this name
+        same |= expected[-len(actual) :] == actual and counts[actual[-1:]] == 1
+        if expected and actual and not same:
             raise InputError(
-                f"{path}: detection {index} of {'/'.join(found)} has image_id "
+                f"{path}: detection {index} of {'/'.join(actual)} has image_id "
                 f"{image_id:.0f}, which is {'/'.join(expected)} in the ground truth; "
                 "detector predict numbers images itself: evaluate a run with --run, or give the "
                 "ids of the file."
@@ -163,7 +165,7 @@ def _check_file_names(
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Of a path of any system; macOS writes an accent as a letter of its own."""
+    """The folders and file of a path of any system; NFC, since macOS separates accents."""
     return PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/"))).parts
 
 
@@ -176,12 +178,12 @@ def _detection(entry: Any, where: str) -> tuple[float, ...]:
 
 
 def _id(value: Any, key: str, where: str) -> float:
-    """The whole number `value`, which may be written as text."""
+    """The whole number `value`, which may be a text; InputError for anything else."""
     number = whole_number(value)
     if number is None or abs(number) > LARGEST_ID:
-        found = "no such key, or null" if value is None else repr(value)
+        shown = "no such key, or null" if value is None else repr(value)
         raise InputError(
-            f"{where}: '{key}' should be a whole number within ±{LARGEST_ID}; found {found}."
+            f"{where}: '{key}' should be a whole number within ±{LARGEST_ID}; found {shown}."
         )
     return number
 
@@ -196,11 +198,11 @@ def _box(values: Any, where: str) -> list[float]:
 
 
 def _number(value: Any, key: str, where: str) -> float:
-    """The finite number `value`; true and false are none."""
+    """The finite number `value`; InputError for anything else, such as true."""
     if type(value) in (int, float) and abs(value) < LARGEST and math.isfinite(value):
         return float(value)
-    found = "no such key, or null" if value is None else repr(value)
-    raise InputError(f"{where}: '{key}' should be a finite number; found {found}.")
+    shown = "no such key, or null" if value is None else repr(value)
+    raise InputError(f"{where}: '{key}' should be a finite number; found {shown}.")
 
 
 def _kind(value: Any) -> str:

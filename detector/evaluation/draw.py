@@ -1,4 +1,4 @@
-"""Detections drawn into images.
+"""Drawing detections into images.
 
 D detections, G ground-truth boxes; boxes are x1 y1 x2 y2 in pixels of the image that is drawn on.
 """
@@ -18,16 +18,16 @@ from torch import Tensor
 from detector import boxes as box_math
 from detector.evaluation.palette import Color, color
 
-LEGIBLE = 384  # a shorter side below this is enlarged, or the text would cover the objects
-LARGEST = 4096  # but never beyond this longer side
+LEGIBLE = 384  # images are enlarged to this shorter side, or labels would cover the objects
+LARGEST = 4096  # the longer side to which images may be enlarged
 GAP = 6  # pixels between the images of a contact sheet
 GRAY = 40
-LABELLED = 0.15  # labels cover at most this share of an image, the best detection's apart
+LABELLED = 0.15  # share of an image that labels may cover, beside the best detection's
 
 Rectangle = tuple[float, float, float, float]
 
 
-def draw(
+def draw_detections(
     image: Tensor,
     boxes: Tensor,
     labels: Tensor,
@@ -40,8 +40,8 @@ def draw(
     """The image with boxes, names and scores; small images are enlarged by a whole factor.
 
     `image` uint8 (3, H, W), `boxes` (D, 4), `labels` int (D,) into `names`, `scores` (D,);
-    detections below `threshold` are left out. Better ones lie on top of worse ones. A label is left
-    out, and its box is thinner, where it would lie on a better one's label, or where labels would
+    detections below `threshold` are left out. Higher scores are drawn on top. A detection has no
+    label, and a thinner box, if its label would overlap that of a higher score, or if labels would
     cover more than 15 % of the image. `truth` (G, 4) is drawn as white dashes with a dark edge, and
     a caption of some 20 rows under the image says so; with None there is no caption.
     Returns uint8 (3, f H [+ caption], f W) on the CPU, f the least whole number that makes the
@@ -54,18 +54,19 @@ def draw(
     kept = kept[scores[kept].argsort(descending=True, stable=True)].cpu()
     rectangles = _rectangles(boxes.cpu()[kept], factor, canvas)
     chosen = labels.cpu()[kept].tolist()
-    found = zip(chosen, scores.cpu()[kept].tolist(), strict=True)
-    texts = [f"{names[label]} {score:.2f}" for label, score in found]
-    labelled = _label_places(pen, rectangles, texts, unit)
+    scored = zip(chosen, scores.cpu()[kept].tolist(), strict=True)
+    texts = [f"{names[label]} {score:.2f}" for label, score in scored]
+    labelled = _label_positions(pen, rectangles, texts, unit)
     shown = list(zip(rectangles, labelled, texts, [color(label) for label in chosen], strict=True))
-    for rectangle, place, _, outline in reversed(shown):
-        width = round(1.5 * unit) if place else math.ceil(0.5 * unit)
+    for rectangle, label_box, _, outline in reversed(shown):
+        width = round(1.5 * unit) if label_box else math.ceil(0.5 * unit)
         pen.rectangle(rectangle, outline=outline, width=width)
     for rectangle in _rectangles(truth, factor, canvas) if truth is not None else []:
         _dashed(pen, rectangle, unit)
-    for _, place, text, background in shown:
-        if place:
-            _write(pen, place, text, background, unit)
+    # after all boxes, so that no line crosses a label
+    for _, label_box, text, background in shown:
+        if label_box:
+            _write(pen, label_box, text, background, unit)
     drawn = np.array(canvas if truth is None else _captioned(canvas, len(truth), unit))
     return torch.from_numpy(drawn).permute(2, 0, 1).contiguous()
 
@@ -87,7 +88,7 @@ def contact_sheet(images: Sequence[Tensor], *, columns: int) -> Tensor:
 
 
 def _canvas(image: Tensor) -> tuple[Image.Image, int]:
-    """A PIL image and how many times larger it is."""
+    """A PIL image, and the whole factor by which it was enlarged."""
     canvas = Image.fromarray(image.cpu().permute(1, 2, 0).contiguous().numpy())
     wanted = math.ceil(LEGIBLE / min(canvas.size))
     factor = max(1, min(wanted, LARGEST // max(canvas.size)))
@@ -96,15 +97,16 @@ def _canvas(image: Tensor) -> tuple[Image.Image, int]:
 
 
 def _rectangles(boxes: Tensor, factor: int, canvas: Image.Image) -> list[Rectangle]:
-    """Boxes (D, 4) in pixels of the canvas, cut to what can be seen of them."""
+    """Boxes (D, 4) in pixels of the canvas, clipped to it."""
     limit = torch.tensor([[canvas.height - 1, canvas.width - 1]])
     inside = box_math.clip(boxes.detach().cpu().float()[None] * factor, limit)[0]
+    # Pillow refuses a rectangle whose right side is left of its left side
     ordered = torch.cat([inside[:, :2], torch.maximum(inside[:, :2], inside[:, 2:])], dim=1)
     return [tuple(row) for row in ordered.tolist()]
 
 
 def _dashed(pen: ImageDraw.ImageDraw, rectangle: Rectangle, unit: float) -> None:
-    """White dashes with a dark edge, seen on any ground; what lies under shows between them."""
+    """White dashes with a dark edge, visible on any background."""
     x1, y1, x2, y2 = rectangle
     sides = [(x1, y1, x2, y1), (x1, y2, x2, y2), (x1, y1, x1, y2), (x2, y1, x2, y2)]
     dashes = [dash for side in sides for dash in _dashes(side, 8 * unit)]
@@ -115,7 +117,7 @@ def _dashed(pen: ImageDraw.ImageDraw, rectangle: Rectangle, unit: float) -> None
 
 
 def _dashes(side: Rectangle, dash: float) -> list[Rectangle]:
-    """Pieces of a level or upright line, with a piece at both ends and gaps about as long."""
+    """The dashes of a horizontal or vertical line, which begins and ends with a dash."""
     x1, y1, x2, y2 = side
     pieces = 2 * round(max(x2 - x1, y2 - y1) / (2 * dash)) + 1  # odd: dash, gap, …, dash
     across, down = (x2 - x1) / pieces, (y2 - y1) / pieces
@@ -126,7 +128,7 @@ def _dashes(side: Rectangle, dash: float) -> list[Rectangle]:
 
 
 def _captioned(canvas: Image.Image, count: int, unit: float) -> Image.Image:
-    """The picture with a strip under it that says how the `count` true boxes are drawn."""
+    """The picture with a strip below that explains how the `count` ground-truth boxes are drawn."""
     font = _font(unit)
     height, margin = round(20 * unit), round(6 * unit)
     strip = Image.new("RGB", (canvas.width, canvas.height + height), (GRAY, GRAY, GRAY))
@@ -149,16 +151,16 @@ def _font(unit: float) -> ImageFont.FreeTypeFont:
 
 @cache
 def _of_size(pixels: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: Pillow's own has the letters of English alone."""
+    """DejaVu Sans, which comes with matplotlib: Pillow's own font has only the English letters."""
     from matplotlib import get_data_path  # takes .1 s, and training may draw nothing
 
     return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), pixels)
 
 
-def _label_places(
+def _label_positions(
     pen: ImageDraw.ImageDraw, rectangles: list[Rectangle], texts: list[str], unit: float
 ) -> list[Rectangle | None]:
-    """Where each label goes, best detection first; None where there is no room for it."""
+    """The rectangle of each label, best detection first; None if there is no room for it."""
     font, margin = _font(unit), round(3 * unit)
     budget = LABELLED * pen.im.size[0] * pen.im.size[1]
     taken: list[Rectangle] = []
@@ -166,8 +168,8 @@ def _label_places(
     for rectangle, text in zip(rectangles, texts, strict=True):
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         size = (right - left + 2 * margin, bottom - top + 2 * margin)
-        places = [_inside(place, size, pen.im.size) for place in _places(rectangle, size)]
-        free = (p for p in places if not any(_overlap(p, other) for other in taken))
+        options = [_inside(corner, size, pen.im.size) for corner in _candidates(rectangle, size)]
+        free = (option for option in options if not any(_overlap(option, other) for other in taken))
         room = budget >= size[0] * size[1] or not taken
         chosen.append(next(free, None) if room else None)
         if chosen[-1]:
@@ -177,17 +179,17 @@ def _label_places(
 
 
 def _write(
-    pen: ImageDraw.ImageDraw, place: Rectangle, text: str, background: Color, unit: float
+    pen: ImageDraw.ImageDraw, label_box: Rectangle, text: str, background: Color, unit: float
 ) -> None:
     font, margin = _font(unit), round(3 * unit)
-    pen.rectangle(place, fill=background)
+    pen.rectangle(label_box, fill=background)
     left, top, _, _ = pen.textbbox((0, 0), text, font=font)
     ink = "black" if _bright(background) else "white"
-    pen.text((place[0] + margin - left, place[1] + margin - top), text, fill=ink, font=font)
+    pen.text((label_box[0] + margin - left, label_box[1] + margin - top), text, fill=ink, font=font)
 
 
-def _places(rectangle: Rectangle, size: tuple[float, float]) -> list[tuple[float, float]]:
-    """Left top corners: on the box, under it, inside at the top and bottom; then at its right."""
+def _candidates(rectangle: Rectangle, size: tuple[float, float]) -> list[tuple[float, float]]:
+    """Upper left corners for a label: above, below, inside top and bottom; then right-aligned."""
     x1, y1, x2, y2 = rectangle
     heights = (y1 - size[1], y2, y1, y2 - size[1])
     return [(left, top) for left in (x1, x2 - size[0]) for top in heights]
@@ -196,7 +198,7 @@ def _places(rectangle: Rectangle, size: tuple[float, float]) -> list[tuple[float
 def _inside(
     corner: tuple[float, float], size: tuple[float, float], canvas: tuple[int, int]
 ) -> Rectangle:
-    """The label's rectangle, moved into the canvas where it can be."""
+    """The rectangle of a label with this upper left corner, moved into the canvas."""
     left = max(0, min(corner[0], canvas[0] - 1 - size[0]))
     top = max(0, min(corner[1], canvas[1] - 1 - size[1]))
     return left, top, left + size[0], top + size[1]
@@ -207,5 +209,5 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
 
 
 def _bright(ground: Color) -> bool:
-    """Whether black is easier to read on it than white (luma of ITU-R BT.601)."""
+    """Whether black text is more legible than white on it (luma of ITU-R BT.601)."""
     return 0.299 * ground[0] + 0.587 * ground[1] + 0.114 * ground[2] > 128

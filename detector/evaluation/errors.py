@@ -1,17 +1,17 @@
-"""Which kinds of error cost AP50, in the manner of TIDE (Bolya et al. 2020).
+"""How much AP50 each kind of error costs, after TIDE (Bolya et al. 2020).
 
 D detections and G boxes of all images together, d and g of one image, K classes. Boxes are x, y,
 width, height in pixels.
 
-Two libraries do the same and agree with this where every class has boxes and detections, no two
-scores are equal and no crowd is near. Elsewhere they answer otherwise:
+Two libraries give the same results where every class has boxes and detections, no two scores are
+equal and no crowd is near. In other cases they differ:
 
-- hotcoco's tide_errors lets the missed boxes of a class without detections cost nothing, takes a
-  crowd for a box that a detection may have been meant for, and places a detection that is given
-  another class behind equal scores of that class.
-- tidecv 1.0.1 counts a class without boxes as AP 0, mends detections that a crowd hides, puts
-  mended detections before right ones of equal score, writes a negative gain as 0, and looks at 100
-  detections of an image where COCO looks at 100 of each class.
+- In hotcoco's tide_errors the missed boxes of a class without detections cost nothing, a crowd
+  counts as a box that a detection may have meant, and a detection with a corrected class comes
+  after equal scores of that class.
+- tidecv 1.0.1 counts a class without boxes as AP 0, fixes detections that match a crowd, puts
+  fixed detections before right ones of equal score, reports a negative gain as 0, and uses 100
+  detections of an image where COCO uses 100 of each class.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from detector.coco_matching import matched
 
 FOREGROUND = 0.5  # IoU that a hit needs
-BACKGROUND = 0.1  # IoU up to which a detection is about nothing
+BACKGROUND = 0.1  # IoU up to which a detection is on background
 RIGHT = -1  # in _Detections.kinds: no error
 KINDS = ("classification", "localisation", "both", "duplicate", "background")
-CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, NOTHING = range(5)  # places in KINDS
+CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, NOTHING = range(5)  # indices in KINDS
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -37,7 +37,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Errors:
-    """AP50, and by how much it rises where one kind of error alone is mended."""
+    """AP50, and its gain if one kind of error alone is fixed."""
 
     ap50: float | None  # None without boxes
     gains: dict[str, float | None]  # KINDS and `missed`
@@ -45,49 +45,51 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class _Boxes:
-    """Those that count: crowds do not."""
+    """The ground-truth boxes without crowds."""
 
     images: Ints  # (G,)
     classes: Ints  # (G,) 0 .. K-1
-    places: NDArray[np.float64]  # (G, 4)
-    found: Bools  # (G,)
+    xywh: NDArray[np.float64]  # (G, 4)
+    matched: Bools  # (G,) by a detection
 
 
 @dataclass(frozen=True, eq=False)
 class _Detections:
-    """Those that count, image by image, and in an image in the order of the rows.
+    """The detections that match no crowd, by image, and within an image in their original order.
 
-    In this order equal scores are counted, as COCO does.
+    COCO ranks equal scores in this order.
     """
 
     images: Ints  # (D,)
     classes: Ints  # (D,) 0 .. K-1
-    places: NDArray[np.float64]  # (D, 4)
+    xywh: NDArray[np.float64]  # (D, 4)
     scores: NDArray[np.float64]  # (D,)
-    kinds: Ints  # (D,) a place in KINDS, or RIGHT
-    goals: Ints  # (D,) the box that a detection of wrong class or place was meant for, or -1
-    best: Bools  # (D,) the likeliest one meant for a box that nothing found
+    kinds: Ints  # (D,) an index in KINDS, or RIGHT
+    nearest: Ints  # (D,) the box nearest to a detection of wrong class or location, else -1
+    best: Bools  # (D,) the highest-scored of those nearest to an unmatched box
 
 
 def error_split(
     detections: NDArray[np.float64], ground_truth: dict[str, Any], image_ids: Sequence[int]
 ) -> Errors:
-    """The errors of section 2.2 of the paper and the AP that each costs, section 2.3.
+    """The errors of section 2.2 of the paper, and the AP that each costs, section 2.3.
 
-    A wrong detection has the first of these kinds that fits, in the order of the authors' tidecv:
-    localisation (IoU 0.1 to 0.5 with a box of its class), classification (from 0.5 with a box of
-    another class), duplicate (from 0.5 with a box of its class, which a likelier one found),
-    background (up to 0.1 with every box), both (0.1 to 0.5 with a box of another class). To mend
-    the first two makes the likeliest of those meant for a box that nothing found right, in the
-    class of that box, and takes the others out; to mend the next three takes them out. `missed`
-    boxes are those that nothing found and nothing was meant for; to mend them takes them out. A
-    class that is left with neither boxes nor detections leaves the mean; a class without boxes from
-    the first is not in it, as in COCO. None is a mean of no class.
+    A wrong detection has the first kind that applies, in the order of the authors' tidecv:
+    localisation (IoU 0.1 to 0.5 with a box of its class), classification (0.5 or more with a box of
+    another class), duplicate (0.5 or more with a box of its class that a higher-scored detection
+    matches), background (0.1 or less with every box), both (0.1 to 0.5 with one of another class).
 
-    Gains do not add up, and a little of one may be negative by the 101 thresholds of recall.
+    To fix localisation or classification errors, the highest-scored detection nearest to each
+    unmatched box becomes right, with the class of that box, and the others are removed. To fix
+    duplicate, background and both errors, these detections are removed. Boxes are `missed` if no
+    detection matches them or is nearest to them; to fix this, they are removed. A class that has
+    neither boxes nor detections afterwards is left out of the mean. A class without boxes is never
+    in the mean, as in COCO. The mean over no class is None.
+
+    Gains do not add up. They may be slightly negative, because AP has only 101 recall thresholds.
 
     Args:
-        detections, ground_truth, image_ids: as of `evaluation.coco.evaluate`; image_ids not empty.
+        detections, ground_truth, image_ids: as for `evaluation.coco.evaluate`; image_ids not empty.
     """
     categories = sorted(category["id"] for category in ground_truth["categories"])
     entries = matched(
@@ -98,16 +100,16 @@ def error_split(
         thresholds=[FOREGROUND],
     )
     boxes = _boxes(entries, ground_truth, categories)
-    found = _judged(_detections(entries, detections, categories), boxes)
+    classified = _classified(_detections(entries, detections, categories), boxes)
     counts = np.bincount(boxes.classes, minlength=len(categories))
-    missed = ~boxes.found
-    missed[found.goals[found.goals >= 0]] = False
+    missed = ~boxes.matched
+    missed[classified.nearest[classified.nearest >= 0]] = False
     left = counts - np.bincount(boxes.classes[missed], minlength=len(categories))
-    base = _mean_ap(found, counts, counts > 0)
-    mended = {name: _mean_ap(_mended(found, boxes, k), counts, counts > 0)
-              for k, name in enumerate(KINDS)}  # fmt: skip
-    mended["missed"] = _mean_ap(found, left, counts > 0)
-    return Errors(base, {name: _difference(ap, base) for name, ap in mended.items()})
+    base = _mean_ap(classified, counts, counts > 0)
+    fixed = {name: _mean_ap(_fixed(classified, boxes, k), counts, counts > 0)
+             for k, name in enumerate(KINDS)}  # fmt: skip
+    fixed["missed"] = _mean_ap(classified, left, counts > 0)
+    return Errors(base, {name: _difference(ap, base) for name, ap in fixed.items()})
 
 
 def _difference(ap: float | None, base: float | None) -> float | None:
@@ -115,7 +117,7 @@ def _difference(ap: float | None, base: float | None) -> float | None:
 
 
 def _column(entries: list[dict[str, Any]], key: str) -> Ints:
-    """The lists of all entries, one behind the other; of a list by threshold, the only one."""
+    """The lists of all entries, concatenated; of lists by threshold, the only threshold's."""
     lists = [entry[key][0] if entry[key] and isinstance(entry[key][0], list) else entry[key]
              for entry in entries]  # fmt: skip
     return np.array([value for values in lists for value in values], np.int64)
@@ -132,22 +134,22 @@ def _owners(entries: list[dict[str, Any]], key: str, categories: list[int]) -> t
 def _boxes(
     entries: list[dict[str, Any]], ground_truth: dict[str, Any], categories: list[int]
 ) -> _Boxes:
-    places = {a["id"]: a["bbox"] for a in ground_truth["annotations"]}
+    boxes = {a["id"]: a["bbox"] for a in ground_truth["annotations"]}
     counts = _column(entries, "gtIgnore") == 0
     images, classes = _owners(entries, "gtIds", categories)
     ids = _column(entries, "gtIds")[counts].tolist()
     return _Boxes(
         images=images[counts],
         classes=classes[counts],
-        places=np.array([places[i] for i in ids], np.float64).reshape(-1, 4),
-        found=_column(entries, "gtMatched")[counts] > 0,
+        xywh=np.array([boxes[i] for i in ids], np.float64).reshape(-1, 4),
+        matched=_column(entries, "gtMatched")[counts] > 0,
     )
 
 
 def _detections(
     entries: list[dict[str, Any]], rows: NDArray[np.float64], categories: list[int]
 ) -> _Detections:
-    """Right or not; the kinds of error are still to come."""
+    """The detections, right or BOTH for now: `_classified` determines the kind of error."""
     counts = _column(entries, "dtIgnore") == 0
     images, classes = _owners(entries, "dtIds", categories)
     ids = _column(entries, "dtIds")
@@ -157,33 +159,33 @@ def _detections(
     return _Detections(
         images=images[order],
         classes=classes[order],
-        places=taken[:, 1:5],
+        xywh=taken[:, 1:5],
         scores=taken[:, 5],
         kinds=np.where(_column(entries, "dtMatched")[order] > 0, RIGHT, BOTH),
-        goals=np.full(len(taken), -1),
+        nearest=np.full(len(taken), -1),
         best=np.zeros(len(taken), np.bool_),
     )
 
 
-def _judged(found: _Detections, boxes: _Boxes) -> _Detections:
-    """The same with kinds of error, goals, and the best of each box."""
-    kinds, goals = found.kinds.copy(), found.goals.copy()
-    for mine, theirs in _by_image(found.images, boxes.images):
-        wrong = mine[kinds[mine] != RIGHT]
-        same = found.classes[wrong, None] == boxes.classes[theirs]
-        overlap = _overlap(found.places[wrong], boxes.places[theirs])
-        kinds[wrong], aims = _kinds(overlap, same, boxes.found[theirs])
-        goals[wrong] = np.append(theirs, -1)[aims]
-    free = np.append(~boxes.found, False)[goals]  # where there is no goal, the last
-    order = np.argsort(-found.scores, kind="stable")
+def _classified(detections: _Detections, boxes: _Boxes) -> _Detections:
+    """The same detections with kinds of error, nearest boxes, and the best of each box."""
+    kinds, nearest = detections.kinds.copy(), detections.nearest.copy()
+    for rows, box_rows in _by_image(detections.images, boxes.images):
+        wrong = rows[kinds[rows] != RIGHT]
+        same = detections.classes[wrong, None] == boxes.classes[box_rows]
+        overlap = _overlap(detections.xywh[wrong], boxes.xywh[box_rows])
+        kinds[wrong], nearest_in_image = _kinds(overlap, same, boxes.matched[box_rows])
+        nearest[wrong] = np.append(box_rows, -1)[nearest_in_image]
+    free = np.append(~boxes.matched, False)[nearest]  # index -1 takes the appended False
+    order = np.argsort(-detections.scores, kind="stable")
     order = order[free[order]]
-    best = found.best.copy()
-    best[order[np.unique(goals[order], return_index=True)[1]]] = True
-    return replace(found, kinds=kinds, goals=goals, best=best)
+    best = detections.best.copy()
+    best[order[np.unique(nearest[order], return_index=True)[1]]] = True
+    return replace(detections, kinds=kinds, nearest=nearest, best=best)
 
 
 def _by_image(first: Ints, second: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """For each image of `first`, the places of it in the first and in the second."""
+    """For each image id in `first`, its indices in `first` and in `second`."""
     orders = [np.argsort(images, kind="stable") for images in (first, second)]
     names = np.unique(first)
     ends = [
@@ -194,27 +196,32 @@ def _by_image(first: Ints, second: Ints) -> Iterator[tuple[Ints, Ints]]:
         yield orders[0][a:b], orders[1][c:d]
 
 
-def _overlap(places: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _overlap(detected: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """(d, 4) and (g, 4) -> IoU (d, g)"""
     from hotcoco.primitives import bbox_iou
 
-    if not len(places) or not len(boxes):
-        return np.zeros((len(places), len(boxes)))
-    overlap: NDArray[np.float64] = bbox_iou(places, boxes, np.zeros(len(boxes), np.bool_))
+    if not len(detected) or not len(boxes):
+        return np.zeros((len(detected), len(boxes)))
+    overlap: NDArray[np.float64] = bbox_iou(detected, boxes, np.zeros(len(boxes), np.bool_))
     return overlap
 
 
-def _kinds(overlap: NDArray[np.float64], same: Bools, found: Bools) -> tuple[Ints, Ints]:
-    """Of wrong detections: IoU (d, g), same class (d, g), boxes found (g,) -> kinds (d,), aims (d,)
+def _kinds(overlap: NDArray[np.float64], same: Bools, matched_boxes: Bools) -> tuple[Ints, Ints]:
+    """Kinds of error (d,) and nearest boxes (d,) of the wrong detections of an image.
 
-    An aim is 0 .. g-1, or -1.
+    Args:
+        overlap: (d, g) IoU with the boxes of the image.
+        same: (d, g) whether detection and box have the same class.
+        matched_boxes: (g,)
+
+    A nearest box is an index 0 .. g-1; it is -1 unless class or location alone is wrong.
     """
-    nothing = ((0, 0), (0, 1))  # a box that nothing overlaps: an image may have no other
+    nothing = ((0, 0), (0, 1))  # adds a box without overlap, since an image may have no box
     overlap, same = np.pad(overlap, nothing), np.pad(same, nothing)
     own, other = overlap * same, overlap * ~same
-    nearest, nearest_other = own.argmax(1), other.argmax(1)
+    nearest_own, nearest_other = own.argmax(1), other.argmax(1)
     best, best_other = own.max(1), other.max(1)
-    taken = (own * np.append(found, False)).max(1)
+    taken = (own * np.append(matched_boxes, False)).max(1)
     kinds = np.select(
         [
             (best >= BACKGROUND) & (best <= FOREGROUND),
@@ -225,33 +232,34 @@ def _kinds(overlap: NDArray[np.float64], same: Bools, found: Bools) -> tuple[Int
         [LOCALISATION, CLASSIFICATION, DUPLICATE, NOTHING],
         BOTH,
     )
-    aims = np.select([kinds == LOCALISATION, kinds == CLASSIFICATION], [nearest, nearest_other], -1)
-    return kinds, aims
+    of_kinds = [kinds == LOCALISATION, kinds == CLASSIFICATION]
+    return kinds, np.select(of_kinds, [nearest_own, nearest_other], -1)
 
 
-def _mended(found: _Detections, boxes: _Boxes, kind: int) -> _Detections:
-    """The detections that there would be without this kind of error."""
-    wrong = found.kinds == kind
-    mended = wrong & found.best
-    classes = found.classes.copy()
-    classes[mended] = boxes.classes[found.goals[mended]]
-    kept = ~wrong | mended
+def _fixed(detections: _Detections, boxes: _Boxes, kind: int) -> _Detections:
+    """The detections after this kind of error is fixed."""
+    wrong = detections.kinds == kind
+    fixed = wrong & detections.best
+    classes = detections.classes.copy()
+    classes[fixed] = boxes.classes[detections.nearest[fixed]]
+    kept = ~wrong | fixed
     columns = {
         "classes": classes[kept],
-        "kinds": np.where(mended, RIGHT, found.kinds)[kept],
-        "scores": found.scores[kept],
+        "kinds": np.where(fixed, RIGHT, detections.kinds)[kept],
+        "scores": detections.scores[kept],
     }
-    return replace(found, **columns)
+    return replace(detections, **columns)
 
 
-def _mean_ap(found: _Detections, counts: Ints, chosen: Bools) -> float | None:
-    """AP50 with `counts` (K,) boxes, the mean over the chosen classes (K,)."""
+def _mean_ap(detections: _Detections, counts: Ints, chosen: Bools) -> float | None:
+    """AP50, the mean over the `chosen` classes (K,); `counts` (K,): boxes of each class."""
     from hotcoco import metrics
 
     values = []
     for k in np.flatnonzero(chosen):
-        mine = found.classes == k
-        if counts[k] or mine.any():
-            right = found.kinds[mine] == RIGHT
-            values.append(metrics.average_precision(found.scores[mine], right, int(counts[k])))
+        of_class = detections.classes == k
+        if counts[k] or of_class.any():
+            right = detections.kinds[of_class] == RIGHT
+            scores = detections.scores[of_class]
+            values.append(metrics.average_precision(scores, right, int(counts[k])))
     return float(np.mean(values)) if values else None

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation."""
+"""Precision-recall curves of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from detector.evaluation.palette import COLORS, color
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_CLASSES = 12  # more lines than this can be neither drawn nor read; then the extremes are shown
+MOST_CLASSES = 12  # more curves than this are unreadable; then only the extremes are drawn
 EXTREMES = 4
-
-
 STYLES = ["-", "--", "-.", ":"]  # a class beyond the palette has a shade of it and another style
 MARKERS = "osD^v<>PXph*"
-MARK_STEP = 3  # hundredths of recall from the mark of one curve to that of the next
+MARK_STEP = 3  # hundredths of recall between the marks of successive curves
 NAME = 22  # longer names are cut in the legend
 
 
@@ -63,26 +61,26 @@ def _draw_means(axes: Axes, precision: np.ndarray) -> None:
         "IoU 0.75": (average[5], "--", "0.3"),
         "IoU 0.50:0.95": (average.mean(axis=0), "-.", "0.5"),
     }
-    for place, (label, (curve, style, gray)) in enumerate(curves.items()):
-        look = {"color": gray, "linestyle": style, "marker": MARKERS[place]}
-        _curve(axes, curve, label, look, turn=place, turns=len(curves))
+    for turn, (label, (curve, style, gray)) in enumerate(curves.items()):
+        look = {"color": gray, "linestyle": style, "marker": MARKERS[turn]}
+        _curve(axes, curve, label, look, turn=turn, turns=len(curves))
 
 
 def _draw_classes(axes: Axes, result: CocoResult, defined: list[int]) -> None:
-    """One curve a class, the mean over all overlap thresholds; best first in the legend."""
+    """A curve for each class, the mean over all IoU thresholds; the best first in the legend."""
     curves = result.precision.mean(axis=0)
     order = sorted(defined, key=lambda k: -curves[:, k].mean())
     if len(order) > MOST_CLASSES:
         order = order[:EXTREMES] + order[-EXTREMES:]
-    for place, k in enumerate(order):
-        _curve(axes, curves[:, k], result.class_names[k], _look(k), turn=place, turns=len(order))
+    for turn, k in enumerate(order):
+        _curve(axes, curves[:, k], result.class_names[k], _look(k), turn=turn, turns=len(order))
     if len(defined) > len(order):
         mean = curves[:, defined].mean(axis=1)
         _curve(axes, mean, "mean of all", {"color": "black", "linestyle": ":"}, turn=0, turns=1)
 
 
 def _look(k: int) -> dict[str, Any]:
-    """How class k is drawn, whatever the others are."""
+    """Colour, line style and marker of class k, independent of the other classes."""
     return {
         "color": [value / 255 for value in color(k)],
         "linestyle": STYLES[k // len(COLORS) % len(STYLES)],
@@ -93,7 +91,10 @@ def _look(k: int) -> dict[str, Any]:
 def _curve(
     axes: Axes, curve: np.ndarray, label: str, look: dict[str, Any], *, turn: int, turns: int
 ) -> None:
-    """A curve over recall 0..1; where curves are equal their marks take turns, above all lines."""
+    """Draw a curve over recall 0..1, with marks above all lines.
+
+    Marks of different curves lie at different recalls, so that equal curves can be told apart.
+    """
     recall = np.linspace(0, 1, len(curve))
     short = label if len(label) <= NAME else label[: NAME - 1] + "…"
     marks: dict[str, Any] = {
@@ -117,7 +118,7 @@ def _classes_title(count: int) -> str:
 
 
 def _frame(axes: Axes, missing: str) -> None:
-    """Limits a little outside 0..1, so that a curve on the edge is seen whole."""
+    """Axes with limits slightly outside 0..1, so that a curve on the edge is fully visible."""
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), xlabel="recall", ylabel="precision")
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)

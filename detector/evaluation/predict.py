@@ -1,4 +1,4 @@
-"""From batches to detections in the images' own coordinates, and to COCO metrics.
+"""Prediction and evaluation: from batches to detections in original coordinates and COCO metrics.
 
 N images of a batch, D detections of a file or a data set.
 """
@@ -19,14 +19,14 @@ from detector.anchors.matching import Assignment
 from detector.boxes import clip
 from detector.distributed import gather_objects, is_main, sum_over_ranks, together
 from detector.evaluation.coco import CocoResult, Engine, evaluate
-from detector.evaluation.draw import draw
+from detector.evaluation.draw import draw_detections
 from detector.loss.detection import DetectionLoss
 from detector.postprocess import Postprocess
 from detector.structures import Batch, Detections, Outputs, Validation
 
 
 class Predictor:
-    """Runs a model on batches; what it detects is in pixels of the original images."""
+    """Runs a model on batches; the detections are in pixels of the original images."""
 
     def __init__(
         self,
@@ -43,32 +43,33 @@ class Predictor:
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Outputs, Detections]:
-        """Outputs of the network, and detections in the coordinates of `original_sizes`."""
+        """Outputs of the network, and detections in pixels of images of `original_sizes`."""
         with self.autocast():
             outputs = model(batch.images)
         height, width = batch.images.shape[-2:]
-        found = self.postprocess(
+        detections = self.postprocess(
             outputs,
             self.anchor_generator(height, width, batch.images.device),
             self.anchor_generator.level_lengths(height, width),
             batch.sizes,
         )
+        # not one scale: each side of the resized image was rounded by itself
         factor = (batch.original_sizes / batch.sizes).flip(-1).repeat(1, 2)[:, None]
-        boxes = clip(found.boxes * factor.to(found.boxes.dtype), batch.original_sizes)
-        return outputs, replace(found, boxes=boxes)
+        boxes = clip(detections.boxes * factor.to(detections.boxes.dtype), batch.original_sizes)
+        return outputs, replace(detections, boxes=boxes)
 
 
-def coco_rows(found: Detections, image_ids: Tensor, category_ids: Sequence[int]) -> np.ndarray:
+def coco_rows(detections: Detections, image_ids: Tensor, category_ids: Sequence[int]) -> np.ndarray:
     """Detections -> float64 (D, 7): image id, x, y, width, height, score, category id."""
-    image, place = found.present.nonzero(as_tuple=True)
-    boxes = found.boxes[image, place].double()
+    image, rank = detections.present.nonzero(as_tuple=True)
+    boxes = detections.boxes[image, rank].double()  # float32 cannot hold every id up to 2**53
     ids = torch.as_tensor(category_ids, device=boxes.device)
     columns = [
         image_ids[image, None].double(),
         boxes[:, :2],
         boxes[:, 2:] - boxes[:, :2],
-        found.scores[image, place, None].double(),
-        ids[found.labels[image, place], None].double(),
+        detections.scores[image, rank, None].double(),
+        ids[detections.labels[image, rank], None].double(),
     ]
     return torch.cat(columns, dim=1).cpu().numpy()
 
@@ -87,13 +88,13 @@ def coco_json(rows: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _short(value: float) -> float:
-    """Nine digits tell any two float32 apart, so that no ties appear in the file."""
+    """Rounded to nine digits, which distinguish any two float32: the file gets no new ties."""
     return float(f"{value:.9g}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What one pass over a data set gave."""
+    """The result of one pass over a data set."""
 
     rows: np.ndarray  # float64 (D, 7), of all ranks
     losses: dict[str, float]  # `loss`, `loss/classification`, `loss/box`
@@ -103,7 +104,8 @@ class Evaluation:
 class Evaluator:
     """Validation loss and COCO metrics from the same forward passes, each image exactly once.
 
-    loader: batches of this rank's share of the images.
+    loader: batches of this rank's images.
+    pictures: how many of the first images to draw.
     """
 
     def __init__(
@@ -132,36 +134,36 @@ class Evaluator:
         self.pictures = pictures
 
     def __call__(self, model: nn.Module) -> Validation:
-        """The figures that the training loop writes down; all ranks get the same."""
-        found = self.run(model)
+        """The metrics for the training loop, the same on all ranks."""
+        evaluation = self.run(model)
         metrics = None
         if is_main():
-            result = self.metrics(found.rows)
+            result = self.metrics(evaluation.rows)
             per_class = {f"AP/{name}": ap for name, ap in result.per_class.items()}
-            metrics = {**result.summary, **per_class, **found.losses}
+            metrics = {**result.summary, **per_class, **evaluation.losses}
         shared = gather_objects(metrics)[0]
         assert isinstance(shared, dict)
-        return Validation(shared, found.pictures)
+        return Validation(shared, evaluation.pictures)
 
     def metrics(self, rows: np.ndarray) -> CocoResult:
         """COCO metrics of detections (D, 7) on this data set."""
         return evaluate(rows, self.ground_truth, image_ids=self.image_ids, engine=self.engine)
 
     def run(self, model: nn.Module) -> Evaluation:
-        """One pass over the data; the model's training mode is left as it was."""
+        """One pass over the data; the model's training mode is restored."""
         training = model.training
         model.eval()
         rows = [np.zeros((0, 7))]
         tally = torch.zeros(4, dtype=torch.float64, device=self.predictor.device)
         pictures: list[Tensor] = []
-        with together():  # the ranks have their own images, and wait for each other afterwards
+        with together():  # each rank has its own images, and only one may meet a broken one
             for batch in self.loader:
                 batch = batch.to(self.predictor.device)
-                outputs, found = self.predictor(model, batch)
-                rows.append(coco_rows(found, batch.image_ids, self.category_ids))
+                outputs, detections = self.predictor(model, batch)
+                rows.append(coco_rows(detections, batch.image_ids, self.category_ids))
                 tally += self._tally(outputs, batch)
                 if is_main() and len(pictures) < self.pictures:
-                    pictures += self._draw(batch, found)[: self.pictures - len(pictures)]
+                    pictures += self._draw(batch, detections)[: self.pictures - len(pictures)]
         model.train(training)
         return self._gather(np.concatenate(rows), tally, pictures)
 
@@ -180,22 +182,22 @@ class Evaluator:
             "loss/classification": classification,
             "loss/box": box,
         }
-        parts: list[Any] = gather_objects(rows)
-        return Evaluation(rows=np.concatenate(parts), losses=losses, pictures=pictures)
+        all_rows: list[Any] = gather_objects(rows)
+        return Evaluation(rows=np.concatenate(all_rows), losses=losses, pictures=pictures)
 
-    def _draw(self, batch: Batch, found: Detections) -> list[Tensor]:
+    def _draw(self, batch: Batch, detections: Detections) -> list[Tensor]:
         factor = (batch.sizes / batch.original_sizes).flip(-1).repeat(1, 2)[:, None]
-        boxes = found.boxes * factor.to(found.boxes.dtype)
+        boxes = detections.boxes * factor.to(detections.boxes.dtype)
         drawn = []
         for n in range(min(len(batch), self.pictures)):
             height, width = batch.sizes[n].tolist()
-            kept = found.present[n]
+            kept = detections.present[n]
             drawn.append(
-                draw(
+                draw_detections(
                     batch.images[n, :, :height, :width],
                     boxes[n][kept],
-                    found.labels[n][kept],
-                    found.scores[n][kept],
+                    detections.labels[n][kept],
+                    detections.scores[n][kept],
                     names=self.class_names,
                     threshold=0.3,
                     truth=batch.boxes[n][batch.present[n]],

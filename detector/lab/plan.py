@@ -16,7 +16,7 @@ from detector import shipped
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
 from detector.settings.ablation import Ablation, Published, VariantSettings, changing_measure
-from detector.yaml_text import Document
+from detector.yaml_text import YamlDocument
 
 NAME = r"[\w.=,+-]+"
 OWNED = {
@@ -149,7 +149,7 @@ class Plan:
             return found
         return {**found, **tuned, "metric": self.metric, "tuning_share": self.tuning_share}
 
-    def _check(self, path: Path, document: Document) -> None:
+    def _check(self, path: Path, document: YamlDocument) -> None:
         self._check_names(path)
         names = [variant.name for variant in self.variants]
         if self.baseline not in names:
@@ -250,7 +250,7 @@ def _variant(
 
 
 def _places(
-    document: Document, name: str, ablation: Ablation, settings: VariantSettings
+    document: YamlDocument, name: str, ablation: Ablation, settings: VariantSettings
 ) -> dict[str, str]:
     """Where each change is written: of all variants, and of its own or of the grid."""
     own = ("variants", name)

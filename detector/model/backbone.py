@@ -1,7 +1,7 @@
 """Feature maps C3, C4, C5 of torchvision's classification networks.
 
-A backbone is torchvision's model without its classifier, under torchvision's parameter names, cut
-into five stages: the stem and the parts that end at strides 4, 8, 16 and 32.
+A backbone is torchvision's model without its classifier, with torchvision's parameter names. It has
+five stages: the stem, and those that end at strides 4, 8, 16 and 32.
     ResNet, ResNeXt  conv1 to maxpool · layer1 · layer2 · layer3 · layer4
     MobileNetV2      features 0-1 · 2-3 · 4-6 · 7-13 · 14-17, so the stem ends at stride 2
 N images, H W rows and columns.
@@ -41,14 +41,14 @@ _MOBILENET_STAGES = tuple(
 
 
 class Backbone(nn.Module):
-    """Images -> feature maps at strides 8, 16 and 32.
+    """Images -> feature maps C3, C4, C5 at strides 8, 16 and 32.
 
     Args:
         name: one of NAMES.
         norm: `frozen_batch` is batch norm with fixed statistics and fixed affine; `group` has 32
             groups where the channels allow it (see `group_norm`).
-        frozen_stages: how many stages, from the stem, are not trained: 0 none, 5 all. Their batch
-            norms keep their statistics in training as well.
+        frozen_stages: how many stages, counted from the stem, are not trained: 0 none, 5 all. Their
+            batch norms keep their statistics in training, too.
         norm_eps: added to the variance. torchvision's published RetinaNet v1 for COCO needs 0.0
             (torchvision calls it `overwrite_eps`), its v2 and its classifiers 1e-5.
 
@@ -69,31 +69,35 @@ class Backbone(nn.Module):
         self.norm = norm
         self.body = _body(name, norm, norm_eps)
         self._stages = _MOBILENET_STAGES if name == "mobilenet_v2" else _RESNET_STAGES
-        self._frozen = tuple(part for stage in self._stages[:frozen_stages] for part in stage)
+        self._frozen = tuple(name for stage in self._stages[:frozen_stages] for name in stage)
         self.channels = _channels(name)
-        for part in self._frozen:
-            self.body.get_submodule(part).requires_grad_(requires_grad=False)
+        for layer in self._frozen:
+            self.body.get_submodule(layer).requires_grad_(requires_grad=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised images (N, 3, H, W) -> C3, C4, C5 (N, channels, ceil(H/s), ceil(W/s))."""
         features = images
         maps = []
         for stage in self._stages:
-            for part in stage:
-                features = self.body.get_submodule(part)(features)
+            for layer in stage:
+                features = self.body.get_submodule(layer)(features)
             maps.append(features)
         return maps[2], maps[3], maps[4]
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: FBT001, FBT002 - nn.Module's signature
-        """As nn.Module's, but frozen stages stay in evaluation: their statistics don't move."""
+        """Like nn.Module's, but frozen stages stay in evaluation mode, with fixed statistics."""
         super().train(mode)
-        for part in self._frozen:
-            self.body.get_submodule(part).eval()
+        for layer in self._frozen:
+            self.body.get_submodule(layer).eval()
         return self
 
 
 class FrozenBatchNorm(FrozenBatchNorm2d):
-    """torchvision's, but what comes in bfloat16 or float16 leaves in it, as autocast means it."""
+    """torchvision's, but its output has the dtype of its input.
+
+    torchvision's multiplies by float32 buffers, so under autocast its output would be float32, and
+    every later elementwise operation would read and write twice the memory.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape and dtype."""
@@ -104,7 +108,7 @@ class FrozenBatchNorm(FrozenBatchNorm2d):
 
 
 def group_norm(channels: int, *, eps: float = 1e-5) -> nn.GroupNorm:
-    """Group norm (Wu and He 2018) with 32 groups, or as near as equal groups of two or more allow.
+    """Group norm (Wu and He 2018) with the most groups up to 32 that have two channels or more.
 
     A group of one channel would have nothing to normalise at a level of one position (P7 of small
     images): torch refuses it for a single image and gives zeros for several.
@@ -114,7 +118,7 @@ def group_norm(channels: int, *, eps: float = 1e-5) -> nn.GroupNorm:
 
 
 def _body(name: str, norm: Norm, eps: float) -> nn.Module:
-    """torchvision's model, less what lies behind C5: unused parameters would stall DDP."""
+    """torchvision's model up to C5: DDP would wait for gradients of unused parameters."""
     layers: dict[Norm, Callable[..., nn.Module]] = {
         "frozen_batch": FrozenBatchNorm,
         "batch": nn.BatchNorm2d,
@@ -123,7 +127,7 @@ def _body(name: str, norm: Norm, eps: float) -> nn.Module:
     body: nn.Module = get_model(name, weights=None, norm_layer=partial(layers[norm], eps=eps))
     if name == "mobilenet_v2":
         del body.classifier
-        del cast(nn.Sequential, body.features)[18]
+        del cast(nn.Sequential, body.features)[18]  # the 1 x 1 convolution before the classifier
     else:
         del body.fc, body.avgpool
     return body

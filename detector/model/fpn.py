@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 
 class FPN(nn.Module):
-    """C3, C4, C5 -> P3 ... P7, with the numbers of torchvision's FPN and LastLevelP6P7.
+    """C3, C4, C5 -> P3 ... P7, equal to torchvision's FPN and LastLevelP6P7.
 
     Args:
-        in_channels: of C3, C4, C5.
-        channels: of every level of the pyramid.
-        p6_from: the map that P6 is computed from: `c5` as in the paper, or `p5`. P7 comes from P6.
+        in_channels: channels of C3, C4, C5.
+        channels: channels of every level of the pyramid.
+        p6_from: the map that P6 is computed from: `c5` as in the paper, or `p5`. P7 is computed
+            from P6.
     """
 
     strides = (8, 16, 32, 64, 128)
@@ -46,9 +47,10 @@ class FPN(nn.Module):
         inners = (inner3, inner4, inner5)
         p3, p4, p5 = (output(inner) for output, inner in zip(self.outputs, inners, strict=True))
         p6 = self.p6(maps[-1] if self.p6_from == "c5" else p5)
+        # the ReLU of the paper's footnote on P7; P6 itself reaches the heads without one
         return [p3, p4, p5, p6, self.p7(F.relu(p6))]
 
 
 def _upsample(coarse: Tensor, fine: Tensor) -> Tensor:
-    """`coarse` at the rows and columns of `fine`; these need not be exactly twice as many."""
+    """`coarse` upsampled to the size of `fine`, which need not be exactly twice as large."""
     return F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")

@@ -1,7 +1,7 @@
-"""Weights of other people, torchvision's classifiers and RetinaNets, and of other classes.
+"""Loading weights: torchvision's classifiers and RetinaNets, and detectors of other classes.
 
-A state is a dict of tensors by parameter name. Files are read with `weights_only`: no code in them
-runs. Nothing is loaded unless everything fits.
+A state is a dict of tensors by parameter name. Files are read with `weights_only`, so no code in
+them runs. A module is changed only if the whole state fits it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from detector.model.retinanet import RetinaNet
 
 State = dict[str, Tensor]
 
-_CLASSIFIERS = ("fc.", "classifier.", "features.18.")  # what a Backbone leaves away
-_COUNTER = "num_batches_tracked"  # old files and frozen norms have none; no result depends on it
+_CLASSIFIERS = ("fc.", "classifier.", "features.18.")  # what a Backbone does without
+_COUNTER = "num_batches_tracked"  # absent in old files and frozen norms; no result depends on it
 _CLASS_KEYS = tuple(f"head.classification_head.cls_logits.{kind}" for kind in ("weight", "bias"))
 _BOX_KEY = "head.regression_head.bbox_reg.weight"
-_CLASS_HEAD = ("class_head.last.weight", "class_head.last.bias")  # ours
-# torchvision's names, of today and of the published v1 file, and ours
+_CLASS_HEAD = ("class_head.last.weight", "class_head.last.bias")  # in RetinaNet
+# torchvision's parameter names (current, and in the published v1 file) and those of RetinaNet
 _RENAMES = (
     (r"backbone\.fpn\.inner_blocks\.(\d+)(?:\.0)?\.", r"pyramid.laterals.\1."),
     (r"backbone\.fpn\.layer_blocks\.(\d+)(?:\.0)?\.", r"pyramid.outputs.\1."),
@@ -44,13 +44,13 @@ def load_backbone(backbone: Backbone, weights: Literal["imagenet"] | Path) -> No
     """Load torchvision's ImageNet weights, or a local torchvision state dict, into `backbone`.
 
     `imagenet` is torchvision's IMAGENET1K_V1, which the published 1x recipes start from (V2 comes
-    from a longer recipe); torchvision looks in TORCH_HOME before it downloads. A classifier in the
-    file is left away. InputError for a file that does not fit, or that cannot be had.
+    from a longer recipe); it is downloaded unless TORCH_HOME has it. The classifier in the file is
+    dropped. Raises InputError for weights that do not fit, or that cannot be read or downloaded.
     """
     if weights == "imagenet":
         state, source = _imagenet_state(backbone.name), f"torchvision's {backbone.name}"
     else:
-        state, source = read_state(Path(weights)), str(weights)
+        state, source = read_weights(Path(weights)), str(weights)
     state = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
     if backbone.norm == "group" and any(key.endswith("running_mean") for key in state):
         raise InputError(
@@ -60,14 +60,14 @@ def load_backbone(backbone: Backbone, weights: Literal["imagenet"] | Path) -> No
     load_checked(backbone.body, state, source=source)
 
 
-def read_state(path: Path) -> State:
-    """The state dict in a file; InputError if there is none."""
+def read_weights(path: Path) -> State:
+    """The state dict in a file; InputError if it cannot be read or holds something else."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"There is no weights file {path}.") from None
-    except Exception as error:  # torch's unpickler answers garbage with almost any exception
-        raise InputError(  # torch's own words would advise to load what may run code
+    except Exception as error:  # torch's unpickler raises almost any exception for a damaged file
+        raise InputError(  # without torch's message, which advises to turn `weights_only` off
             f"{path} cannot be read as a file of weights ({type(error).__name__}); expected a "
             "whole file of tensors by parameter name."
         ) from error
@@ -80,19 +80,20 @@ def read_state(path: Path) -> State:
 
 
 def load_checked(module: nn.Module, state: State, *, source: str) -> None:
-    """Load `state`, all of it or nothing; InputError, which names `source`, if it does not fit."""
+    """Load the whole of `state`; InputError, which names `source`, if it does not fit exactly."""
+    # torch's own strict load copies whatever fits before it raises
     own = {key: value for key, value in module.state_dict().items() if not key.endswith(_COUNTER)}
     given = {key: value for key, value in state.items() if not key.endswith(_COUNTER)}
-    troubles = {
+    mismatches = {
         "missing": [key for key in own if key not in given],
         "unexpected": [key for key in given if key not in own],
         "of another shape": [k for k in own if k in given and own[k].shape != given[k].shape],
     }
-    found = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in troubles.items() if keys]
-    if found:
+    texts = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in mismatches.items() if keys]
+    if texts:
         raise InputError(
             f"{source} does not fit this model: of {len(own)} parameters and buffers, "
-            f"{', '.join(found)}; was it made for another network?"
+            f"{', '.join(texts)}; was it made for another network?"
         )
     broken = [key for key, value in given.items() if not value.isfinite().all()]
     if broken:
@@ -104,44 +105,51 @@ def load_checked(module: nn.Module, state: State, *, source: str) -> None:
 
 
 def is_torchvision_detector(state: Mapping[str, object]) -> bool:
-    """Whether a state is of torchvision's `retinanet_resnet50_fpn` or `_v2`."""
+    """Whether a state belongs to torchvision's `retinanet_resnet50_fpn` or `_v2`."""
     return all(key in state for key in (*_CLASS_KEYS, _BOX_KEY))
 
 
 def torchvision_detector_state(state: State) -> State:
-    """torchvision's RetinaNet -> our RetinaNet's names; its class channels stay as they are."""
-    return {_our_name(key): value for key, value in state.items()}
+    """A state of torchvision's RetinaNet under the parameter names of RetinaNet."""
+    return {_renamed(key): value for key, value in state.items()}
 
 
 def torchvision_class_names(state: State) -> list[str]:
-    """What the class channels of a torchvision detector stand for.
+    """The class names of a torchvision detector's channels.
 
     In the published files channel c is COCO's category id c. A file with another number of channels
     does not say what they mean, so they get names that no class has.
     """
     coco: list[str] = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
-    cells = max(1, state[_BOX_KEY].shape[:1].numel() // 4)
-    channels = state[_CLASS_KEYS[1]].numel() // cells
+    # the box head has 4 channels an anchor; at least 1, for load_checked to refuse a broken file
+    anchors_per_cell = max(1, state[_BOX_KEY].shape[:1].numel() // 4)
+    channels = state[_CLASS_KEYS[1]].numel() // anchors_per_cell
     return (
         coco if channels == len(coco) else [f"channel {c} of {channels}" for c in range(channels)]
     )
 
 
 def load_by_name(
-    net: RetinaNet, state: State, theirs: Sequence[str], ours: Sequence[str], *, source: str
+    net: RetinaNet,
+    state: State,
+    state_classes: Sequence[str],
+    net_classes: Sequence[str],
+    *,
+    source: str,
 ) -> list[str]:
-    """Load a detector of other classes; the names of the channels that stay as `net` has them.
+    """Load a detector of other classes; returns the names of the channels that keep `net`'s values.
 
-    A class gets the channel of its namesake (`channels_by_name`); background gets that of
-    background, where both have one. InputError, which names `source`, for another architecture.
+    A class gets the channel of the same name (`channels_by_name`); background gets that of
+    background, if both have one. InputError, which names `source`, for another architecture.
 
     Args:
-        state: under our names; its class channels are `theirs`, then background or nothing.
-        ours: the classes of `net`, in order.
+        state: under the names of RetinaNet; its channels are `state_classes`, then perhaps
+            background.
+        net_classes: the classes of `net`, in order.
     """
-    own, cells = net.state_dict(), net.class_head.cells
-    names, channels = list(ours), channels_by_name(ours, theirs)
-    lengths = [(cells * len(theirs),), (cells * (len(theirs) + 1),)]
+    own, per_cell = net.state_dict(), net.class_head.anchors_per_cell
+    names, channels = list(net_classes), channels_by_name(net_classes, state_classes)
+    lengths = [(per_cell * len(state_classes),), (per_cell * (len(state_classes) + 1),)]
     fitting = [
         key
         for key in _CLASS_HEAD
@@ -149,56 +157,59 @@ def load_by_name(
         and state[key].shape[:1] in lengths
         and state[key].shape[1:] == own[key].shape[1:]
     ]  # what does not fit stays as it is, for load_checked to refuse
-    if net.class_head.out_channels > len(ours):
+    if net.class_head.out_channels > len(net_classes):
         names.append("background")
         both = bool(fitting) and state[fitting[0]].shape[:1] == lengths[1]
-        channels.append(len(theirs) if both else None)
-    picked = {key: _pick(state[key], own[key], cells, channels) for key in fitting}
+        channels.append(len(state_classes) if both else None)
+    picked = {key: _pick(state[key], own[key], per_cell, channels) for key in fitting}
     load_checked(net, {**state, **picked}, source=source)
     return [name for name, channel in zip(names, channels, strict=True) if channel is None]
 
 
-def _pick(theirs: Tensor, own: Tensor, cells: int, channels: Sequence[int | None]) -> Tensor:
-    """`own` (cells * C, ...), in which channel c of every cell is channels[c] of theirs."""
-    theirs, mixed = theirs.unflatten(0, (cells, -1)), own.unflatten(0, (cells, -1)).clone()
+def _pick(given: Tensor, own: Tensor, per_cell: int, channels: Sequence[int | None]) -> Tensor:
+    """`own` (per_cell * C, ...), where channel c of every anchor is channels[c] of `given`."""
+    given, mixed = given.unflatten(0, (per_cell, -1)), own.unflatten(0, (per_cell, -1)).clone()
     for c, channel in enumerate(channels):
         if channel is not None:
-            mixed[:, c] = theirs[:, channel]
+            mixed[:, c] = given[:, channel]
     return mixed.flatten(0, 1)
 
 
-def channels_by_name(ours: Sequence[str], theirs: Sequence[str]) -> list[int | None]:
-    """Of each of our classes the channel of theirs; None where none or several bear its name.
+def channels_by_name(net_classes: Sequence[str], state_classes: Sequence[str]) -> list[int | None]:
+    """For each class of the net, the channel of the same name in the state.
 
-    The case of letters does not count. Equal lists are equal, even where a name occurs twice.
+    None if no class or several classes of the state have the name, apart from upper and lower case.
+    Equal lists match one to one, even if a name occurs twice.
     """
-    if list(ours) == list(theirs):
-        return list(range(len(ours)))
-    times = Counter(name.casefold() for name in theirs)
-    channels = {name.casefold(): c for c, name in enumerate(theirs)}
-    keys = [name.casefold() for name in ours]
-    return [channels[key] if times[key] == 1 else None for key in keys]
+    if list(net_classes) == list(state_classes):
+        return list(range(len(net_classes)))
+    counts = Counter(name.casefold() for name in state_classes)
+    channels = {name.casefold(): c for c, name in enumerate(state_classes)}
+    keys = [name.casefold() for name in net_classes]
+    return [channels[key] if counts[key] == 1 else None for key in keys]
 
 
-def _our_name(key: str) -> str:
-    for pattern, ours in _RENAMES:
-        key = re.sub(f"^{pattern}", ours, key)
-    # the published v1 file counts each ReLU: conv.0, conv.2, ... for convs.0.0, convs.1.0, ...
+def _renamed(key: str) -> str:
+    """torchvision's name of a parameter -> RetinaNet's."""
+    for pattern, replacement in _RENAMES:
+        key = re.sub(f"^{pattern}", replacement, key)
+    # the published v1 file numbers ReLUs, too: conv.0, conv.2, ... for convs.0.0, convs.1.0, ...
     old = re.fullmatch(r"(\w+_head\.convs)\.(\d+)\.(weight|bias)", key)
     return f"{old[1]}.{int(old[2]) // 2}.0.{old[3]}" if old else key
 
 
 def _counters(module: nn.Module, state: State) -> State:
-    """The module's own batch counters, or those of `state`."""
+    """The batch counters of `state`, or the module's own where it has none."""
     own = {key: value for key, value in module.state_dict().items() if key.endswith(_COUNTER)}
     return {key: state.get(key, value) for key, value in own.items()}
 
 
 def _imagenet_state(name: str) -> State:
     published = get_model_weights(name)["IMAGENET1K_V1"]
+    # a file that is there is read without its hash, so that a machine without network can start
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
     if file.exists():
-        return read_state(file)
+        return read_weights(file)
     try:
         return dict(published.get_state_dict(progress=True, check_hash=True, weights_only=True))
     except (OSError, RuntimeError) as error:

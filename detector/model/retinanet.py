@@ -18,7 +18,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class RetinaNet(nn.Module):
-    """Images to logits and deltas; the same call in training, evaluation and export.
+    """Images to class logits and box deltas; the same call in training, evaluation and export.
 
     A level of stride s has ceil(H / s) x ceil(W / s) positions, whatever H and W are.
     """
@@ -33,6 +33,7 @@ class RetinaNet(nn.Module):
         self.class_head = class_head
         self.box_head = box_head
         for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            # not persistent: the constants are no weights, and torchvision's files lack them
             self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
 
     @property
@@ -42,7 +43,8 @@ class RetinaNet(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Images (N, 3, H, W), RGB in 0..255, uint8 or float -> Outputs over P3 ... P7."""
-        # step by step as torchvision does it: its checkpoints give its detections to the last bit
+        # the operations of torchvision in its order, so that its checkpoints give exactly the same
+        # detections
         pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         levels = self.pyramid(self.backbone(pixels))
         return Outputs(

@@ -37,8 +37,8 @@ rectangle = st.tuples(corner, corner, side, side).map(
 @given(rectangle, rectangle)
 def test_decode_undoes_encode(box: list[float], anchor: list[float]) -> None:
     """At most 400 / 8 = 50 times larger, so within the limit of 62.5."""
-    code, anchors = BoxCoder(), torch.tensor(anchor)
-    decoded = code.decode(code.encode(torch.tensor(box), anchors), anchors)
+    box_coder, anchors = BoxCoder(), torch.tensor(anchor)
+    decoded = box_coder.decode(box_coder.encode(torch.tensor(box), anchors), anchors)
     assert decoded.tolist() == pytest.approx(box, abs=0.01)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from detector.data import probe as probing
 from detector.data.images import EXIF_ORIENTATION, Decoding, read_image, seems_whole
-from detector.data.probe import Fault, probe
+from detector.data.probe import ImageFault, probe
 from detector.errors import InputError
 
 NAMES = ["a.jpg", "b.jpg", "c.png", "d.jpg", "e.bmp"]
@@ -37,7 +37,7 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def look(images: Path, *, height: int = 48) -> dict[int, Fault]:
+def look(images: Path, *, height: int = 48) -> dict[int, ImageFault]:
     sizes = np.array([(height, 64)] * len(NAMES), np.int32)
     return probe(images.parent / "boxes.json", images, NAMES, sizes)
 

@@ -18,9 +18,9 @@ from detector.data.transforms import (
     FixedSize,
     ShorterSide,
     Transform,
+    crop_and_resize,
+    jitter_scale,
     mirror,
-    place,
-    zoom,
 )
 from detector.structures import BACKGROUND, IGNORED
 
@@ -104,7 +104,7 @@ def test_flip_is_a_probability() -> None:
 
 def test_zoom_in_cuts() -> None:
     """Factor 2 at the top left: the window is 50 x 30, so x and y double; y ends at the edge."""
-    result = zoom(sample(), (60, 100), factor=2.0, down=0.0, across=0.0)
+    result = jitter_scale(sample(), (60, 100), factor=2.0, down=0.0, across=0.0)
     assert result.boxes.tolist() == [[20, 40, 60, 60]]
     assert result.image.shape == (3, 60, 100)
     assert result.image[:, 44:, 24:56].min() == 255
@@ -113,7 +113,7 @@ def test_zoom_in_cuts() -> None:
 def test_zoom_in_at_the_far_corner() -> None:
     """Window from (50, 30): the box 60..70 x 40..50 lies at 10..20 of 50 and 10..20 of 30."""
     near_one = 1 - 2**-24
-    result = zoom(
+    result = jitter_scale(
         sample(boxes=[[60, 40, 70, 50]]), (60, 100), factor=2.0, down=near_one, across=near_one
     )
     assert result.boxes.tolist() == [[20, 20, 40, 40]]
@@ -121,7 +121,7 @@ def test_zoom_in_at_the_far_corner() -> None:
 
 def test_zoom_out_frames_with_the_mean_colour() -> None:
     """Factor 0.5: 50 x 30 placed at floor(0.5 * 51), floor(0.5 * 31) = 25, 15."""
-    result = zoom(sample(), (60, 100), factor=0.5, down=0.5, across=0.5)
+    result = jitter_scale(sample(), (60, 100), factor=0.5, down=0.5, across=0.5)
     assert result.boxes.tolist() == [[30, 25, 40, 40]]
     assert result.image[:, 0, 0].tolist() == list(MEAN_COLOUR)
     assert result.image[:, 59, 99].tolist() == list(MEAN_COLOUR)
@@ -132,18 +132,18 @@ def test_zoom_drops_what_is_hardly_left() -> None:
     """The window is x < 50: of 49..60 there is 1/11 left (dropped), of 48..58 there is 2/10."""
     boxes = [[49.0, 0, 60, 20], [48, 0, 58, 20], [80, 0, 90, 20], [0, 0, 0.4, 20]]
     original = sample(boxes=boxes)
-    assert zoom(original, (60, 100), factor=2.0, down=0.0, across=0.0).boxes.tolist() == [
+    assert jitter_scale(original, (60, 100), factor=2.0, down=0.0, across=0.0).boxes.tolist() == [
         [96, 0, 100, 40]
     ]
     crowd = replace(original, crowd=torch.tensor([True, False, True, False]))
-    kept = zoom(crowd, (60, 100), factor=2.0, down=0.0, across=0.0)
+    kept = jitter_scale(crowd, (60, 100), factor=2.0, down=0.0, across=0.0)
     assert kept.boxes.tolist() == [[98, 0, 100, 40], [96, 0, 100, 40]]
     assert kept.crowd.tolist() == [True, False] and len(kept.labels) == 2
 
 
 def test_place_window_and_spot() -> None:
     """Window 20 x 30 at (10, 20) into a spot of 40 x 30 at (5, 7): x doubles, y stays."""
-    result = place(sample(), Area(20, 10, 30, 20), Area(7, 5, 30, 40), (50, 60))
+    result = crop_and_resize(sample(), Area(20, 10, 30, 20), Area(7, 5, 30, 40), (50, 60))
     assert result.boxes.tolist() == [[5, 7, 45, 37]]
     assert result.image[:, 7:37, 5:45].min() == 255
     assert (result.image[0, :7] == MEAN_COLOUR[0]).all()
@@ -238,7 +238,7 @@ def test_strength_bounds_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_jitter_lies_between_its_two_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     factors: list[float] = []
     monkeypatch.setattr(
-        transforms, "zoom", lambda one, size, *, factor, **_: factors.append(factor) or one
+        transforms, "jitter_scale", lambda one, size, *, factor, **_: factors.append(factor) or one
     )
     transform = Transform(resize=FixedSize(width=10, height=6), scale_jitter=(0.5, 2.0))
     for seed in range(200):

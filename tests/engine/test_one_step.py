@@ -28,7 +28,7 @@ def weight_of(step: TrainingStep) -> float:
 def test_the_step_descends_at_the_rate_that_it_is_given() -> None:
     """Two background anchors pull by 1/2 each, ten times: gradient 10, times 0.03."""
     step, meter = make_step(weight=10), Meter(CPU)
-    step([batch()], meter, rate=0.03, number=0)
+    step([batch()], meter, rate=0.03, index=0)
     assert weight_of(step) == pytest.approx(-0.3)
     means = meter.read()
     assert means["gradient_norm"] == pytest.approx(10) and means["clipped"] == 0
@@ -39,7 +39,7 @@ def test_a_gradient_of_10_is_clipped_to_1(scale: float | None) -> None:
     """With and without a loss scale, which must be out of the gradient before it is measured."""
     changes = {} if scale is None else {"scaler": scaler(scale)}
     step, meter = make_step(weight=10, clip_norm=1.0, **changes), Meter(CPU)
-    step([batch()], meter, rate=0.5, number=0)
+    step([batch()], meter, rate=0.5, index=0)
     assert weight_of(step) == pytest.approx(-0.5, rel=1e-5)
     means = meter.read()
     assert means["gradient_norm"] == pytest.approx(10) and means["clipped"] == 1
@@ -47,8 +47,8 @@ def test_a_gradient_of_10_is_clipped_to_1(scale: float | None) -> None:
 
 def test_the_gradient_of_a_step_is_its_own() -> None:
     step, meter = make_step(weight=10), Meter(CPU)
-    for number in range(2):
-        step([batch()], meter, rate=0.0, number=number)
+    for index in range(2):
+        step([batch()], meter, rate=0.0, index=index)
     assert meter.read()["gradient_norm"] == pytest.approx(10)
 
 
@@ -58,9 +58,9 @@ def test_the_average_follows_the_weights() -> None:
     model = OneWeight()
     average = EMA(model, decay=0.5)
     step = make_step(model=model, weight=10, ema=average)
-    step([batch()], Meter(CPU), rate=0.1, number=0)
+    step([batch()], Meter(CPU), rate=0.1, index=0)
     assert average.module.weight.item() == pytest.approx(-0.9)
-    step([batch()], Meter(CPU), rate=0.1, number=1000)
+    step([batch()], Meter(CPU), rate=0.1, index=1000)
     assert average.module.weight.item() == pytest.approx(-1.21894, abs=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_micro_batches_have_divisors_of_their_own() -> None:
     The loss is 2 ln 2 / 2 + 2 ln 2 / 4, the gradient 1 / 2 - 1 / 4.
     """
     step, meter = make_step(normalizer=PositivesPerImage()), Meter(CPU)
-    found = step.gradients([batch(), batch(*ANCHORS)], meter, number=0)
+    found = step.gradients([batch(), batch(*ANCHORS)], meter, index=0)
     assert found.item() == pytest.approx(1.5 * LN2)
     assert step.model.weight.grad.item() == pytest.approx(0.25)
 
@@ -80,7 +80,7 @@ def test_more_ranks_multiply_the_gradient_that_ddp_divides(
 ) -> None:
     monkeypatch.setattr(step_module, "world_size", lambda: 2)
     step = make_step()
-    step.gradients([batch()], Meter(CPU), number=0)
+    step.gradients([batch()], Meter(CPU), index=0)
     assert step.model.weight.grad.item() == 2
 
 
@@ -93,22 +93,22 @@ def test_anchors_of_an_image_that_is_higher_than_wide() -> None:
 def test_every_second_step_is_looked_at(scale: float) -> None:
     """Two easy negatives (p is 1/2, not above it) cost ln 2 and pull by 1/2, whatever the scale."""
     step, meter = make_step(diagnose_every=2, scaler=scaler(scale)), Meter(CPU)
-    step([batch()], meter, rate=0.0, number=4)
+    step([batch()], meter, rate=0.0, index=4)
     means = meter.read()
     assert means["loss_of_easy_negatives"] == pytest.approx(2 * LN2)
     assert means["gradient_of_easy_negatives"] == pytest.approx(1)
-    step([batch()], meter, rate=0.0, number=5)
+    step([batch()], meter, rate=0.0, index=5)
     assert meter.read()["loss_of_easy_negatives"] == 0
 
 
 def test_the_first_bad_step_is_remembered() -> None:
     step = make_step()
-    step([batch()], Meter(CPU), rate=0.0, number=3)
+    step([batch()], Meter(CPU), rate=0.0, index=3)
     assert step.first_bad == -1
     with torch.no_grad():
         step.model.weight.fill_(torch.nan)
-    for number in (4, 5):
-        step([batch()], Meter(CPU), rate=0.0, number=number)
+    for index in (4, 5):
+        step([batch()], Meter(CPU), rate=0.0, index=index)
     assert step.first_bad == 4
 
 
@@ -123,14 +123,14 @@ def test_a_bad_micro_batch_before_a_good_one_is_bad() -> None:
         if b is bad
         else inner(b)
     )
-    step([bad, good], Meter(CPU), rate=0.0, number=7)
+    step([bad, good], Meter(CPU), rate=0.0, index=7)
     assert step.first_bad == 7
 
 
 def test_a_gradient_that_is_not_finite_is_bad_though_the_loss_is() -> None:
     step = make_step()
     step.model.weight.register_hook(lambda gradient: gradient * torch.inf)
-    step([batch()], Meter(CPU), rate=0.1, number=2)
+    step([batch()], Meter(CPU), rate=0.1, index=2)
     assert step.first_bad == 2 and weight_of(step) == 0
 
 

@@ -15,10 +15,10 @@ from detector.anchors.generator import AnchorGenerator
 from detector.data.coco import CocoIndex
 from detector.data.transforms import ShorterSide
 from detector.engine.preflight import (
-    describe_same_place,
-    reachable,
-    refuse_little_room,
-    refuse_single_values,
+    check_batch_norm,
+    check_worker_resources,
+    count_reachable_boxes,
+    describe_coinciding_boxes,
 )
 from detector.errors import InputError
 from detector.model.backbone import Backbone
@@ -55,9 +55,9 @@ def test_boxes_of_an_image_too_thin_for_an_anchor_are_not_reached(tmp_path: Path
     )
     anchor_generator = AnchorGenerator([8], [[(32.0, 32.0)]])
     resize = ShorterSide((160,), 256)
-    assert reachable(found, resize, anchor_generator, foreground=0.5) == (1, 3)
+    assert count_reachable_boxes(found, resize, anchor_generator, foreground=0.5) == (1, 3)
     # 8 x 8 of 32 x 32: 1/16
-    assert reachable(found, resize, anchor_generator, foreground=0.05) == (2, 3)
+    assert count_reachable_boxes(found, resize, anchor_generator, foreground=0.05) == (2, 3)
 
 
 def test_boxes_at_one_place_with_other_labels_are_counted(tmp_path: Path) -> None:
@@ -68,17 +68,17 @@ def test_boxes_at_one_place_with_other_labels_are_counted(tmp_path: Path) -> Non
     boxes = [(WIDE, 1, SQUARE, 0), (WIDE, 2, SQUARE, 0), (WIDE, 1, SQUARE, 0), (WIDE, 3, SQUARE, 0)]
     boxes += [(WIDE, 2, SQUARE, 1), (THIN, 2, [3, 3, 24, 17], 0), (WIDE, 2, [3, 3, 24, 17], 0)]
     found = index(tmp_path, boxes)
-    said = describe_same_place(found, multi_label=False)
+    said = describe_coinciding_boxes(found, multi_label=False)
     assert said is not None and "another label: 2 (annotations 11, 13)" in said
     assert "activation to sigmoid" in said
-    merged = describe_same_place(found, multi_label=True)
+    merged = describe_coinciding_boxes(found, multi_label=True)
     assert merged is not None and "2 (annotations 11, 13)" in merged and "labels of all" in merged
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_nothing_is_said_of_boxes_apart(tmp_path: Path, *, multi_label: bool) -> None:
     found = index(tmp_path, [(WIDE, 2, SQUARE, 0), (THIN, 1, [3, 3, 24, 17], 0)])
-    assert describe_same_place(found, multi_label=multi_label) is None
+    assert describe_coinciding_boxes(found, multi_label=multi_label) is None
 
 
 ONE_CELL = np.array([[64, 128], [60, 120], [60, 130]])  # height, width
@@ -90,7 +90,7 @@ ONE_CELL = np.array([[64, 128], [60, 120], [60, 130]])  # height, width
 def test_several_values_a_channel_are_trained_on(norm: str, images: int, shorter: int) -> None:
     """At 17 the longer sides are 34, 34 and 37 pixels: two cells of stride 32."""
     net = Backbone("resnet18", norm, 0)  # type: ignore[arg-type]
-    refuse_single_values(net, ONE_CELL, ShorterSide((shorter, 99), 999), images=images)
+    check_batch_norm(net, ONE_CELL, ShorterSide((shorter, 99), 999), images=images)
     width = 64 if shorter == 17 else 32
     coarsest = net(torch.zeros(images, 3, 32, width))[-1]  # torch takes them, too
     assert coarsest.shape == (images, 512, 1, width // 32)
@@ -100,11 +100,11 @@ def test_a_single_value_a_channel_is_refused() -> None:
     """64 x 128 becomes 16 x 32 in one of its sizes; torch refuses that too, in training."""
     net = Backbone("resnet18", "batch", 0)
     with pytest.raises(InputError, match=r"train\.batch_size.*norm to group"):
-        refuse_single_values(net, ONE_CELL, ShorterSide((99, 16), 999), images=1)
+        check_batch_norm(net, ONE_CELL, ShorterSide((99, 16), 999), images=1)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         net(torch.zeros(1, 3, 32, 32))
     frozen = Backbone("resnet18", "batch", 5)
-    refuse_single_values(frozen, ONE_CELL, ShorterSide((16,), 999), images=1)
+    check_batch_norm(frozen, ONE_CELL, ShorterSide((16,), 999), images=1)
     frozen(torch.zeros(1, 3, 32, 32))
 
 
@@ -130,7 +130,7 @@ def test_workers_need_room(
     sizes, resize = np.array([[120, 160], [20, 1500]]), ShorterSide((99, 160), 256)
     settings = {"workers": workers, "batch_size": 3, "processes": 2}
     if remedy is None:
-        refuse_little_room(sizes, resize, **settings)
+        check_worker_resources(sizes, resize, **settings)
         return
     with pytest.raises(InputError, match=rf"data\.workers={workers}.*{remedy}.*data\.workers=0"):
-        refuse_little_room(sizes, resize, **settings)
+        check_worker_resources(sizes, resize, **settings)

@@ -73,7 +73,7 @@ def one_step(settings: Sequence[str], bare: Tensor) -> Measured:
     """
     assembly, meter = assemble(settings), Meter(CPU)
     batches = [without_boxes(batch, bare) for batch in first_batches(assembly)]
-    assembly.step(batches, meter, rate=0.1, number=0)
+    assembly.step(batches, meter, rate=0.1, index=0)
     tensors = {name: p.detach() for name, p in assembly.net.named_parameters()}
     slopes = {f"gradient of {name}": p.grad for name, p in assembly.net.named_parameters()}
     return {**tensors, **slopes}, meter.read()

@@ -19,7 +19,7 @@ from detector.commands.train import Assembly, train
 from detector.data.coco import CocoIndex
 from detector.engine import checkpoint
 from detector.engine.restore import Classes
-from detector.engine.resume import check_fits, check_resumed, data_identity
+from detector.engine.resume import check_resumed_data, check_resumed_state, data_identity
 from detector.engine.step import TrainingStep
 from detector.errors import InputError
 
@@ -186,11 +186,11 @@ def test_a_damaged_checkpoint_is_one_sentence(
     small["model"] = {"class_head.last.bias": torch.zeros(90)}
     small = copy.deepcopy(small)
     torch.save(small, tmp_path / "last.pt")
-    checkpoint.load(tmp_path / "last.pt")
+    checkpoint.load_state(tmp_path / "last.pt")
     edit(small)
     torch.save(small, tmp_path / "last.pt")
     with pytest.raises(InputError, match=f"last.pt: .*{words}"):
-        checkpoint.load(tmp_path / "last.pt")
+        checkpoint.load_state(tmp_path / "last.pt")
 
 
 def test_every_command_reads_it_alike(paused: Paused) -> None:
@@ -225,11 +225,11 @@ def test_a_checkpoint_that_does_not_fit(
     state: dict[str, Any], step: TrainingStep, damage: str
 ) -> None:
     edit, words = FOREIGN[damage]
-    check_fits(state, Path("last.pt"), step, total_steps=4)
+    check_resumed_state(state, Path("last.pt"), step, total_steps=4)
     changed = copy.deepcopy(state)
     edit(changed)
     with pytest.raises(InputError, match=f"last.pt: .*does not fit this run: .*{words}"):
-        check_fits(changed, Path("last.pt"), step, total_steps=4)
+        check_resumed_state(changed, Path("last.pt"), step, total_steps=4)
 
 
 def test_nothing_is_cut_off_before_the_checkpoint_is_known_to_fit(paused: Paused) -> None:
@@ -256,7 +256,7 @@ def test_another_validation_set_is_said(digits: Path) -> None:
     classes = Classes.of(train_set)
     state = {"model": {}, "class_names": classes.names, "category_ids": classes.category_ids}
     state["data"] = data_identity(train_set, six)
-    assert check_resumed(state, Path("last.pt"), train_set, six) == []
+    assert check_resumed_data(state, Path("last.pt"), train_set, six) == []
     four = six.only(np.arange(6) < 4)
-    (said,) = check_resumed(state, Path("last.pt"), train_set, four)
+    (said,) = check_resumed_data(state, Path("last.pt"), train_set, four)
     assert "validation set" in said and "from 6 images" in said and "to 4 images" in said

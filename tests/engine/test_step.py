@@ -31,7 +31,7 @@ def first_batches(assembly: Assembly) -> list[Batch]:
 
 
 def gradients(assembly: Assembly, batches: list[Batch]) -> dict[str, Tensor]:
-    assembly.step.gradients(batches, Meter(CPU), number=0)
+    assembly.step.gradients(batches, Meter(CPU), index=0)
     return {n: p.grad.clone() for n, p in assembly.net.named_parameters() if p.grad is not None}
 
 
@@ -62,7 +62,7 @@ def without_boxes(batch: Batch) -> Batch:
 def test_a_batch_without_any_box_trains(tiny: list[str]) -> None:
     assembly, meter = assemble(tiny), Meter(CPU)
     before = [p.clone() for p in assembly.net.parameters()]
-    assembly.step([without_boxes(first_batches(assembly)[0])], meter, rate=1e-3, number=0)
+    assembly.step([without_boxes(first_batches(assembly)[0])], meter, rate=1e-3, index=0)
     means = meter.read()
     assert means["box"] == 0 and means["anchors_foreground"] == 0
     assert 0 < means["classification"] < 1e4
@@ -100,7 +100,7 @@ def test_the_step_never_waits(tiny: list[str], case: str) -> None:
     batches, meter = first_batches(assembly), Meter(CPU)
     assembly.step.assign(batches[0])  # anchors are made once for each shape, outside the count
     with Waits() as waits:
-        assembly.step(batches, meter, rate=1e-3, number=0)
+        assembly.step(batches, meter, rate=1e-3, index=0)
     assert waits.found == []
 
 
@@ -145,11 +145,11 @@ def test_nothing_moves_after_a_bad_step(
     bad = replace(good, boxes=good.boxes * torch.nan)
     step.assign = lambda batch: replace(type(step).assign(step, good), boxes=batch.boxes)
     start = [p.clone() for p in assembly.net.parameters()]
-    step([good], meter, rate=1e-3, number=0)
+    step([good], meter, rate=1e-3, index=0)
     before = [p.clone() for p in assembly.net.parameters()]
     assert step.first_bad == -1 and not all(map(torch.equal, start, before))
-    step([bad], meter, rate=1e-3, number=1)
-    step([good], meter, rate=1e-3, number=2)
+    step([bad], meter, rate=1e-3, index=1)
+    step([good], meter, rate=1e-3, index=2)
     assert step.first_bad == 1 and step.what_broke() == "the loss is nan"
     for was, now in zip(before, assembly.net.parameters(), strict=True):
         assert torch.equal(was, now)
@@ -161,9 +161,9 @@ def test_a_gradient_that_breaks_is_named(tiny: list[str]) -> None:
     step, batches = assembly.step, first_batches(assembly)
     bias = assembly.net.class_head.last.bias
     hook = bias.register_hook(lambda gradient: gradient * torch.inf)
-    step(batches, meter, rate=1e-3, number=0)
+    step(batches, meter, rate=1e-3, index=0)
     hook.remove()
-    step(batches, meter, rate=1e-3, number=1)
+    step(batches, meter, rate=1e-3, index=1)
     assert step.first_bad == 0
     assert "gradient of class_head.last.bias is not finite" in step.what_broke()
     assert "more parameters" not in step.what_broke() and "nan" not in step.what_broke()
@@ -175,7 +175,7 @@ def test_an_overflow_under_a_loss_scale_is_no_failure(tiny: list[str]) -> None:
     step = assembly.step
     step.scaler = torch.amp.GradScaler("cpu", init_scale=1e38)
     before = [p.clone() for p in assembly.net.parameters()]
-    step(first_batches(assembly), meter, rate=1e-3, number=0)
+    step(first_batches(assembly), meter, rate=1e-3, index=0)
     assert step.first_bad == -1 and step.scaler.get_scale() == pytest.approx(5e37)
     assert all(map(torch.equal, before, assembly.net.parameters()))
 
@@ -185,13 +185,13 @@ def test_momentum_after_an_overflow_at_the_first_step(tiny: list[str]) -> None:
     change = ["optimizer.name=sgd", "optimizer.clip_norm=null"]
     plain, scaled = assemble(tiny, *change), assemble(tiny, *change)
     batches = first_batches(plain)
-    plain.step(batches, Meter(CPU), rate=1e-3, number=0)
+    plain.step(batches, Meter(CPU), rate=1e-3, index=0)
     scaled.step.scaler = torch.amp.GradScaler("cpu", init_scale=torch.inf)
     scaled.net.eval()  # its running statistics should not move twice
-    scaled.step(batches, Meter(CPU), rate=1e-3, number=0)
+    scaled.step(batches, Meter(CPU), rate=1e-3, index=0)
     scaled.net.train()
     scaled.step.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
-    scaled.step(batches, Meter(CPU), rate=1e-3, number=1)
+    scaled.step(batches, Meter(CPU), rate=1e-3, index=1)
     for one, other in zip(plain.net.parameters(), scaled.net.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
@@ -206,8 +206,8 @@ def test_a_look_at_a_step_keeps_nothing_of_it(tiny: list[str]) -> None:
         return inner(outputs, *rest)
 
     assembly.step.criterion.forward = criterion
-    for number in range(2):
-        assembly.step(first_batches(assembly), Meter(CPU), rate=1e-3, number=number)
+    for index in range(2):
+        assembly.step(first_batches(assembly), Meter(CPU), rate=1e-3, index=index)
     gc.collect()
     assert len(kept) == 2 and all(logits() is None for logits in kept)
 
@@ -218,7 +218,7 @@ def test_a_loss_scale_changes_no_origin(tiny: list[str]) -> None:
     meters = []
     for assembly in (plain, scaled):
         meters.append(Meter(CPU))
-        assembly.step(first_batches(assembly), meters[-1], rate=0.0, number=0)
+        assembly.step(first_batches(assembly), meters[-1], rate=0.0, index=0)
     one, other = (meter.read() for meter in meters)
     assert one["gradient_of_positives"] > 0
     for group in GRADIENT_ORIGINS:
@@ -257,7 +257,7 @@ def test_every_second_step_says_who_gave_the_loss(tiny: list[str]) -> None:
     )
     batches, meter = first_batches(assembly), Meter(CPU)
     torch.nn.init.zeros_(assembly.net.class_head.last.weight)
-    assembly.step(batches, meter, rate=0.0, number=0)
+    assembly.step(batches, meter, rate=0.0, index=0)
     found = training_record(meter.read())
     positives, negatives = found["anchors/foreground"], found["anchors/background"]
     for kind in ("loss_share", "gradient_share"):
@@ -266,5 +266,5 @@ def test_every_second_step_says_who_gave_the_loss(tiny: list[str]) -> None:
         assert found[f"{kind}/easy_negatives"] == pytest.approx(share, rel=1e-5)
         assert found[f"{kind}/positives"] == pytest.approx(1 - share, rel=1e-4)
     assert found["divisor/classification"] == positives
-    assembly.step(batches, meter, rate=0.0, number=1)
+    assembly.step(batches, meter, rate=0.0, index=1)
     assert not any("_share/hard" in name for name in training_record(meter.read()))

@@ -12,7 +12,7 @@ from torch import nn
 
 from detector import build
 from detector.commands.train import Assembly
-from detector.engine.journal import Silent
+from detector.engine.logger import SilentLogger
 from detector.engine.train import Trainer
 from detector.errors import Diverged, InputError, WorkerLost
 from detector.structures import Validation
@@ -20,7 +20,7 @@ from detector.structures import Validation
 Validate = Callable[[nn.Module], Validation]
 
 
-class Heard(Silent):
+class Heard(SilentLogger):
     """Keeps what is said."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ def test_best_is_the_highest_figure(tiny: list[str], tmp_path: Path) -> None:
     loop = trainer(tiny, tmp_path, figures(0.5, 0.25))
     assert loop.run() == 0
     assert best_step(tmp_path) == 2 and loop.best_value == 0.5
-    assert any("AP 0.5000  AP50 -  loss 1.0000" in line for line in loop.journal.lines)
+    assert any("AP 0.5000  AP50 -  loss 1.0000" in line for line in loop.logger.lines)
 
 
 def test_an_undefined_figure_takes_the_last_and_is_said_once(
@@ -70,8 +70,8 @@ def test_an_undefined_figure_takes_the_last_and_is_said_once(
     loop = trainer(tiny, tmp_path, figures(-1.0, -1.0))
     assert loop.run() == 0
     assert best_step(tmp_path) == 4 and loop.best_value == -math.inf
-    assert sum("evaluation.best is AP" in line for line in loop.journal.lines) == 1
-    assert any("AP -  AP50 -" in line for line in loop.journal.lines)
+    assert sum("evaluation.best is AP" in line for line in loop.logger.lines) == 1
+    assert any("AP -  AP50 -" in line for line in loop.logger.lines)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["of an epoch", "the last"])

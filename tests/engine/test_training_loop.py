@@ -10,13 +10,13 @@ import torch
 from one_weight import anchor_generator, batch, make_step
 from torch import Tensor, nn
 
-from detector.data.coco import Truth
+from detector.data.coco import GroundTruth
 from detector.data.transforms import FixedSize
 from detector.engine import train as train_module
 from detector.engine.ema import EMA
-from detector.engine.journal import Silent
+from detector.engine.logger import SilentLogger
 from detector.engine.optim import Schedule
-from detector.engine.preflight import reachable
+from detector.engine.preflight import count_reachable_boxes
 from detector.engine.restore import averaged
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
@@ -24,8 +24,8 @@ from detector.loss.normalizer import EmaPositives
 from detector.structures import Validation
 
 
-class Notes(Silent):
-    """A journal in memory."""
+class Notes(SilentLogger):
+    """A logger in memory."""
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
@@ -75,7 +75,7 @@ def trainer(
         schedule=schedule or Schedule(rate=0.1, total_steps=total, kind="step"),
         load_epoch=load,
         validate=judge,
-        journal=Notes(),
+        logger=Notes(),
         run=run,
         pace=rhythm,
         best="AP",
@@ -123,17 +123,17 @@ def test_each_step_has_its_rate(tmp_path: Path) -> None:
     step = make_step()
     loop = trainer(tmp_path, step=step, schedule=schedule)
     used: list[float] = []
-    loop.journal.progress = lambda *_: used.append(step.optimizer.param_groups[0]["lr"])
+    loop.logger.progress = lambda *_: used.append(step.optimizer.param_groups[0]["lr"])
     loop.run()
     assert used == pytest.approx([0.5, 1, 0.1, 0.1])
-    assert [r["learning_rate"] for r in loop.journal.records] == pytest.approx(used)
+    assert [r["learning_rate"] for r in loop.logger.records] == pytest.approx(used)
 
 
 def test_when_lines_are_written(tmp_path: Path) -> None:
     """The first step, every third, and the last."""
     loop = trainer(tmp_path, total=7, steps_per_epoch=100, log_every=3)
     loop.run()
-    assert loop.journal.steps("loss/total") == [1, 3, 6, 7]
+    assert loop.logger.steps("loss/total") == [1, 3, 6, 7]
 
 
 def test_when_it_validates(tmp_path: Path) -> None:
@@ -142,13 +142,13 @@ def test_when_it_validates(tmp_path: Path) -> None:
         tmp_path, total=5, judge=Judge(0.1, 0.2, 0.3), steps_per_epoch=1, validate_every=2
     )
     loop.run()
-    assert loop.journal.steps("validation/AP") == [2, 4, 5]
+    assert loop.logger.steps("validation/AP") == [2, 4, 5]
 
 
 def test_when_it_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
     monkeypatch.setattr(
-        train_module.checkpoint, "save", lambda state, *paths: saved.append(state["step"])
+        train_module.checkpoint, "save_state", lambda state, *paths: saved.append(state["step"])
     )
     trainer(tmp_path, total=5, steps_per_epoch=100, save_every=2).run()
     assert saved == [2, 4, 5]
@@ -161,7 +161,7 @@ def test_images_per_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(train_module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     loop = trainer(tmp_path, step=step, total=2)
     loop.run()
-    assert [r["images_per_second"] for r in loop.journal.records] == [2, 2]
+    assert [r["images_per_second"] for r in loop.logger.records] == [2, 2]
 
 
 def full_step() -> TrainingStep:
@@ -178,8 +178,8 @@ def test_a_state_is_all_that_the_next_step_depends_on(tmp_path: Path) -> None:
     one = trainer(tmp_path, step=full_step(), judge=Judge(0.5, 0.4), **pace)
     other = trainer(tmp_path, step=full_step(), judge=Judge(0.4, 0.3), **pace)
     one.validated, one.best_value = 2, 0.5
-    for number in range(3):
-        one.step([batch()], one.meter, rate=0.1, number=number)
+    for index in range(3):
+        one.step([batch()], one.meter, rate=0.1, index=index)
         one.done += 1
     torch.manual_seed(7)
     state = one.state()
@@ -219,13 +219,13 @@ class OneImage:
     def size(self, row: int) -> tuple[int, int]:
         return 64, 64
 
-    def truth(self, row: int) -> Truth:
+    def truth(self, row: int) -> GroundTruth:
         crowd: Tensor = torch.tensor([False, False, False, True])
-        return Truth(self.boxes, torch.ones(4, 1, dtype=torch.bool), crowd)
+        return GroundTruth(self.boxes, torch.ones(4, 1, dtype=torch.bool), crowd)
 
 
 def test_which_boxes_an_anchor_can_reach() -> None:
     """Anchors [8 8 24 24] and [40 8 56 24]; IoU 1, 1/2 and less; the crowd does not count."""
     index: Any = OneImage()
     resize = FixedSize(width=64, height=32)
-    assert reachable(index, resize, anchor_generator(), foreground=0.5) == (2, 3)
+    assert count_reachable_boxes(index, resize, anchor_generator(), foreground=0.5) == (2, 3)

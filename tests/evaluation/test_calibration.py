@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from detector.evaluation.calibration import (
-    Bin,
     Floats,
+    ReliabilityBin,
     calibrate,
     chance_d_ece,
     fit_platt,
     fit_temperature,
-    reliability,
+    reliability_diagram,
     scaled,
 )
 
@@ -38,7 +38,7 @@ def calibrated() -> tuple[Floats, Bools]:
 
 
 def test_perfectly_calibrated_detections_have_no_error() -> None:
-    result = reliability(*calibrated())
+    result = reliability_diagram(*calibrated())
     assert result.d_ece == pytest.approx(0, abs=1e-12)
     assert result.detections == 800
     assert all(b.count == 40 and b.precision == pytest.approx(b.score) for b in result.bins)
@@ -46,32 +46,32 @@ def test_perfectly_calibrated_detections_have_no_error() -> None:
 
 def test_over_confident_detections() -> None:
     """30 of .92 with precision .6, 10 of .62 with .5: (30 * .32 + 10 * .12) / 40 = .27"""
-    result = reliability(*joined(group(0.92, 30, 18), group(0.62, 10, 5)))
+    result = reliability_diagram(*joined(group(0.92, 30, 18), group(0.62, 10, 5)))
     assert result.d_ece == pytest.approx(0.27)
     assert len(result.bins) == 20
-    assert result.bins[18] == Bin(30, pytest.approx(0.92), pytest.approx(0.6))
-    assert result.bins[12] == Bin(10, pytest.approx(0.62), pytest.approx(0.5))
+    assert result.bins[18] == ReliabilityBin(30, pytest.approx(0.92), pytest.approx(0.6))
+    assert result.bins[12] == ReliabilityBin(10, pytest.approx(0.62), pytest.approx(0.5))
     others = [b for i, b in enumerate(result.bins) if i not in {12, 18}]
-    assert others == [Bin(0, None, None)] * 18
+    assert others == [ReliabilityBin(0, None, None)] * 18
 
 
 def test_errors_of_two_bins_do_not_cancel_but_those_within_one_do() -> None:
-    apart = reliability(*joined(group(0.22, 10, 0), group(0.52, 10, 10)))
+    apart = reliability_diagram(*joined(group(0.22, 10, 0), group(0.52, 10, 10)))
     assert apart.d_ece == pytest.approx((0.22 + 0.48) / 2)
-    together = reliability(*joined(group(0.51, 10, 0), group(0.53, 10, 10)))
+    together = reliability_diagram(*joined(group(0.51, 10, 0), group(0.53, 10, 10)))
     assert together.d_ece == pytest.approx(0.02)
 
 
 def test_bins_hold_their_lower_edge_and_the_last_one_1() -> None:
     edges = np.linspace(0, 1, 21)
-    result = reliability(edges, np.ones(21, np.bool_))
+    result = reliability_diagram(edges, np.ones(21, np.bool_))
     assert [b.count for b in result.bins] == [1] * 19 + [2]
 
 
 @given(st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=40))
 def test_d_ece_is_its_definition(detections: list[tuple[float, bool]]) -> None:
     scores, right = (np.array(column) for column in zip(*detections, strict=True))
-    result = reliability(scores, right)
+    result = reliability_diagram(scores, right)
     places = np.minimum((scores * 20).astype(int), 19)
     expected = sum(
         abs(right[places == i].sum() - scores[places == i].sum()) for i in range(20)
@@ -140,7 +140,7 @@ def test_one_half_is_fitted_and_the_other_measured() -> None:
     assert found.before.detections == found.by_temperature.detections == 800
     assert found.before.d_ece == pytest.approx(0, abs=1e-12)
     shrunk = expit(logit(truth) / 2)
-    worse = reliability(shrunk, right)
+    worse = reliability_diagram(shrunk, right)
     assert worse.d_ece > 0.05
     assert found.by_temperature.d_ece == pytest.approx(worse.d_ece, abs=1e-4)
     assert found.by_platt.d_ece == pytest.approx(worse.d_ece, abs=1e-4)

@@ -245,11 +245,11 @@ def test_a_box_of_negative_area_counts_and_is_said(tmp_path, engine):
     result = coco.evaluate(np.array([[1, 10, 10, 50, 40, 0.9, 1]]), truth, engine=engine)
     assert (result.summary["AP"], result.summary["APm"]) == pytest.approx((1, 1))
     assert coco.metrics(result)["areas_replaced"] == 1
-    assert "area not above 0: 1 boxes" in coco.table(result)
+    assert "area not above 0: 1 boxes" in coco.metrics_table(result)
 
 
 def test_table_names_every_figure_and_class():
-    text = coco.table(coco.evaluate(np.zeros((0, 7)), data_set([(1, 1, 0, 0, 50, 50)])))
+    text = coco.metrics_table(coco.evaluate(np.zeros((0, 7)), data_set([(1, 1, 0, 0, 50, 50)])))
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[:12]] == list(coco.HEADINGS)
     assert lines[0].split()[1] == "0.000" and lines[3].split()[1] == "-"

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from detector.evaluation.draw import GAP, GRAY, LABELLED, contact_sheet, draw
+from detector.evaluation.draw import GAP, GRAY, LABELLED, contact_sheet, draw_detections
 from detector.evaluation.palette import COLORS, color
 
 NAMES = ["cat", "dog"]
@@ -17,7 +17,7 @@ def picture(height=400, width=500):
 
 
 def drawn(image, boxes, labels=(0,), scores=(0.9,), *, threshold=0.5, truth=None):
-    return draw(
+    return draw_detections(
         image, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.tensor(labels),
         torch.tensor(scores), names=NAMES, threshold=threshold, truth=truth,
     )  # fmt: skip
@@ -96,7 +96,7 @@ def test_two_labels_at_one_place_do_not_hide_each_other():
 def test_a_label_without_a_free_place_is_left_out_and_its_box_is_thin():
     """Five classes at one place of the image: four labels fit, the fifth is not written."""
     box = [0.0, 100, 60, 150]  # a label is wider than the box: both ends collide
-    shown = draw(
+    shown = draw_detections(
         picture(), torch.tensor([box] * 4 + [[0.0, 100, 62, 150]]), torch.arange(5),
         torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5]), names=["a long name"] * 5, threshold=0.5,
     )  # fmt: skip
@@ -118,7 +118,7 @@ def test_labels_cover_a_limited_share_of_the_image():
     left, top = torch.meshgrid(torch.arange(10) * 90.0, torch.arange(20) * 40.0, indexing="ij")
     corner = torch.stack([left.flatten(), top.flatten() + 20], dim=1)
     boxes = torch.cat([corner, corner + torch.tensor([3.0, 3.0])], dim=1)
-    shown = draw(
+    shown = draw_detections(
         picture(800, 900), boxes, torch.zeros(200).long(), torch.linspace(0.9, 0.5, 200),
         names=["cat"], threshold=0.1,
     )  # fmt: skip
@@ -204,7 +204,7 @@ def test_letters_of_other_languages_are_not_boxes(letter):
     """U+E123 is nobody's letter, and every font has one sign for such."""
     box = torch.tensor([[100.0, 150, 300, 350]])
     one, none = (
-        draw(
+        draw_detections(
             picture(), box, torch.tensor([0]), torch.tensor([0.9]),
             names=[f"{sign}{sign}"], threshold=0.5,
         )

@@ -190,11 +190,11 @@ def test_pictures_show_the_resized_images_without_their_padding(
 ) -> None:
     drawn = []
 
-    def draw(image: Tensor, boxes: Tensor, *_: Any, truth: Tensor, **__: Any) -> Tensor:
+    def draw_detections(image: Tensor, boxes: Tensor, *_: Any, truth: Tensor, **__: Any) -> Tensor:
         drawn.append((tuple(image.shape[1:]), int(image.max()), boxes.tolist(), truth.tolist()))
         return image
 
-    monkeypatch.setattr(predict_module, "draw", draw)
+    monkeypatch.setattr(predict_module, "draw_detections", draw_detections)
     batch = collate([sample(50, 90, (25, 90), 42, [[1, 2, 3, 4]]), sample(60, 40, (120, 80), 9)])
     found = evaluator([batch, batch], pictures=3).run(Sees((1, 2), (1, 0)))
     assert len(found.pictures) == 3

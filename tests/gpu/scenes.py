@@ -81,7 +81,7 @@ def network(config: Config, code: ClassCode) -> RetinaNet:
     """
     cells = build.anchor_generator(config).anchors_per_cell
     class_head, box_head = (
-        Head(16, 16, convs=1, norm="none", out_channels=channels, cells=cells)
+        Head(16, 16, convs=1, norm="none", out_channels=channels, anchors_per_cell=cells)
         for channels in (code.channels, 4)
     )
     net = RetinaNet(Convolutions(), FPN(Convolutions.channels, 16, "c5"), class_head, box_head)

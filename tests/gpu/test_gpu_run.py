@@ -46,10 +46,10 @@ def test_a_resnet_descends(tiny: list[str], device: torch.device, precision: str
     batches, meter = [batch.to(device)], Meter(device)
     if precision == "float16":
         assembly.step.scaler = torch.amp.GradScaler(device.type, init_scale=8.0)
-    assembly.step(batches, meter, rate=1e-3, number=0)
+    assembly.step(batches, meter, rate=1e-3, index=0)
     before = meter.read()
     with no_waiting(device):
-        assembly.step(batches, meter, rate=1e-3, number=1)
+        assembly.step(batches, meter, rate=1e-3, index=1)
     assert meter.read()["classification"] < before["classification"]
     assert assembly.step.first_bad == -1 and before["overflowed"] == 0
 
@@ -92,9 +92,9 @@ def after_step(number: int, act: Callable[[], None], patch: pytest.MonkeyPatch) 
     """A process in which something happens after that many steps."""
     inner = TrainingStep.__call__
 
-    def call(self, batches, meter, *, rate: float, number: int) -> None:  # noqa: ANN001
-        inner(self, batches, meter, rate=rate, number=number)
-        if number + 1 == last:
+    def call(self, batches, meter, *, rate: float, index: int) -> None:  # noqa: ANN001
+        inner(self, batches, meter, rate=rate, index=index)
+        if index + 1 == last:
             act()
 
     last = number

@@ -38,13 +38,13 @@ FOCAL = PRESETS["focal"]
 Measured = tuple[list[Tensor], dict[str, float]]
 
 
-def measured(step: TrainingStep, batches: list[Batch], *, number: int = 0) -> Measured:
+def measured(step: TrainingStep, batches: list[Batch], *, index: int = 0) -> Measured:
     """The gradients that a step leaves, on the CPU, and what the meter says."""
     device = step.first_bad.device
     if step.scaler.is_enabled():  # its usual start overflows for some steps
         step.scaler = torch.amp.GradScaler(device.type, init_scale=8.0)
     meter = Meter(device)
-    step([moved(b, device) for b in batches], meter, rate=1e-2, number=number)
+    step([moved(b, device) for b in batches], meter, rate=1e-2, index=index)
     return [p.grad.to(CPU, torch.float64) for p in step.model.parameters()], meter.read()
 
 
@@ -105,10 +105,10 @@ def test_a_step_never_waits(device: torch.device, way: str) -> None:
     step = training(device, *usual, "train.diagnose_every=2", *WAYS[way])
     batches = [moved(scene(seed), device) for seed in (0, 1)]
     meter = Meter(device)
-    step(batches, meter, rate=1e-3, number=0)
+    step(batches, meter, rate=1e-3, index=0)
     with no_waiting(device):
-        step(batches, meter, rate=1e-3, number=1)
-        step(batches, meter, rate=1e-3, number=2)  # is looked at
+        step(batches, meter, rate=1e-3, index=1)
+        step(batches, meter, rate=1e-3, index=2)  # is looked at
     means = meter.read()
     assert means["classification"] > 0 and means["loss_of_positives"] > 0
     assert step.first_bad == -1
@@ -196,11 +196,11 @@ def test_nothing_moves_after_a_bad_step(device: torch.device, name: str, precisi
     bad, meter = replace(good, boxes=good.boxes * torch.nan), Meter(device)
     assign = step.assign
     step.assign = lambda batch: replace(assign(good), boxes=batch.boxes)
-    step([good], meter, rate=1e-3, number=0)
+    step([good], meter, rate=1e-3, index=0)
     before = [t.clone() for t in kept(step)]
     assert step.first_bad == -1
-    step([bad], meter, rate=1e-3, number=1)
-    step([good], meter, rate=1e-3, number=2)
+    step([bad], meter, rate=1e-3, index=1)
+    step([good], meter, rate=1e-3, index=2)
     assert step.first_bad == 1
     assert all(map(torch.equal, before, kept(step)))
 
@@ -216,12 +216,12 @@ def test_an_overflow_is_left_out_and_halves_the_scale(device: torch.device) -> N
     step.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**40)
     batches, meter = [moved(scene(), device)], Meter(device)
     before = [t.clone() for t in kept(step)]
-    step(batches, meter, rate=1e-2, number=0)
+    step(batches, meter, rate=1e-2, index=0)
     assert all(map(torch.equal, before, kept(step)))
     assert step.scaler.get_scale() == 2.0**39 and step.first_bad == -1
     assert meter.read()["overflowed"] == 1
     step.scaler.update(2.0**3)
-    step(batches, meter, rate=1e-2, number=1)
+    step(batches, meter, rate=1e-2, index=1)
     assert step.scaler.get_scale() == 2.0**3 and meter.read()["overflowed"] == 0
     after = step.model.parameters()
     assert all((a != b).any() for a, b in zip(before, after, strict=False))
@@ -273,7 +273,7 @@ def test_a_step_replays_as_one_graph(device: torch.device, optimizer: str) -> No
         if "capturable" in group:
             group["capturable"] = True
     watched, meter, batch = step.first_bad, Meter(device), moved(scene(), device)
-    replay = as_one_graph(lambda: step([batch], meter, rate=1e-3, number=1), device)
+    replay = as_one_graph(lambda: step([batch], meter, rate=1e-3, index=1), device)
     if device.type == "cuda":
         torch.cuda.empty_cache()
     scratch = torch.full((1000, 1000), 7.0, device=device)

@@ -168,15 +168,15 @@ def test_scores_are_the_plain_ones(device: torch.device, row: str, dtype: torch.
 
 
 def test_boxes_there_and_back(device: torch.device) -> None:
-    batch, code = scene(), BoxCoder()
+    batch, box_coder = scene(), BoxCoder()
     anchors = ANCHORS(*batch.images.shape[-2:])
     boxes = batch.boxes[0, :1].expand_as(anchors)
-    expected = code.encode(boxes.double(), anchors.double())
+    expected = box_coder.encode(boxes.double(), anchors.double())
     there, to = moved(anchors, device), moved(boxes, device)
-    deltas = code.encode(to, there)
+    deltas = box_coder.encode(to, there)
     near = torch.testing.assert_close
     near(deltas.to(CPU).double(), expected, rtol=FUNCTION, atol=1e-6)
-    near(code.decode(deltas, there).to(CPU), boxes, rtol=0, atol=1e-4)  # pixels of 96
+    near(box_coder.decode(deltas, there).to(CPU), boxes, rtol=0, atol=1e-4)  # pixels of 96
     assert iou(to, there).to(CPU).equal(iou(boxes, anchors))
 
 

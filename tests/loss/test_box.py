@@ -13,12 +13,12 @@ from detector.anchors.box_coder import BoxCoder
 from detector.loss.box import L1, BoxLoss, CIoU, Compare, GIoU, SmoothL1, matched_boxes
 from detector.structures import BACKGROUND, IGNORED, Targets
 
-CODE = BoxCoder()
+BOX_CODER = BoxCoder()
 LOSSES: dict[str, Compare] = {
-    "smooth_l1": SmoothL1(box_coder=CODE, beta=0.11),
-    "l1": L1(box_coder=CODE),
-    "giou": GIoU(box_coder=CODE),
-    "ciou": CIoU(box_coder=CODE),
+    "smooth_l1": SmoothL1(box_coder=BOX_CODER, beta=0.11),
+    "l1": L1(box_coder=BOX_CODER),
+    "giou": GIoU(box_coder=BOX_CODER),
+    "ciou": CIoU(box_coder=BOX_CODER),
 }
 every_loss = pytest.mark.parametrize("compare", LOSSES.values(), ids=LOSSES.keys())
 
@@ -35,9 +35,9 @@ def one_anchor(box: list[float]) -> Targets:
     ("compare", "box", "by_hand"),
     [
         # centre 1 px to the right: dx = 0.1, against 0
-        (SmoothL1(box_coder=CODE, beta=1), [1.0, 0, 11, 10], 0.005),
-        (SmoothL1(box_coder=CODE, beta=0.05), [1.0, 0, 11, 10], 0.075),
-        (SmoothL1(box_coder=CODE, beta=0), [1.0, 0, 11, 10], 0.1),
+        (SmoothL1(box_coder=BOX_CODER, beta=1), [1.0, 0, 11, 10], 0.005),
+        (SmoothL1(box_coder=BOX_CODER, beta=0.05), [1.0, 0, 11, 10], 0.075),
+        (SmoothL1(box_coder=BOX_CODER, beta=0), [1.0, 0, 11, 10], 0.1),
         # twice as wide and moved by half a width: dx = 0.5, dw = log 2
         (LOSSES["l1"], [0.0, 0, 20, 10], 0.5 + math.log(2)),
         (LOSSES["smooth_l1"], [0.0, 0, 20, 10], 0.5 + math.log(2) - 0.11),
@@ -62,7 +62,7 @@ def test_matched_boxes() -> None:
 @every_loss
 def test_perfect_deltas_cost_nothing(compare: Compare) -> None:
     targets = example()
-    deltas = CODE.encode(matched_boxes(targets), targets.anchors)
+    deltas = BOX_CODER.encode(matched_boxes(targets), targets.anchors)
     torch.testing.assert_close(
         BoxLoss(compare=compare)(deltas, targets), torch.zeros(2, 7), rtol=0, atol=1e-5
     )
@@ -130,7 +130,10 @@ def test_iou_losses_are_torchvisions(
     anchors = torch.tensor([5.0, 5, 15, 15]).expand(200, 4)
     ours = (0.3 * torch.randn(200, 4, generator=generator)).requires_grad_()
     other = ours.detach().clone().requires_grad_()
-    losses, expected = compare(ours, anchors, boxes), theirs(CODE.decode(other, anchors), boxes)
+    losses, expected = (
+        compare(ours, anchors, boxes),
+        theirs(BOX_CODER.decode(other, anchors), boxes),
+    )
     torch.testing.assert_close(losses, expected)
     losses.sum().backward()
     expected.sum().backward()

@@ -59,7 +59,7 @@ def test_odd_size_with_real_numbers() -> None:
 
 def test_head_puts_out_row_column_cell() -> None:
     """A 1x1 patch at row 1, column 2 of 3x4 lights positions 5, 6, 7 and their rows only."""
-    head = Head(1, 1, 0, "none", out_channels=3, cells=2)
+    head = Head(1, 1, 0, "none", out_channels=3, anchors_per_cell=2)
     torch.nn.init.zeros_(head.last.weight)
     with torch.no_grad():
         head.last.weight[:, 0, 1, 1] = torch.arange(1.0, 7.0)  # (cell, channel): 1 2 3, 4 5 6

@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: metrics.jsonl, TensorBoard and the terminal."""
+"""Loggers of a training run: metrics.jsonl, TensorBoard and the terminal."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any, Protocol
 from torch import Tensor
 
 
-class Journal(Protocol):
-    """One line a record; only the main process keeps one."""
+class Logger(Protocol):
+    """Receives what a training loop reports."""
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Keep a flat record with at least `step` and `epoch`."""
+        """Log a flat record, which has at least `step` and `epoch`."""
         ...
 
     def pictures(self, images: Sequence[Tensor], step: int) -> None:
-        """Keep drawn validation images, uint8 (3, H, W)."""
+        """Log drawn validation images, uint8 (3, H, W)."""
         ...
 
     def say(self, text: str) -> None:
-        """Show a line to the user."""
+        """Print a line."""
         ...
 
     def progress(self, step: int, note: str) -> None:
@@ -33,16 +33,16 @@ class Journal(Protocol):
         ...
 
     def position(self) -> int:
-        """Bytes of metrics.jsonl that are on the disk now."""
+        """How many bytes of metrics.jsonl are on the disk."""
         ...
 
     def close(self) -> None:
-        """Flush everything."""
+        """Flush and close the files."""
         ...
 
 
-class Silent:
-    """The journal of all ranks but the first."""
+class SilentLogger:
+    """The logger of all ranks but the first: it discards everything."""
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Nothing."""
@@ -64,19 +64,22 @@ class Silent:
         """Nothing."""
 
 
-class RunJournal:
-    """The journal of the first rank, in a run directory.
+class RunLogger:
+    """The logger of the first rank, which writes to a run directory.
 
-    position, step: where a resumed run goes on; what an interrupted run wrote later is cut off. A
-        file that ends before is cut after its last whole line, which is said.
+    position, step: bytes of metrics.jsonl and optimizer steps at which a resumed run continues;
+        later lines of the interrupted run are removed. A file shorter than `position` is cut after
+        its last whole line, and a printed line says so.
     """
 
     def __init__(self, run: Path, *, total_steps: int, position: int = 0, step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes 1.5 s to import
         from tqdm import tqdm
 
+        # "a+": reads too, and keeps what an interrupted run wrote; `_cut` decides what stays
         self._file = (run / "metrics.jsonl").open("a+b")
         kept = self._cut(position)
+        # purge_step hides the points that the interrupted run logged after its last checkpoint
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
         self._bar = tqdm(
             total=total_steps,
@@ -92,7 +95,7 @@ class RunJournal:
             )
 
     def _cut(self, position: int) -> int:
-        """Cut the file at `position`, or after its last whole line before; its length."""
+        """Truncate the file to `position`, or to its last whole line before; returns its length."""
         self._file.seek(0)
         lines = self._file.read(position)
         kept = len(lines) if len(lines) == position else lines.rfind(b"\n") + 1
@@ -101,26 +104,26 @@ class RunJournal:
         return kept
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """A line of metrics.jsonl, and each number as a TensorBoard scalar."""
+        """Append a line to metrics.jsonl, and log each number as a TensorBoard scalar."""
         line = {k: v if _writable(v) else None for k, v in record.items()}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        self._file.flush()  # so that other programs can follow the run
         for name, value in record.items():
             if isinstance(value, int | float) and name not in {"step", "epoch"}:
                 self._board.add_scalar(name, value, record["step"])
 
     def pictures(self, images: Sequence[Tensor], step: int) -> None:
         """TensorBoard images validation/0, validation/1, …"""
-        for number, image in enumerate(images):
-            self._board.add_image(f"validation/{number}", image, step)
+        for index, image in enumerate(images):
+            self._board.add_image(f"validation/{index}", image, step)
 
     def say(self, text: str) -> None:
-        """A line on standard output that leaves the bar whole."""
+        """Print a line to standard output without breaking the progress bar."""
         self._bar.write(text, file=sys.stdout)
         sys.stdout.flush()
 
     def progress(self, step: int, note: str) -> None:
-        """On a terminal the bar (ETA included); else a plain line."""
+        """Move the progress bar; without a terminal, print a line instead."""
         if self._bar.disable:
             self.say(f"step {step}/{self._bar.total}  {note}")
             return
@@ -128,7 +131,10 @@ class RunJournal:
         self._bar.update(step - self._bar.n)
 
     def position(self) -> int:
-        """Bytes of metrics.jsonl that are on the disk now: a checkpoint must not know of more."""
+        """How many bytes of metrics.jsonl are on the disk.
+
+        Synchronizes the file first: a power cut must not leave it shorter than a checkpoint says.
+        """
         os.fsync(self._file.fileno())
         return self._file.tell()
 
@@ -141,6 +147,24 @@ class RunJournal:
             self._file.close()
 
 
+def progress_note(record: Mapping[str, Any], seconds: int) -> str:
+    """Losses and speed of a training record, and the `seconds` that are left, for the terminal."""
+    return (
+        f"loss {record['loss/total']:.4f} (classification {record['loss/classification']:.4f}, "
+        f"box {record['loss/box']:.4f})  {record['images_per_second']:.1f} images/s  "
+        f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+    )
+
+
+def validation_line(metrics: Mapping[str, float]) -> str:
+    """AP, AP50 and loss of a validation, for the terminal; `-` where undefined."""
+    figures = [
+        f"{name} {'-' if metrics[name] < 0 else format(metrics[name], '.4f')}"
+        for name in ("AP", "AP50")
+    ]
+    return "  ".join([*figures, f"loss {metrics['loss']:.4f}"])
+
+
 def _writable(value: Any) -> bool:
-    """JSON has no NaN and no infinity."""
+    """Whether JSON can hold the value: it has no NaN and no infinity."""
     return not isinstance(value, float) or math.isfinite(value)

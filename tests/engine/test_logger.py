@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.engine.journal import RunJournal
+from detector.engine.logger import RunLogger
 
 LINES = b'{"step": 1}\n{"step": 2}\n{"step": 3}\n'  # of twelve bytes each
 
@@ -30,10 +30,10 @@ def test_where_a_resumed_run_goes_on(
 ) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(there)
-    journal = RunJournal(tmp_path, total_steps=9, position=position, step=3)
-    journal.write({"step": 4})
-    assert journal.position() == len(kept) + 12
-    journal.close()
+    logger = RunLogger(tmp_path, total_steps=9, position=position, step=3)
+    logger.write({"step": 4})
+    assert logger.position() == len(kept) + 12
+    logger.close()
     assert file.read_bytes() == kept + b'{"step": 4}\n'
     said = capsys.readouterr().out
     assert lost == ("metrics.jsonl" in said) == (f"knew of {position}" in said)
@@ -44,7 +44,7 @@ def test_the_lines_are_on_the_disk_before_a_checkpoint_counts_them(
 ) -> None:
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
-    journal = RunJournal(tmp_path, total_steps=9)
-    journal.write({"step": 1})
-    assert journal.position() == 12 and synced == [12]
-    journal.close()
+    logger = RunLogger(tmp_path, total_steps=9)
+    logger.write({"step": 1})
+    assert logger.position() == 12 and synced == [12]
+    logger.close()
