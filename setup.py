@@ -10,8 +10,7 @@ from setuptools.command.build_py import build_py
 class WithConfigs(build_py):
     """Copies configs/ to detector/configs of what is built; a checkout reads its own folder.
 
-    A package-dir entry for a folder outside the package would give up the plain path file of
-    editable installs.
+    As a package-dir entry it would need a list of all packages by hand, which packages.find makes.
     """
 
     def run(self) -> None:
