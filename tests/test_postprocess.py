@@ -23,22 +23,22 @@ def detect(
 
 def test_nms_keeps_the_better_of_two_and_clips() -> None:
     """IoU of the first two anchors is 90/110 = .82; the third is cut at 31 wide, 50 high."""
-    found = detect([[0.9, 0.01], [0.8, 0.01], [0.7, 0.01]])
-    assert found.present.tolist() == [[True, True, False]]
-    assert found.boxes[0, :2].tolist() == [[0, 0, 10, 10], [20, 20, 31, 50]]
-    assert found.labels[0, :2].tolist() == [0, 0]
-    assert torch.allclose(found.scores[0], torch.tensor([0.9, 0.7, 0.0]))
+    detections = detect([[0.9, 0.01], [0.8, 0.01], [0.7, 0.01]])
+    assert detections.present.tolist() == [[True, True, False]]
+    assert detections.boxes[0, :2].tolist() == [[0, 0, 10, 10], [20, 20, 31, 50]]
+    assert detections.labels[0, :2].tolist() == [0, 0]
+    assert torch.allclose(detections.scores[0], torch.tensor([0.9, 0.7, 0.0]))
 
 
 def test_nms_is_class_by_class() -> None:
-    found = detect([[0.9, 0.01], [0.01, 0.8], [0.01, 0.01]])
-    assert found.labels[0, :2].tolist() == [0, 1]
-    assert found.present.tolist() == [[True, True, False]]
+    detections = detect([[0.9, 0.01], [0.01, 0.8], [0.01, 0.01]])
+    assert detections.labels[0, :2].tolist() == [0, 1]
+    assert detections.present.tolist() == [[True, True, False]]
 
 
 def test_one_anchor_may_show_two_classes() -> None:
-    found = detect([[0.9, 0.6], [0.01, 0.01], [0.01, 0.01]])
-    assert found.labels[0, :2].tolist() == [0, 1]
+    detections = detect([[0.9, 0.6], [0.01, 0.01], [0.01, 0.01]])
+    assert detections.labels[0, :2].tolist() == [0, 1]
 
 
 def test_per_level_and_per_image_limits() -> None:
@@ -49,9 +49,9 @@ def test_per_level_and_per_image_limits() -> None:
 
 
 def test_nothing_above_the_score_threshold() -> None:
-    found = detect([[0.04], [0.02], [0.01]])
-    assert not found.present.any()
-    assert found.boxes.shape == (1, 3, 4)
+    detections = detect([[0.04], [0.02], [0.01]])
+    assert not detections.present.any()
+    assert detections.boxes.shape == (1, 3, 4)
 
 
 def test_anchors_centred_in_the_padding_are_not_seen() -> None:
@@ -69,9 +69,9 @@ def test_deltas_that_are_not_finite_show_nothing() -> None:
         ClassCode(num_classes=1), BoxCoder(), score=0.05, per_level=1, nms=0.5, per_image=3
     )
     outputs = Outputs(torch.tensor([[[0.9], [0.8], [0.7]]]).logit(), deltas)
-    found = post(outputs, ANCHORS, [2, 1], torch.tensor([[50, 31]]))
-    assert found.present.tolist() == [[True, False, False]]
-    assert found.boxes[0].tolist() == [[1, 0, 11, 10], [0, 0, 0, 0], [0, 0, 0, 0]]
+    detections = post(outputs, ANCHORS, [2, 1], torch.tensor([[50, 31]]))
+    assert detections.present.tolist() == [[True, False, False]]
+    assert detections.boxes[0].tolist() == [[1, 0, 11, 10], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_a_score_at_the_threshold_is_too_low() -> None:
@@ -86,13 +86,15 @@ def test_scores_of_float16_logits_are_float32() -> None:
     code = ClassCode(num_classes=1)
     logits = torch.tensor([[[8.0], [-9.0], [-9.0]]], dtype=torch.float16)
     post = Postprocess(code, BoxCoder(), score=0.05, per_level=9, nms=0.5, per_image=1)
-    found = post(Outputs(logits, torch.zeros(1, 3, 4)), ANCHORS, [2, 1], torch.tensor([[50, 31]]))
-    assert abs(found.scores[0, 0].item() - 0.999665) < 1e-6
+    detections = post(
+        Outputs(logits, torch.zeros(1, 3, 4)), ANCHORS, [2, 1], torch.tensor([[50, 31]])
+    )
+    assert abs(detections.scores[0, 0].item() - 0.999665) < 1e-6
 
 
 def test_boxes_scores_and_labels_stay_together() -> None:
     """The better one is of the second level and of the second class."""
-    found = detect([[0.6, 0.01], [0.01, 0.01], [0.01, 0.9]])
-    assert found.labels[0, :2].tolist() == [1, 0]
-    assert found.boxes[0, :2].tolist() == [[20, 20, 31, 50], [0, 0, 10, 10]]
-    assert torch.allclose(found.scores[0, :2], torch.tensor([0.9, 0.6]))
+    detections = detect([[0.6, 0.01], [0.01, 0.01], [0.01, 0.9]])
+    assert detections.labels[0, :2].tolist() == [1, 0]
+    assert detections.boxes[0, :2].tolist() == [[20, 20, 31, 50], [0, 0, 10, 10]]
+    assert torch.allclose(detections.scores[0, :2], torch.tensor([0.9, 0.6]))

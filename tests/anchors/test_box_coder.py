@@ -45,6 +45,6 @@ def test_decode_undoes_encode(box: list[float], anchor: list[float]) -> None:
 def test_float16_deltas_are_decoded_in_float32() -> None:
     """100 e = 271.828; float16 has no number between 271.5 and 272 there, and e^1 is 2.71875."""
     deltas = torch.tensor([0.0, 0, 1, 0], dtype=torch.float16)
-    found = BoxCoder().decode(deltas, torch.tensor([0.0, 0, 100, 50]))
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, torch.tensor([-85.9141, 0, 185.9141, 50]))
+    actual = BoxCoder().decode(deltas, torch.tensor([0.0, 0, 100, 50]))
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, torch.tensor([-85.9141, 0, 185.9141, 50]))

@@ -186,17 +186,17 @@ def test_mean_over_two_outcomes_by_hand() -> None:
     """p 3/4: the truth misses by a quarter, its opposite by three; alpha would weigh them apart."""
     labels = torch.tensor([[True, False, True]])
     terms = NEGATIVES.terms(torch.full((1, 3), 3.0).log(), labels)
-    found = terms.mean_over_outcomes(lambda t: t.log_q.exp() + 10 * t.positive)
-    torch.testing.assert_close(found, torch.full((1, 3), 0.5 + 5))
+    actual = terms.mean_over_outcomes(lambda t: t.log_q.exp() + 10 * t.positive)
+    torch.testing.assert_close(actual, torch.full((1, 3), 0.5 + 5))
 
 
 def test_mean_over_the_outcomes_of_one_of_by_hand() -> None:
     """1 - p is 7, 6, 7 and 4 eighths; three of the four outcomes are foreground."""
     terms = ONE_OF.terms(EIGHTHS, torch.tensor([[False, True, False]]))
-    found = terms.mean_over_outcomes(lambda t: t.log_q.exp() + 10 * t.positive)
-    torch.testing.assert_close(found, torch.tensor([[24 / 32 + 7.5]]).double())
-    found = terms.mean_over_outcomes(lambda t: t.log_p)
-    torch.testing.assert_close(found, EIGHTHS.log_softmax(-1).mean(-1, keepdim=True))
+    actual = terms.mean_over_outcomes(lambda t: t.log_q.exp() + 10 * t.positive)
+    torch.testing.assert_close(actual, torch.tensor([[24 / 32 + 7.5]]).double())
+    actual = terms.mean_over_outcomes(lambda t: t.log_p)
+    torch.testing.assert_close(actual, EIGHTHS.log_softmax(-1).mean(-1, keepdim=True))
 
 
 @given(st.lists(st.floats(-60, 60), min_size=4, max_size=4))
@@ -205,11 +205,11 @@ def test_outcomes_of_one_of_miss_by_the_sum_of_the_others(logits: list[float]) -
     z = torch.tensor([logits], dtype=torch.float32, requires_grad=True)
     exact = z.detach().double().requires_grad_()
     terms = ONE_OF.terms(z, torch.tensor([[True, False, False]]))
-    found = terms.mean_over_outcomes(log_q)
+    actual = terms.mean_over_outcomes(log_q)
     others = exact.expand(4, 4).masked_fill(torch.eye(4, dtype=torch.bool), -torch.inf)
     expected = (others.logsumexp(1) - exact.logsumexp(1)).mean()
-    torch.testing.assert_close(found.double().squeeze(), expected, rtol=1e-5, atol=1e-5)
-    slopes = torch.autograd.grad(found, z)[0].double(), torch.autograd.grad(expected, exact)[0]
+    torch.testing.assert_close(actual.double().squeeze(), expected, rtol=1e-5, atol=1e-5)
+    slopes = torch.autograd.grad(actual, z)[0].double(), torch.autograd.grad(expected, exact)[0]
     torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-5)
 
 

@@ -44,8 +44,8 @@ def batch(boxes: list[list[list[float]]], crowd: list[list[bool]] | None = None)
 
 def match(boxes: list[list[float]], *, low_quality: bool, crowd: list[bool] | None = None) -> list:
     matcher = Matcher(foreground=0.5, background=0.4, low_quality=low_quality)
-    found = matcher(ANCHORS, batch([boxes], [crowd] if crowd else None))
-    return found.matches[0].tolist()
+    actual = matcher(ANCHORS, batch([boxes], [crowd] if crowd else None))
+    return actual.matches[0].tolist()
 
 
 def test_thresholds() -> None:
@@ -85,8 +85,8 @@ def test_a_rescued_anchor_answers_for_the_box_that_needs_it() -> None:
     assert match([[20, 0, 30, 8], [20, 0, 23, 10]], low_quality=True)[2] == 0  # both need it
     anchors = torch.cat([ANCHORS, torch.tensor([[20.0, 0, 30, 8]])])
     boxes = batch([[[20, 0, 30, 8], [20, 0, 23, 10]]])
-    found = Matcher(foreground=0.5, background=0.4, low_quality=True)(anchors, boxes)
-    assert found.matches[0, [2, 4]].tolist() == [1, 0]
+    actual = Matcher(foreground=0.5, background=0.4, low_quality=True)(anchors, boxes)
+    assert actual.matches[0, [2, 4]].tolist() == [1, 0]
 
 
 def test_a_box_that_overlaps_nothing_makes_no_anchor_foreground() -> None:
@@ -102,8 +102,8 @@ def test_a_tie_is_relative(side: float) -> None:
     """
     anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 20, 5], [0, 0, 10, 11], [40, 0, 50, 10]])
     boxes = batch([[[4.0, 3.0, 4.0 + side, 3.0 + side]]])
-    found = Matcher(foreground=0.5, background=0.4, low_quality=True)(anchors, boxes)
-    assert found.matches[0].tolist() == [0, 0, BACKGROUND, BACKGROUND]
+    actual = Matcher(foreground=0.5, background=0.4, low_quality=True)(anchors, boxes)
+    assert actual.matches[0].tolist() == [0, 0, BACKGROUND, BACKGROUND]
 
 
 def two_labels(crowd: list[bool]) -> Batch:
@@ -154,8 +154,8 @@ def test_matches_of_other_precisions(dtype: torch.dtype) -> None:
     anchors = torch.tensor([[0, 0, 300, 300], [0, 0, 300, 100]], dtype=dtype)
     one = batch([[[0, 0, 300, 200]]])
     one = replace(one, boxes=one.boxes.to(dtype), sizes=torch.tensor([[300, 300]]))
-    found = Matcher(foreground=0.5, background=0.4, low_quality=False)(anchors, one)
-    assert found.matches.tolist() == [[0, 0]]  # 2/3 and 100/200
+    actual = Matcher(foreground=0.5, background=0.4, low_quality=False)(anchors, one)
+    assert actual.matches.tolist() == [[0, 0]]  # 2/3 and 100/200
 
 
 def test_anchors_mostly_in_a_crowd_are_ignored() -> None:
@@ -165,21 +165,21 @@ def test_anchors_mostly_in_a_crowd_are_ignored() -> None:
 
 
 def test_a_box_in_a_crowd_keeps_its_anchors() -> None:
-    found = match([[0, 0, 30, 30], [0, 0, 10, 10]], low_quality=True, crowd=[True, False])
-    assert found == [1, 1, IGNORED, BACKGROUND]
+    actual = match([[0, 0, 30, 30], [0, 0, 10, 10]], low_quality=True, crowd=[True, False])
+    assert actual == [1, 1, IGNORED, BACKGROUND]
 
 
 def plain_match(anchors: Tensor, boxes: Tensor) -> Tensor:
     """The rule without batches and chunks, one box after the other."""
     table = iou(boxes[:, None], anchors[None])
     best, box = table.max(dim=0)
-    found = torch.where(best >= 0.5, box, torch.where(best < 0.4, BACKGROUND, IGNORED))
+    actual = torch.where(best >= 0.5, box, torch.where(best < 0.4, BACKGROUND, IGNORED))
     for a in range(len(anchors)):
         served = [g for g in range(len(boxes)) if table[g, a] >= table[g].max() * (1 - 1e-6)]
         served = [g for g in served if table[g].max() > 0]
         if served:
-            found[a] = max(served, key=lambda g: (table[g, a].item(), -g))
-    return found
+            actual[a] = max(served, key=lambda g: (table[g, a].item(), -g))
+    return actual
 
 
 @settings(max_examples=40, deadline=None)
@@ -193,9 +193,9 @@ def test_chunks_change_nothing(seed: int, boxes: int, pairs: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matching, "CPU_PAIRS", pairs)
         matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
-        found = matcher(anchors, batch([truth.tolist(), []]))
-    assert found.matches[0].tolist() == plain_match(anchors, truth).tolist()
-    assert (found.matches[1] == BACKGROUND).all()
+        actual = matcher(anchors, batch([truth.tolist(), []]))
+    assert actual.matches[0].tolist() == plain_match(anchors, truth).tolist()
+    assert (actual.matches[1] == BACKGROUND).all()
 
 
 def test_memory_is_bounded() -> None:

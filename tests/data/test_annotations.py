@@ -33,9 +33,9 @@ def content(*boxes: dict[str, Any], **image: Any) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, found: Any) -> Path:
+def write(folder: Path, document: Any) -> Path:
     path = folder / "boxes.json"
-    path.write_text(found if isinstance(found, str) else json.dumps(found))
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
     return path
 
 
@@ -49,9 +49,9 @@ def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     paths: list[Path] = []
     careful = reading._row_by_row
 
-    def seen(path: Path, found: Any) -> Any:
+    def seen(path: Path, document: Any) -> Any:
         paths.append(path)
-        return careful(path, found)
+        return careful(path, document)
 
     monkeypatch.setattr(reading, "_row_by_row", seen)
     return paths
@@ -60,13 +60,13 @@ def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.mark.parametrize("ignored", ["of COCO's form", "row by row"])
 def test_every_array(tmp_path: Path, rows_read: list[Path], ignored: str) -> None:
     """The second reader is chosen by a NaN, which JSON does not have, under a key nobody reads."""
-    found = content(
+    document = content(
         BOX | {"iscrowd": 1, "segmentation": [[1, 2]]},
         {"id": 5, "image_id": 31, "category_ids": [9, -2, 9], "bbox": [0.5, 1, 2, 3]},
     )
     if ignored == "row by row":
-        found["info"] = math.nan
-    arrays = read_annotations(write(tmp_path, found))
+        document["info"] = math.nan
+    arrays = read_annotations(write(tmp_path, document))
     assert len(rows_read) == (ignored == "row by row")
     assert {key: value.tolist() for key, value in vars(arrays).items()} == {
         "image_ids": [30], "file_names": ["a.jpg"], "sizes": [[80, 100]],
@@ -80,9 +80,9 @@ def test_every_array(tmp_path: Path, rows_read: list[Path], ignored: str) -> Non
 
 
 def test_every_array_without_annotations(tmp_path: Path) -> None:
-    found = read(tmp_path)
-    assert found.boxes.shape == (0, 4) and found.label_offsets.tolist() == [0]
-    assert len(found.areas) == len(found.crowd) == len(found.label_ids) == 0
+    annotations = read(tmp_path)
+    assert annotations.boxes.shape == (0, 4) and annotations.label_offsets.tolist() == [0]
+    assert len(annotations.areas) == len(annotations.crowd) == len(annotations.label_ids) == 0
 
 
 ODD = [
@@ -111,11 +111,11 @@ def test_the_fast_reader_takes_no_more_and_nothing_else_than_the_rows(
     tmp_path: Path, group: str, key: str
 ) -> None:
     for value in [*ODD, "left out"]:
-        found = content(BOX, BOX | {"id": 8, "iscrowd": 1})
-        found[group][0] = {**found[group][0], key: value}
+        document = content(BOX, BOX | {"id": 8, "iscrowd": 1})
+        document[group][0] = {**document[group][0], key: value}
         if value == "left out":
-            del found[group][0][key]
-        path = write(tmp_path, found)
+            del document[group][0][key]
+        path = write(tmp_path, document)
         by_rows = outcome(path, lambda path: reading._row_by_row(path, read_json(path)))
         assert outcome(path, read_document) == by_rows, value
 
@@ -126,10 +126,18 @@ def test_the_fast_reader_takes_no_more_and_nothing_else_than_the_rows(
     + [{"iscrowd": "0"}, {"iscrowd": 0.0}, {"iscrowd": None}, {"image_id": " 30 "}],
 )
 def test_whole_numbers_written_as_text(tmp_path: Path, change: dict[str, Any]) -> None:
-    found = read(tmp_path, BOX | change, id="30", width="100", height="080")
-    assert (found.ids.tolist(), found.owners.tolist(), found.label_ids.tolist()) == ([7], [30], [9])
-    assert found.image_ids.tolist() == [30] and found.sizes.tolist() == [[80, 100]]
-    assert not found.crowd.any()
+    annotations = read(tmp_path, BOX | change, id="30", width="100", height="080")
+    assert (
+        annotations.ids.tolist(),
+        annotations.owners.tolist(),
+        annotations.label_ids.tolist(),
+    ) == (
+        [7],
+        [30],
+        [9],
+    )
+    assert annotations.image_ids.tolist() == [30] and annotations.sizes.tolist() == [[80, 100]]
+    assert not annotations.crowd.any()
 
 
 @pytest.mark.parametrize("text", ["img_7", "7.5", "", "٧", "0x7", "7 8", "9" * 20, "9" * 5000])
@@ -152,28 +160,35 @@ def test_sizes_that_are_none(tmp_path: Path, wrong: Any) -> None:
 
 @pytest.mark.parametrize("nothing", [None, [], [None] * 4])
 def test_boxes_that_the_file_does_not_have(tmp_path: Path, nothing: Any) -> None:
-    found = read(tmp_path, BOX | {"bbox": nothing}, BOX | {"id": 8})
-    assert np.isnan(found.boxes[0]).all() and found.boxes[1].tolist() == [10, 20, 30, 40]
+    annotations = read(tmp_path, BOX | {"bbox": nothing}, BOX | {"id": 8})
+    assert np.isnan(annotations.boxes[0]).all() and annotations.boxes[1].tolist() == [
+        10,
+        20,
+        30,
+        40,
+    ]
 
 
 @pytest.mark.parametrize("area", [-900, 0, -0.5, math.nan, math.inf, -math.inf])
 def test_an_area_that_is_not_above_zero_is_width_times_height(tmp_path: Path, area: float) -> None:
     """30 x 40 = 1200; a missing one (the second) is none of the file's that was replaced."""
-    found = read(tmp_path, BOX | {"area": area}, BOX | {"id": 8, "area": None}, BOX | {"id": 9})
-    assert found.areas.tolist() == [1200, 1200, 900.5]
-    assert found.area_replaced.tolist() == [True, False, False]
+    annotations = read(
+        tmp_path, BOX | {"area": area}, BOX | {"id": 8, "area": None}, BOX | {"id": 9}
+    )
+    assert annotations.areas.tolist() == [1200, 1200, 900.5]
+    assert annotations.area_replaced.tolist() == [True, False, False]
 
 
 def test_an_empty_box_has_the_area_zero_by_right(tmp_path: Path) -> None:
-    found = read(tmp_path, BOX | {"bbox": [5, 5, 0, 0], "area": 0})
-    assert found.areas.tolist() == [0] and not found.area_replaced.any()
+    annotations = read(tmp_path, BOX | {"bbox": [5, 5, 0, 0], "area": 0})
+    assert annotations.areas.tolist() == [0] and not annotations.area_replaced.any()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_other_encodings(tmp_path: Path, rows_read: list[Path], encoding: str) -> None:
     path = tmp_path / "boxes.json"
-    found = json.dumps(content(BOX, file_name="café.jpg"), ensure_ascii=False)
-    path.write_bytes(found.encode(encoding))
+    document = json.dumps(content(BOX, file_name="café.jpg"), ensure_ascii=False)
+    path.write_bytes(document.encode(encoding))
     assert read_annotations(path).file_names.tolist() == ["café.jpg"]
     assert not rows_read
 
@@ -188,7 +203,7 @@ def test_bytes_that_are_no_text(tmp_path: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("key", ["file_name", "name"])
 def test_half_of_a_surrogate_pair_is_no_text(tmp_path: Path, key: str) -> None:
-    found = content(BOX)
-    found["images" if key == "file_name" else "categories"][0] |= {key: "a\ud83d.jpg"}
+    document = content(BOX)
+    document["images" if key == "file_name" else "categories"][0] |= {key: "a\ud83d.jpg"}
     with pytest.raises(InputError, match=rf"{key} 'a\\ud83d.jpg' .*surrogate"):
-        read_annotations(write(tmp_path, found))
+        read_annotations(write(tmp_path, document))

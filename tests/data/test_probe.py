@@ -151,8 +151,8 @@ def test_what_passed_at_one_depth_does_not_pass_at_another(tmp_path: Path) -> No
     Image.fromarray(np.full((48, 64), 4095, np.uint16)).save(tmp_path / "a.png")
     for depth, reasons in ((12, []), (11, ["unreadable image"]), (None, ["unreadable image"])):
         sizes = np.array([(48, 64)], np.int32)
-        found = probe(tmp_path / "x.json", tmp_path, ["a.png"], sizes, Decoding(depth=depth))
-        assert [fault.reason for fault in found.values()] == reasons
+        actual = probe(tmp_path / "x.json", tmp_path, ["a.png"], sizes, Decoding(depth=depth))
+        assert [fault.reason for fault in actual.values()] == reasons
 
 
 def test_a_second_look_opens_nothing(images: Path, opened: list[str]) -> None:

@@ -213,10 +213,10 @@ def test_a_crowd_is_ignored_by_the_matcher_behind_collate() -> None:
     one = sample(60, 100, [[0, 0, 64, 32], [64, 32, 96, 60]])
     batch = collate([replace(one, crowd=torch.tensor([True, False])), sample(20, 30, [])])
     anchors = AnchorGenerator([32], [[(32, 32)]])(*batch.images.shape[2:])
-    found = Matcher(foreground=0.5, background=0.4, low_quality=True)(anchors, batch)
+    actual = Matcher(foreground=0.5, background=0.4, low_quality=True)(anchors, batch)
     upper = [IGNORED, IGNORED, BACKGROUND, IGNORED]
-    assert found.matches[0].tolist() == [*upper, BACKGROUND, BACKGROUND, 1, IGNORED]
-    assert found.matches[1].tolist() == [BACKGROUND] + [IGNORED] * 7
+    assert actual.matches[0].tolist() == [*upper, BACKGROUND, BACKGROUND, 1, IGNORED]
+    assert actual.matches[1].tolist() == [BACKGROUND] + [IGNORED] * 7
 
 
 def test_strength_bounds_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

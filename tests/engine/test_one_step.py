@@ -70,8 +70,8 @@ def test_micro_batches_have_divisors_of_their_own() -> None:
     The loss is 2 ln 2 / 2 + 2 ln 2 / 4, the gradient 1 / 2 - 1 / 4.
     """
     step, meter = make_step(normalizer=PositivesPerImage()), Meter(CPU)
-    found = step.gradients([batch(), batch(*ANCHORS)], meter, index=0)
-    assert found.item() == pytest.approx(1.5 * LN2)
+    actual = step.gradients([batch(), batch(*ANCHORS)], meter, index=0)
+    assert actual.item() == pytest.approx(1.5 * LN2)
     assert step.model.weight.grad.item() == pytest.approx(0.25)
 
 
@@ -85,8 +85,8 @@ def test_more_ranks_multiply_the_gradient_that_ddp_divides(
 
 
 def test_anchors_of_an_image_that_is_higher_than_wide() -> None:
-    found = make_step().assign(batch(ANCHORS[1]))
-    assert found.anchors.tolist() == ANCHORS and found.matches.tolist() == [[BACKGROUND, 0]]
+    actual = make_step().assign(batch(ANCHORS[1]))
+    assert actual.anchors.tolist() == ANCHORS and actual.matches.tolist() == [[BACKGROUND, 0]]
 
 
 @pytest.mark.parametrize("scale", [1.0, 8.0])

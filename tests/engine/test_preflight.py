@@ -50,14 +50,14 @@ def test_boxes_of_an_image_too_thin_for_an_anchor_are_not_reached(tmp_path: Path
 
     1500 x 20 becomes 256 x 3: the first anchors are centred 4 pixels down.
     """
-    found = index(
+    data_set = index(
         tmp_path, [(WIDE, 1, SQUARE, 0), (WIDE, 1, [3, 3, 6, 6], 0), (THIN, 1, [9, 2, 99, 9], 0)]
     )
     anchor_generator = AnchorGenerator([8], [[(32.0, 32.0)]])
     resize = ShorterSide((160,), 256)
-    assert count_reachable_boxes(found, resize, anchor_generator, foreground=0.5) == (1, 3)
+    assert count_reachable_boxes(data_set, resize, anchor_generator, foreground=0.5) == (1, 3)
     # 8 x 8 of 32 x 32: 1/16
-    assert count_reachable_boxes(found, resize, anchor_generator, foreground=0.05) == (2, 3)
+    assert count_reachable_boxes(data_set, resize, anchor_generator, foreground=0.05) == (2, 3)
 
 
 def test_boxes_at_one_place_with_other_labels_are_counted(tmp_path: Path) -> None:
@@ -67,18 +67,18 @@ def test_boxes_at_one_place_with_other_labels_are_counted(tmp_path: Path) -> Non
     """
     boxes = [(WIDE, 1, SQUARE, 0), (WIDE, 2, SQUARE, 0), (WIDE, 1, SQUARE, 0), (WIDE, 3, SQUARE, 0)]
     boxes += [(WIDE, 2, SQUARE, 1), (THIN, 2, [3, 3, 24, 17], 0), (WIDE, 2, [3, 3, 24, 17], 0)]
-    found = index(tmp_path, boxes)
-    said = describe_coinciding_boxes(found, multi_label=False)
+    data_set = index(tmp_path, boxes)
+    said = describe_coinciding_boxes(data_set, multi_label=False)
     assert said is not None and "another label: 2 (annotations 11, 13)" in said
     assert "activation to sigmoid" in said
-    merged = describe_coinciding_boxes(found, multi_label=True)
+    merged = describe_coinciding_boxes(data_set, multi_label=True)
     assert merged is not None and "2 (annotations 11, 13)" in merged and "labels of all" in merged
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_nothing_is_said_of_boxes_apart(tmp_path: Path, *, multi_label: bool) -> None:
-    found = index(tmp_path, [(WIDE, 2, SQUARE, 0), (THIN, 1, [3, 3, 24, 17], 0)])
-    assert describe_coinciding_boxes(found, multi_label=multi_label) is None
+    data_set = index(tmp_path, [(WIDE, 2, SQUARE, 0), (THIN, 1, [3, 3, 24, 17], 0)])
+    assert describe_coinciding_boxes(data_set, multi_label=multi_label) is None
 
 
 ONE_CELL = np.array([[64, 128], [60, 120], [60, 130]])  # height, width

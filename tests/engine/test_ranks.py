@@ -79,12 +79,12 @@ def one_step(settings: Sequence[str], bare: Tensor) -> Measured:
     return {**tensors, **slopes}, meter.read()
 
 
-def differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+def differences(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
     """The largest of each tensor, of gradients beyond what rounding does to their largest value."""
-    assert found.keys() == expected.keys()
+    assert actual.keys() == expected.keys()
     rounding = {name: 1e-5 if name.startswith("gradient") else 0 for name in expected}
     return {
-        name: ((found[name] - value).abs().max() - rounding[name] * value.abs().max()).item()
+        name: ((actual[name] - value).abs().max() - rounding[name] * value.abs().max()).item()
         for name, value in expected.items()
     }
 
@@ -96,9 +96,9 @@ def one_rank(number: int, tiny: list[str], bare: Tensor, folder: str) -> None:
         settings, meet = [*tiny, *STEP, *changes], f"file://{folder}/{case}"
         expected, means = one_step(settings, bare)
         dist.init_process_group("gloo", init_method=meet, rank=number, world_size=RANKS)
-        found, shared = one_step([*settings, "optimizer.accumulate=2"], bare)
+        actual, shared = one_step([*settings, "optimizer.accumulate=2"], bare)
         dist.destroy_process_group()
-        result = {"differ": differences(found, expected), "alone": means, "together": shared}
+        result = {"differ": differences(actual, expected), "alone": means, "together": shared}
         torch.save(result, f"{folder}/{case} {number}.pt")
 
 
@@ -116,12 +116,12 @@ def results(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_times_two_times_two_is_eight(results: Path, case: str) -> None:
     """Two ranks with two micro-batches of two images, and one process with all eight."""
     for number in range(RANKS):
-        found = torch.load(results / f"{case} {number}.pt")
-        assert found["alone"]["images"] == 8 and found["alone"]["anchors_foreground"] > 0
-        assert found["alone"]["clipped"] == (case == "clipped")
-        assert found["together"] == pytest.approx(found["alone"], rel=1e-6, abs=1e-6)
-        assert len(found["differ"]) > 120
-        assert {name: d for name, d in found["differ"].items() if not d < 1e-6} == {}
+        actual = torch.load(results / f"{case} {number}.pt")
+        assert actual["alone"]["images"] == 8 and actual["alone"]["anchors_foreground"] > 0
+        assert actual["alone"]["clipped"] == (case == "clipped")
+        assert actual["together"] == pytest.approx(actual["alone"], rel=1e-6, abs=1e-6)
+        assert len(actual["differ"]) > 120
+        assert {name: d for name, d in actual["differ"].items() if not d < 1e-6} == {}
 
 
 SETTINGS = [

@@ -46,10 +46,10 @@ def test_two_times_four_is_eight(tiny: list[str], normalizer: str) -> None:
     together, apart = first_batches(whole), first_batches(halves)
     assert len(apart) == 2
     assert torch.cat([b.image_ids for b in apart]).tolist() == together[0].image_ids.tolist()
-    expected, found = gradients(whole, together), gradients(halves, apart)
-    assert expected.keys() == found.keys() and len(expected) > 60
+    expected, actual = gradients(whole, together), gradients(halves, apart)
+    assert expected.keys() == actual.keys() and len(expected) > 60
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+        torch.testing.assert_close(actual[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def without_boxes(batch: Batch) -> Batch:
@@ -121,8 +121,8 @@ def test_the_step_compiles_as_one_graph(tiny: list[str]) -> None:
         targets = step.matcher(anchors, batch)
         divisors = step.criterion.divisors([targets])()
         outputs: Outputs = assembly.net(batch.images)
-        found: Losses = step.criterion(outputs, targets, divisors[0])
-        return found.total
+        actual: Losses = step.criterion(outputs, targets, divisors[0])
+        return actual.total
 
     plain = losses(batch)
     compiled = torch.compile(losses, fullgraph=True, backend="aot_eager")(batch)
@@ -224,16 +224,16 @@ def test_a_loss_scale_changes_no_origin(tiny: list[str]) -> None:
     for group in GRADIENT_ORIGINS:
         assert other[group] == pytest.approx(one[group], rel=1e-5)
     meters[0].add_origin(torch.tensor([[1.0, 2, 3], [4, torch.inf, 6]]).double())
-    found = meters[0].sums.tolist()
-    assert found[NAMES.index("loss_of_positives")] == 1
-    assert found[NAMES.index("gradient_of_positives")] == 0
+    actual = meters[0].sums.tolist()
+    assert actual[NAMES.index("loss_of_positives")] == 1
+    assert actual[NAMES.index("gradient_of_positives")] == 0
 
 
 def test_a_meter_of_an_older_version_lacks_sums() -> None:
     meter = Meter(CPU)
     meter.restore({"sums": {"box": 6.0, "gone": 1.0}, "steps": 3})
-    found = meter.read()
-    assert found["box"] == 2 and found["divisors"] == 0
+    actual = meter.read()
+    assert actual["box"] == 2 and actual["divisors"] == 0
     meter.restore({"sums": torch.ones(11), "steps": 3})
     assert meter.read()["box"] == 0
 
@@ -258,13 +258,13 @@ def test_every_second_step_says_who_gave_the_loss(tiny: list[str]) -> None:
     batches, meter = first_batches(assembly), Meter(CPU)
     torch.nn.init.zeros_(assembly.net.class_head.last.weight)
     assembly.step(batches, meter, rate=0.0, index=0)
-    found = training_record(meter.read())
-    positives, negatives = found["anchors/foreground"], found["anchors/background"]
+    actual = training_record(meter.read())
+    positives, negatives = actual["anchors/foreground"], actual["anchors/background"]
     for kind in ("loss_share", "gradient_share"):
-        assert found[f"{kind}/hard_negatives"] == 0
+        assert actual[f"{kind}/hard_negatives"] == 0
         share = negatives / (positives + negatives)
-        assert found[f"{kind}/easy_negatives"] == pytest.approx(share, rel=1e-5)
-        assert found[f"{kind}/positives"] == pytest.approx(1 - share, rel=1e-4)
-    assert found["divisor/classification"] == positives
+        assert actual[f"{kind}/easy_negatives"] == pytest.approx(share, rel=1e-5)
+        assert actual[f"{kind}/positives"] == pytest.approx(1 - share, rel=1e-4)
+    assert actual["divisor/classification"] == positives
     assembly.step(batches, meter, rate=0.0, index=1)
     assert not any("_share/hard" in name for name in training_record(meter.read()))

@@ -133,17 +133,17 @@ def test_one_half_is_fitted_and_the_other_measured() -> None:
     first, second, third, fourth = np.random.default_rng(3).permutation(4)
     scores = np.concatenate([expit(2 * logit(truth)), truth])
     images = np.repeat([first, second, third, fourth], 400)
-    found = calibrate(scores, np.tile(right, 2), images, num_images=4, seed=3)
-    assert found is not None
-    assert found.temperature == pytest.approx(2, rel=1e-4)
-    assert (found.slope, found.intercept) == pytest.approx((0.5, 0), abs=1e-4)
-    assert found.before.detections == found.by_temperature.detections == 800
-    assert found.before.d_ece == pytest.approx(0, abs=1e-12)
+    actual = calibrate(scores, np.tile(right, 2), images, num_images=4, seed=3)
+    assert actual is not None
+    assert actual.temperature == pytest.approx(2, rel=1e-4)
+    assert (actual.slope, actual.intercept) == pytest.approx((0.5, 0), abs=1e-4)
+    assert actual.before.detections == actual.by_temperature.detections == 800
+    assert actual.before.d_ece == pytest.approx(0, abs=1e-12)
     shrunk = expit(logit(truth) / 2)
     worse = reliability_diagram(shrunk, right)
     assert worse.d_ece > 0.05
-    assert found.by_temperature.d_ece == pytest.approx(worse.d_ece, abs=1e-4)
-    assert found.by_platt.d_ece == pytest.approx(worse.d_ece, abs=1e-4)
+    assert actual.by_temperature.d_ece == pytest.approx(worse.d_ece, abs=1e-4)
+    assert actual.by_platt.d_ece == pytest.approx(worse.d_ece, abs=1e-4)
 
 
 def test_too_few_detections() -> None:
@@ -166,5 +166,5 @@ def test_d_ece_by_chance_of_one_detection() -> None:
 def test_the_odd_image_is_measured_on() -> None:
     """Three images of two detections: one image is fitted on, two are measured."""
     scores = np.array([0.3, 0.8] * 3)
-    found = calibrate(scores, scores > 0.5, np.repeat(np.arange(3), 2), num_images=3)
-    assert found is not None and found.before.detections == 4
+    actual = calibrate(scores, scores > 0.5, np.repeat(np.arange(3), 2), num_images=3)
+    assert actual is not None and actual.before.detections == 4

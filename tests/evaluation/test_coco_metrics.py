@@ -112,8 +112,8 @@ def test_random_cases_are_not_trivial():
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_perfect_detection(engine):
     content = data_set([(1, 1, 10, 10, 50, 40)])
-    found = np.array([[1, 10, 10, 50, 40, 0.9, 1]])
-    result = coco.evaluate(found, content, engine=engine)
+    actual = np.array([[1, 10, 10, 50, 40, 0.9, 1]])
+    result = coco.evaluate(actual, content, engine=engine)
     assert result.summary == pytest.approx(
         {"AP": 1, "AP50": 1, "AP75": 1, "APs": -1, "APm": 1, "APl": -1}
         | {"AR1": 1, "AR10": 1, "AR100": 1, "ARs": -1, "ARm": 1, "ARl": -1}
@@ -126,8 +126,8 @@ def test_one_hit_and_one_miss(engine):
     """The false positive comes first, so precision is 1/2 up to recall 1/2, then 0:
     51 of the 101 recall thresholds (0 to 0.50) have precision 1/2."""
     content = data_set([(1, 1, 0, 0, 50, 50), (2, 1, 0, 0, 50, 50)])
-    found = np.array([[1, 200, 200, 50, 50, 0.9, 1], [1, 0, 0, 50, 50, 0.8, 1]])
-    result = coco.evaluate(found, content, engine=engine)
+    actual = np.array([[1, 200, 200, 50, 50, 0.9, 1], [1, 0, 0, 50, 50, 0.8, 1]])
+    result = coco.evaluate(actual, content, engine=engine)
     assert result.summary["AP50"] == pytest.approx(0.5 * 51 / 101)
     assert result.summary["AR100"] == pytest.approx(0.5)
     assert result.summary["AR1"] == 0
@@ -159,8 +159,8 @@ def test_no_truth_leaves_every_figure_undefined(engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_only_the_chosen_images_count(engine):
     content = data_set([(1, 1, 0, 0, 50, 50), (2, 1, 0, 0, 50, 50)])
-    found = np.array([[1, 0, 0, 50, 50, 0.8, 1], [2, 90, 90, 9, 9, 0.9, 1]])
-    result = coco.evaluate(found, content, image_ids=[1], engine=engine)
+    actual = np.array([[1, 0, 0, 50, 50, 0.8, 1], [2, 90, 90, 9, 9, 0.9, 1]])
+    result = coco.evaluate(actual, content, image_ids=[1], engine=engine)
     assert result.summary["AP"] == pytest.approx(1)
     assert (result.images, result.detections, result.boxes) == (1, 1, {"cat": 1, "dog": 0})
 
@@ -168,8 +168,8 @@ def test_only_the_chosen_images_count(engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_classes_keep_the_order_of_the_file(engine):
     content = data_set([(1, 9, 0, 0, 50, 50)], categories=[(9, "z"), (2, "a"), (5, "z")])
-    found = np.array([[1, 0, 0, 50, 50, 0.8, 9]])
-    result = coco.evaluate(found, content, engine=engine)
+    actual = np.array([[1, 0, 0, 50, 50, 0.8, 9]])
+    result = coco.evaluate(actual, content, engine=engine)
     assert result.per_class == pytest.approx({"z (9)": 1, "a": -1, "z (5)": -1})
     assert result.class_names == ["z (9)", "a", "z (5)"]
     assert result.precision.shape == (10, 101, 3)
@@ -181,21 +181,21 @@ def test_ids_below_zero_are_ids_as_any_other(engine):
     """Of -9's image both boxes are found, of -2**53 + 1's one of two, by the class of id -3."""
     images, categories = (4, -9, 1 - 2**53), ((-3, "cat"), (0, "dog"))
     boxes = [(-9, -3, 0, 0, 50, 50), (-9, 0, 9, 9, 50, 50), (1 - 2**53, 0, 0, 0, 50, 50)]
-    found = np.array([[-9, 0, 0, 50, 50, 0.9, -3], [-9, 9, 9, 50, 50, 0.8, 0]], np.float64)
+    actual = np.array([[-9, 0, 0, 50, 50, 0.9, -3], [-9, 9, 9, 50, 50, 0.8, 0]], np.float64)
     content = data_set(boxes, images=images, categories=categories)
     before = json.dumps(content)
-    result = coco.evaluate(found, content, engine=engine)
+    result = coco.evaluate(actual, content, engine=engine)
     assert result.per_class == pytest.approx({"cat": 1, "dog": 51 / 101})
     assert result.boxes == {"cat": 1, "dog": 2} and json.dumps(content) == before
-    chosen = coco.evaluate(found, content, image_ids=[-9], engine=engine)
+    chosen = coco.evaluate(actual, content, image_ids=[-9], engine=engine)
     assert chosen.per_class == pytest.approx({"cat": 1, "dog": 1})
 
 
 def test_matches_of_ids_below_zero_keep_their_ids():
     content = data_set([(-9, 0, 0, 0, 50, 50)], images=(4, -9), categories=((-3, "a"), (0, "b")))
-    found = np.array([[-9, 0, 0, 50, 50, 0.9, 0], [4, 0, 0, 50, 50, 0.9, -3]], np.float64)
+    actual = np.array([[-9, 0, 0, 50, 50, 0.9, 0], [4, 0, 0, 50, 50, 0.9, -3]], np.float64)
     entries = matched(
-        found, content, image_ids=[-9, 4], category_ids=[-3, 0], thresholds=THRESHOLDS
+        actual, content, image_ids=[-9, 4], category_ids=[-3, 0], thresholds=THRESHOLDS
     )
     hits = {(e["image_id"], e["category_id"]): e["dtMatched"][0] for e in entries}
     assert hits == {(-9, 0): [True], (4, -3): [False]}
@@ -223,8 +223,8 @@ def test_annotation_zero_and_missing_keys_are_repaired(tmp_path, engine):
     assert truth["annotations"][0] | {"bbox": None} == {
         "id": 1, "image_id": 1, "category_id": 1, "bbox": None, "area": 2000, "iscrowd": 0,
     }  # fmt: skip
-    found = np.array([[1, 10, 10, 50, 40, 0.9, 1]])
-    assert coco.evaluate(found, truth, engine=engine).summary["AP"] == pytest.approx(1)
+    actual = np.array([[1, 10, 10, 50, 40, 0.9, 1]])
+    assert coco.evaluate(actual, truth, engine=engine).summary["AP"] == pytest.approx(1)
 
 
 def test_area_of_the_file_is_kept(tmp_path):
@@ -267,11 +267,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_the_command_on_foreign_files(tool, tmp_path):
     truth = save(tmp_path / "truth.json", data_set([(2, 1, 1, 2, 3, 4)]))
-    found = save(
+    actual = save(
         tmp_path / "found.json",
         [{"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}],
     )
-    command = ("--detections", found, "--ground-truth", truth, "--output", tmp_path / "out")
+    command = ("--detections", actual, "--ground-truth", truth, "--output", tmp_path / "out")
     first = tool("evaluate", *command)
     assert (first.returncode, first.stderr) == (0, "")
     assert first.stdout.startswith("AP      1.000")
@@ -297,8 +297,8 @@ def test_the_command_refuses_wrong_input_in_one_line(refused, tmp_path):
 def test_a_class_is_judged_by_all_its_detections_and_a_crowd_is_no_box(engine):
     """Two cats in one image, both found; with one detection an image the AP would be about 1/2."""
     boxes = [(1, 1, 0, 0, 50, 50), (1, 1, 100, 0, 50, 50), (2, 1, 0, 0, 90, 90)]
-    found = np.array([[1, 0, 0, 50, 50, 0.9, 1], [1, 100, 0, 50, 50, 0.8, 1.0]])
-    result = coco.evaluate(found, data_set(boxes, crowds={2}), engine=engine)
+    actual = np.array([[1, 0, 0, 50, 50, 0.9, 1], [1, 100, 0, 50, 50, 0.8, 1.0]])
+    result = coco.evaluate(actual, data_set(boxes, crowds={2}), engine=engine)
     assert result.per_class["cat"] == pytest.approx(1)
     assert result.boxes == {"cat": 2, "dog": 0}
 

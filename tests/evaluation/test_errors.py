@@ -38,14 +38,14 @@ def truth_of(boxes: list[Box], crowds: tuple[int, ...] = ()) -> dict[str, Any]:
     }
 
 
-def rows_of(found: list[Found]) -> np.ndarray:
-    rows = [(image, x, y, 40, 40, score, label) for image, label, score, x, y in found]
+def rows_of(actual: list[Found]) -> np.ndarray:
+    rows = [(image, x, y, 40, 40, score, label) for image, label, score, x, y in actual]
     return np.array(rows, np.float64).reshape(-1, 7)
 
 
-def split(boxes: list[Box], found: list[Found], crowds: tuple[int, ...] = ()) -> Errors:
+def split(boxes: list[Box], actual: list[Found], crowds: tuple[int, ...] = ()) -> Errors:
     """Of all three images."""
-    return error_split(rows_of(found), truth_of(boxes, crowds), [1, 2, 3])
+    return error_split(rows_of(actual), truth_of(boxes, crowds), [1, 2, 3])
 
 
 CASES: dict[str, tuple[list[Box], list[Found], float, dict[str, float]]] = {
@@ -144,8 +144,8 @@ CASES: dict[str, tuple[list[Box], list[Found], float, dict[str, float]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_cost_of_each_kind(case: str) -> None:
-    boxes, found, base, gains = CASES[case]
-    result = split(boxes, found)
+    boxes, actual, base, gains = CASES[case]
+    result = split(boxes, actual)
     assert result.ap50 == pytest.approx(base)
     assert result.gains == pytest.approx({**NONE, **gains})
 
@@ -173,8 +173,8 @@ def test_a_crowd_is_nothing_that_a_detection_could_be_meant_for() -> None:
 def test_equal_scores_count_in_the_order_of_the_rows(
     wrong_first: bool, ap: float, gain: float
 ) -> None:
-    found: list[Found] = [(1, 1, 0.5, 400, 400), (1, 1, 0.5, 0, 0)]
-    result = split(TWO[:1], found if wrong_first else found[::-1])
+    actual: list[Found] = [(1, 1, 0.5, 400, 400), (1, 1, 0.5, 0, 0)]
+    result = split(TWO[:1], actual if wrong_first else actual[::-1])
     assert result.ap50 == pytest.approx(ap)
     assert result.gains == pytest.approx({**NONE, "background": gain})
 
@@ -182,8 +182,8 @@ def test_equal_scores_count_in_the_order_of_the_rows(
 @pytest.mark.parametrize(("wrong_first", "gain"), [(True, 0.5), (False, 1.0)])
 def test_a_mended_detection_keeps_its_row(wrong_first: bool, gain: float) -> None:
     """Of class 2 it becomes one of class 1, of which another one has the same score."""
-    found: list[Found] = [(1, 1, 0.5, 400, 400), (1, 2, 0.5, 0, 0)]
-    result = split(TWO[:1], found if wrong_first else found[::-1])
+    actual: list[Found] = [(1, 1, 0.5, 400, 400), (1, 2, 0.5, 0, 0)]
+    result = split(TWO[:1], actual if wrong_first else actual[::-1])
     assert result.ap50 == 0
     assert result.gains == pytest.approx({**NONE, "classification": gain})
 
@@ -201,8 +201,8 @@ def test_of_equal_scores_the_first_row_takes_the_box() -> None:
 
 def test_only_the_images_that_are_named() -> None:
     boxes: list[Box] = [(1, 1, 0, 0), (2, 1, 0, 0)]
-    found: list[Found] = [(1, 1, 0.5, 0, 0), (2, 1, 0.9, 400, 0)]
-    result = error_split(rows_of(found), truth_of(boxes), [1])
+    actual: list[Found] = [(1, 1, 0.5, 0, 0), (2, 1, 0.9, 400, 0)]
+    result = error_split(rows_of(actual), truth_of(boxes), [1])
     assert result.ap50 == pytest.approx(1)
     assert result.gains == NONE
 
@@ -237,14 +237,14 @@ NAMES = dict(zip(["Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"], NONE, strict=Tru
 
 @pytest.mark.parametrize("seed", range(60))
 def test_hotcoco_agrees_where_every_class_is_detected(seed: int) -> None:
-    boxes, found = scene(random.Random(seed))
-    result = split(boxes, found)
+    boxes, actual = scene(random.Random(seed))
+    result = split(boxes, actual)
     truth = hotcoco.COCO(truth_of(boxes))
-    evaluation = hotcoco.COCOeval(truth, truth.loadRes(rows_of(found)), "bbox")
+    evaluation = hotcoco.COCOeval(truth, truth.loadRes(rows_of(actual)), "bbox")
     evaluation.evaluate()
     theirs = evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)
     assert result.ap50 == pytest.approx(theirs["ap_base"], abs=1e-9)
     gains = {name: theirs["delta_ap"][key] for key, name in NAMES.items()}
     assert result.gains == pytest.approx(gains, abs=1e-9)
-    ours = evaluate(rows_of(found), truth_of(boxes))
+    ours = evaluate(rows_of(actual), truth_of(boxes))
     assert result.ap50 == pytest.approx(ours.summary["AP50"], abs=1e-9)

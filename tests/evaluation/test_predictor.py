@@ -86,12 +86,12 @@ def mixed() -> Batch:
 def test_boxes_are_in_pixels_of_each_file() -> None:
     """Cells [64 32 96 64], cut to 90 x 50, and [0 32 32 64], cut to 40 x 60 and then doubled."""
     batch = mixed()
-    outputs, found = predictor()(Sees((1, 2), (1, 0)), batch)
+    outputs, detections = predictor()(Sees((1, 2), (1, 0)), batch)
     assert outputs.class_logits.shape == (2, 6, 2)
-    assert found.present.tolist() == [[True, False, False]] * 2
-    assert found.boxes[:, 0].tolist() == [[64, 32, 90, 50], [0, 64, 64, 120]]
+    assert detections.present.tolist() == [[True, False, False]] * 2
+    assert detections.boxes[:, 0].tolist() == [[64, 32, 90, 50], [0, 64, 64, 120]]
     score = 1 / (1 + math.exp(-5))
-    rows = coco_rows(found, batch.image_ids, IDS)
+    rows = coco_rows(detections, batch.image_ids, IDS)
     expected = [[42, 64, 32, 26, 18, score, 7], [9, 0, 64, 64, 56, score, 7]]
     np.testing.assert_allclose(rows, expected, rtol=1e-6)
 
@@ -99,8 +99,8 @@ def test_boxes_are_in_pixels_of_each_file() -> None:
 def test_an_oblong_image_made_square() -> None:
     """90 x 50 to 128 x 128; cell [64 32 96 64]: x times 90 / 128, y times 50 / 128."""
     batch = collate([sample(128, 128, (50, 90), 1)])
-    _, found = predictor()(Sees((1, 2)), batch)
-    assert found.boxes[0, 0].tolist() == [45, 12.5, 67.5, 25]
+    _, detections = predictor()(Sees((1, 2)), batch)
+    assert detections.boxes[0, 0].tolist() == [45, 12.5, 67.5, 25]
 
 
 def test_rows_become_entries_with_nine_digits() -> None:
@@ -170,9 +170,11 @@ def evaluator(loader: list[Batch], *, pictures: int = 0) -> Evaluator:
 def test_an_evaluation_judges_each_file_in_its_own_pixels() -> None:
     """Both boxes are met; the third image is not asked for, so its box is not missed."""
     net = Sees((1, 2), (1, 0)).train()
-    found = evaluator([mixed()])(net)
-    assert found.metrics["AP"] == pytest.approx(1) and found.metrics["AP/7"] == pytest.approx(1)
-    assert found.metrics["AP/3"] == -1
+    validation = evaluator([mixed()])(net)
+    assert validation.metrics["AP"] == pytest.approx(1) and validation.metrics[
+        "AP/7"
+    ] == pytest.approx(1)
+    assert validation.metrics["AP/3"] == -1
     assert net.modes == [False] and net.training
 
 
@@ -196,7 +198,7 @@ def test_pictures_show_the_resized_images_without_their_padding(
 
     monkeypatch.setattr(predict_module, "draw_detections", draw_detections)
     batch = collate([sample(50, 90, (25, 90), 42, [[1, 2, 3, 4]]), sample(60, 40, (120, 80), 9)])
-    found = evaluator([batch, batch], pictures=3).run(Sees((1, 2), (1, 0)))
-    assert len(found.pictures) == 3
+    evaluation = evaluator([batch, batch], pictures=3).run(Sees((1, 2), (1, 0)))
+    assert len(evaluation.pictures) == 3
     assert drawn[0] == ((50, 90), 42, [[64, 32, 90, 50]], [[1, 2, 3, 4]])
     assert drawn[1] == ((60, 40), 9, [[0, 32, 32, 60]], [])

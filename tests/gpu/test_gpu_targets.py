@@ -57,8 +57,8 @@ def test_matches_are_the_cpus(
     there = moved(batch, device)
     assigned(there)  # the anchors are made once for each shape
     with no_waiting(device):
-        found = assigned(there, low_quality=low_quality).matches
-    assert found.to(CPU).equal(expected)
+        actual = assigned(there, low_quality=low_quality).matches
+    assert actual.to(CPU).equal(expected)
     assert {-2, -1, 0} <= set(expected.unique().tolist()) and (expected[-1] < 0).all()
 
 
@@ -93,8 +93,8 @@ def test_samples_are_the_cpus(device: torch.device, sampler: Sampler, losses: Te
     expected = sampler.weights(losses, targets, allowed)
     there, values, may = (moved(x, device) for x in (targets, losses, allowed))
     with no_waiting(device):
-        found = sampler.weights(values, there, may)
-    assert found.to(CPU).equal(expected) and expected.any()
+        actual = sampler.weights(values, there, may)
+    assert actual.to(CPU).equal(expected) and expected.any()
     if sampler.known_before:
         assert sampler.counts(there, may).tolist() == sampler.counts(targets, allowed).tolist()
 
@@ -106,11 +106,11 @@ def test_samples_of_equal_losses(device: torch.device, name: str, losses: Tensor
     allowed = targets.matches > -2
     weights = sampler.weights(tied, targets, allowed)
     there = [moved(x, device) for x in (tied, targets, allowed)]
-    found = sampler.weights(*there).to(CPU)
-    assert found.sum(1).tolist() == weights.sum(1).tolist()
-    assert not found[~allowed].any()
+    actual = sampler.weights(*there).to(CPU)
+    assert actual.sum(1).tolist() == weights.sum(1).tolist()
+    assert not actual[~allowed].any()
     for n in range(len(SIZES)):
-        one, other = (tied[n][w[n] > 0].sort().values for w in (found, weights))
+        one, other = (tied[n][w[n] > 0].sort().values for w in (actual, weights))
         assert one.equal(other)
 
 
@@ -119,8 +119,8 @@ def test_nms_of_equal_losses(device: torch.device) -> None:
     targets, sampler = assigned(scene()), OHEM(per_image=20, nms=0.5)
     nothing, allowed = torch.zeros(targets.matches.shape), targets.matches > -2
     expected = sampler.weights(nothing, targets, allowed)
-    found = sampler.weights(*(moved(x, device) for x in (nothing, targets, allowed)))
-    assert found.to(CPU).equal(expected) and expected.sum() == 20 * len(SIZES)
+    actual = sampler.weights(*(moved(x, device) for x in (nothing, targets, allowed)))
+    assert actual.to(CPU).equal(expected) and expected.sum() == 20 * len(SIZES)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def test_divisors_are_the_cpus(device: torch.device, kind: type[Normalizer]) -> 
     micro = [assigned(scene(seed)) for seed in (0, 1)]
     pair = kind(), kind().to(device)
     for step in (micro, micro[::-1]):
-        expected, found = (
+        expected, actual = (
             normalizer([moved(t, on) for t in step], counted)()
             for normalizer, on in zip(pair, (CPU, device), strict=True)
         )
-        for one, other in zip(found, expected, strict=True):
+        for one, other in zip(actual, expected, strict=True):
             assert one.box.item() == other.box.item() > 1
             near = torch.testing.assert_close
             near(one.classification.to(CPU), other.classification, rtol=FUNCTION, atol=0)
@@ -161,10 +161,10 @@ def test_scores_are_the_plain_ones(device: torch.device, row: str, dtype: torch.
         expected = 1 / (1 + (-exact).exp())
     if row == "sigmoid-class":
         expected = expected * (1 - expected[..., -1:])
-    found = code.scores(moved(logits, device)).to(CPU)
+    actual = code.scores(moved(logits, device)).to(CPU)
     # an exponent of up to 30 has its own rounding, thirty times that of the result
     near = torch.testing.assert_close
-    near(found.double(), expected[..., :CLASSES], rtol=30 * FUNCTION, atol=1e-7)
+    near(actual.double(), expected[..., :CLASSES], rtol=30 * FUNCTION, atol=1e-7)
 
 
 def test_boxes_there_and_back(device: torch.device) -> None:
@@ -189,10 +189,10 @@ def detections(outputs: Outputs, sizes: Tensor, *, per_level: int, nms: float = 
     return post(outputs, ANCHORS(96, 96, device), ANCHORS.level_lengths(96, 96), sizes)
 
 
-def by_label_and_score(found: Detections, image: int) -> np.ndarray:
+def by_label_and_score(actual: Detections, image: int) -> np.ndarray:
     """float64 (D, 6): label, score, box; equal scores are of different labels."""
-    keep = found.present[image].to(CPU)
-    columns = [found.labels[image, :, None], found.scores[image, :, None], found.boxes[image]]
+    keep = actual.present[image].to(CPU)
+    columns = [actual.labels[image, :, None], actual.scores[image, :, None], actual.boxes[image]]
     rows = torch.cat([c.to(CPU, torch.float64) for c in columns], dim=1)[keep].numpy()
     return rows[np.lexsort((-rows[:, 1], rows[:, 0]))]
 
@@ -218,16 +218,16 @@ def test_detections_are_the_cpus(device: torch.device, tied: bool) -> None:
     per_level = 1000 if tied else 25
     expected = detections(outputs, sizes, per_level=per_level)
     assert_clear_of_the_threshold(detections(outputs, sizes, per_level=1000, nms=1.0))
-    found = detections(moved(outputs, device), moved(sizes, device), per_level=per_level)
+    actual = detections(moved(outputs, device), moved(sizes, device), per_level=per_level)
     for image in range(len(SIZES)):
-        ours, cpus = by_label_and_score(found, image), by_label_and_score(expected, image)
+        ours, cpus = by_label_and_score(actual, image), by_label_and_score(expected, image)
         assert len(cpus) > 10 and ours[:, 0].tolist() == cpus[:, 0].tolist()
         np.testing.assert_allclose(ours, cpus, rtol=1e-5, atol=1e-4)
 
 
-def assert_clear_of_the_threshold(found: Detections) -> None:
+def assert_clear_of_the_threshold(actual: Detections) -> None:
     """Else whether a pair overlaps by more than 0.5 may turn on the last digit of a box."""
-    images = zip(found.boxes, found.labels, found.present, strict=True)
+    images = zip(actual.boxes, actual.labels, actual.present, strict=True)
     for boxes, labels in ((boxes[there], labels[there]) for boxes, labels, there in images):
         overlap = box_iou(boxes, boxes)[labels[:, None] == labels]
         assert ((overlap - 0.5).abs() > 1e-4).all() and ((0.5 < overlap) & (overlap < 1)).any()
@@ -236,5 +236,5 @@ def assert_clear_of_the_threshold(found: Detections) -> None:
 def test_nothing_is_detected(device: torch.device) -> None:
     logits = torch.full((len(SIZES), sum(ANCHORS.level_lengths(96, 96)), CLASSES), -9.0)
     outputs = moved(Outputs(logits, torch.zeros(*logits.shape[:2], 4)), device)
-    found = detections(outputs, moved(torch.tensor(SIZES), device), per_level=1000)
-    assert not found.present.any() and found.boxes.shape == (len(SIZES), 200, 4)
+    actual = detections(outputs, moved(torch.tensor(SIZES), device), per_level=1000)
+    assert not actual.present.any() and actual.boxes.shape == (len(SIZES), 200, 4)

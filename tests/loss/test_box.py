@@ -143,5 +143,5 @@ def test_iou_losses_are_torchvisions(
 def test_quality_is_the_iou_without_a_gradient() -> None:
     """The predicted box is the anchor, its upper half the true one; 1 off the foreground."""
     deltas = torch.zeros(1, 3, 4, requires_grad=True)
-    found = BoxLoss(compare=LOSSES["l1"]).quality(deltas, one_anchor([0.0, 0, 10, 5]))
-    assert found.tolist() == [[0.5, 1, 1]] and not found.requires_grad
+    actual = BoxLoss(compare=LOSSES["l1"]).quality(deltas, one_anchor([0.0, 0, 10, 5]))
+    assert actual.tolist() == [[0.5, 1, 1]] and not actual.requires_grad

@@ -126,12 +126,12 @@ def test_detections_equal_torchvisions(version: str, theirs: nn.Module) -> None:
         generator = torch.Generator().manual_seed(height)
         images = torch.randint(0, 256, (1, 3, height, width), generator=generator).to(torch.uint8)
         expected = theirs([images[0] / 255])[0]
-        found = detect(model, theirs.anchor_generator.cell_anchors, images)
-        kept = found.present[0]
+        actual = detect(model, theirs.anchor_generator.cell_anchors, images)
+        kept = actual.present[0]
         mine = {
-            "boxes": found.boxes[0, kept],
-            "scores": found.scores[0, kept],
-            "labels": torch.tensor(CATEGORIES)[found.labels[0, kept]],
+            "boxes": actual.boxes[0, kept],
+            "scores": actual.scores[0, kept],
+            "labels": torch.tensor(CATEGORIES)[actual.labels[0, kept]],
         }
         assert len(mine["scores"]) == len(expected["scores"]) >= 200
         assert len(expected["labels"].unique()) > 10
@@ -190,12 +190,12 @@ def test_the_shipped_config_finds_what_torchvision_finds(
     rows = torch.from_numpy(trained.evaluator(trained.validation()).run(trained.net).rows).float()
     ids, corners, sides, scores, labels = rows.split([1, 2, 2, 1, 1], dim=1)
     boxes = torch.cat([corners, corners + sides], dim=1)
-    found = {"boxes": boxes, "scores": scores[:, 0], "labels": labels[:, 0].long()}
+    actual = {"boxes": boxes, "scores": scores[:, 0], "labels": labels[:, 0].long()}
     expected = theirs([image / 255])[0]
     assert len(rows) == len(expected["scores"]) >= 200 and (ids == 7).all()
     assert len(expected["labels"].unique()) > 10
-    assert_contained(found, expected)
-    assert_contained(expected, found)
+    assert_contained(actual, expected)
+    assert_contained(expected, actual)
 
 
 def test_outputs_equal_torchvisions_at_every_anchor(version: str, theirs: nn.Module) -> None:
