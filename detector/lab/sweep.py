@@ -12,6 +12,7 @@ from pathlib import Path
 
 from detector.files import read_object, write_json
 from detector.lab.processes import Processes
+from detector.lab.results import RunnerTime
 
 
 @dataclass(frozen=True)
@@ -52,23 +53,8 @@ class Outcome:
     trained: bool = False  # its first stage is done, whatever became of the others
 
 
-@dataclass(frozen=True)
-class Account:
-    """Where the time of the workers went, in seconds over all of them."""
-
-    workers: int
-    wall: float  # of the sweep
-    busy: float  # the runs' processes
-    idle: float  # after the last run of a worker, while others had theirs
-
-    @property
-    def overhead(self) -> float | None:
-        """What the sweep itself took, as a share of the runs' own time; None without any."""
-        return (self.workers * self.wall - self.busy - self.idle) / self.busy if self.busy else None
-
-
 class _Worker:
-    """One of the places in which a run can be."""
+    """A slot for one run at a time."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
@@ -126,10 +112,10 @@ class Sweep:
         """The signal that stopped the sweep."""
         return self._processes.received
 
-    def account(self) -> Account:
-        """Of all calls so far."""
+    def runner_time(self) -> RunnerTime:
+        """Where the time of all calls so far went."""
         busy = sum(worker.busy for worker in self._workers)
-        return Account(len(self._workers), self._wall, busy, self._idle)
+        return RunnerTime.of(len(self._workers), wall=self._wall, busy=busy, idle=self._idle)
 
     def seconds(self, run: Run) -> float | None:
         """How long a run took whose training is finished; None for another."""
@@ -139,14 +125,14 @@ class Sweep:
         for run in runs:
             if not run.directory.is_dir():  # deleted, or moved away
                 self._finished.pop(run.name, None)
-        found = {
+        outcomes = {
             run: Outcome(0, self.seconds(run), trained=True)
             for run in runs
             if all(self._done(run, stage) for stage in run.stages)
         }
-        if found:
-            self.say(f"{len(found)}/{len(runs)}  finished before")
-        return found
+        if outcomes:
+            self.say(f"{len(outcomes)}/{len(runs)}  finished before")
+        return outcomes
 
     def _perform(self, run: Run) -> Outcome:
         """All stages that are not done; the first failure is the run's."""
@@ -179,7 +165,7 @@ class Sweep:
     def _report(self, run: Run, outcomes: Mapping[Run, Outcome], total: int) -> None:
         outcome, done = outcomes[run], len(outcomes)
         words = "finished" if outcome.code == 0 else f"failed with exit code {outcome.code}"
-        mean = sum(one.seconds or 0.0 for one in outcomes.values()) / done
+        mean = sum(ended.seconds or 0.0 for ended in outcomes.values()) / done
         left = clock(mean * (total - done) / len(self._workers))
         self.say(
             f"{done}/{total}  {run.name}: {words} after {outcome.seconds or 0:.0f} s  "
@@ -203,9 +189,9 @@ def _stale(product: Path, source: Path | None) -> bool:
 def _set_aside(product: Path | None) -> None:
     """Rename what is out of date to NAME.old-1, -2 …: a person may have looked at it."""
     if product is not None and product.exists():
-        number = 1
-        while (aside := product.with_name(f"{product.name}.old-{number}")).exists():
-            number += 1
+        count = 1
+        while (aside := product.with_name(f"{product.name}.old-{count}")).exists():
+            count += 1
         product.rename(aside)
 
 

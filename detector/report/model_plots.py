@@ -1,4 +1,4 @@
-"""Pictures of trained models: where their loss lies, what their scores mean, what they miss."""
+"""Plots of trained models: where their loss lies, what their scores mean, what they miss."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detector.report.diagnosis import Bin, ClassFigure, Histogram
-from detector.report.ink import (
+from detector.evaluation.calibration import Bin
+from detector.report.diagnostics import ClassAP, Histogram
+from detector.report.style import (
+    BACKGROUND,
     COLORS,
     MUTED,
-    PAPER,
-    Look,
-    drawing,
-    look,
-    name_outer,
+    LineStyle,
+    grid_shape,
+    label_outer,
+    line_style,
     panels,
-    rows_of,
+    svg_plot,
     wrapped,
 )
 
@@ -26,25 +27,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIDES = ("foreground", "background")
-SIDE_COLORS = {"foreground": COLORS["c1"], "background": COLORS["c2"]}
-STAGE_LOOKS = {
-    "before": Look(COLORS["c2"], "o", "-"),
-    "temperature": Look(COLORS["c1"], "s", "--"),
-    "platt": Look(COLORS["c3"], "^", ":"),
+ANCHOR_KINDS = ("foreground", "background")
+KIND_COLORS = {"foreground": COLORS["c1"], "background": COLORS["c2"]}
+SCALING_STYLES = {
+    "before": LineStyle(COLORS["c2"], "o", "-"),
+    "temperature": LineStyle(COLORS["c1"], "s", "--"),
+    "platt": LineStyle(COLORS["c3"], "^", ":"),
 }
-FEWEST = 10  # detections; the precision of fewer is chance
+MIN_DETECTIONS = 10  # of a bin; the precision of fewer is chance
 Xy = tuple[np.ndarray, np.ndarray]
 
 
-def cumulative_losses(
-    curves: Mapping[str, Mapping[str, Xy | None]], looks: Mapping[str, Look], name: str
+def cumulative_loss_plot(
+    curves: Mapping[str, Mapping[str, Xy | None]], styles: Mapping[str, LineStyle], name: str
 ) -> str:
-    """By name and side (foreground, background): share of the loss over share of the anchors.
+    """By name and kind of anchor: share of the loss over share of the anchors.
 
     A third panel looks at the right end of the background's, where the hard anchors are.
     """
-    backgrounds = [curve for sides in curves.values() if (curve := sides["background"]) is not None]
+    backgrounds = [curve for kinds in curves.values() if (curve := kinds["background"]) is not None]
     start = right_end(backgrounds)
     views = [("foreground", "foreground", 0.0), ("background", "background", 0.0)]
     if backgrounds:
@@ -52,17 +53,17 @@ def cumulative_losses(
 
     def draw(figure: Figure) -> None:
         grid = panels(figure, [title for _, title, _ in views], sharey=True)
-        for axes, (side, _, left) in zip(grid, views, strict=True):
+        for axes, (kind, _, left) in zip(grid, views, strict=True):
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.7, linestyle=":")
-            for key, sides in curves.items():
-                if (curve := sides[side]) is not None:
-                    _cumulative(axes, curve, looks[key])
+            for key, kinds in curves.items():
+                if (curve := kinds[kind]) is not None:
+                    _cumulative(axes, curve, styles[key])
             axes.set(xlim=(left, 1 + 0.01 * (1 - left)), ylim=(0, 1.01))
             axes.set_xlabel("share of the anchors, easy to hard")
             axes.locator_params(axis="x", nbins=5)
         grid[0].set_ylabel("share of their loss")
 
-    return drawing(name, 3.0, draw)
+    return svg_plot(name, 3.0, draw)
 
 
 def right_end(curves: Sequence[Xy]) -> float:
@@ -73,21 +74,21 @@ def right_end(curves: Sequence[Xy]) -> float:
     return 0.9
 
 
-def _cumulative(axes: Axes, curve: Xy, own: Look) -> None:
-    axes.plot(*curve, own.line, color=own.color, marker=own.marker, markersize=4.5,
-              markevery=0.12, markeredgecolor=PAPER, markeredgewidth=0.5)  # fmt: skip
+def _cumulative(axes: Axes, curve: Xy, style: LineStyle) -> None:
+    axes.plot(*curve, style.line, color=style.color, marker=style.marker, markersize=4.5,
+              markevery=0.12, markeredgecolor=BACKGROUND, markeredgewidth=0.5)  # fmt: skip
 
 
-def term_looks(terms: Sequence[str]) -> dict[str, Look]:
+def loss_styles(losses: Sequence[str]) -> dict[str, LineStyle]:
     """Of losses that are measured on one model."""
-    return {term: look(place) for place, term in enumerate(terms)}
+    return {loss: line_style(index) for index, loss in enumerate(losses)}
 
 
-def reliability(bins: Mapping[str, Mapping[str, Sequence[Bin]]]) -> str:
-    """By variant and stage: precision over score, above the number of detections."""
+def reliability_plot(bins: Mapping[str, Mapping[str, Sequence[Bin]]]) -> str:
+    """By variant and scaling: precision over score, above the number of detections."""
     lines = {
-        name: {stage: reliable_points(found) for stage, found in stages.items()}
-        for name, stages in bins.items()
+        name: {scaling: reliable_points(own) for scaling, own in scalings.items()}
+        for name, scalings in bins.items()
     }
     highest = max(
         (max(xy) for s in lines.values() for line in s.values() for xy in line), default=1
@@ -99,21 +100,21 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence[Bin]]]) -> str:
         for axes, name in zip(grid, bins, strict=True):
             _counts(axes, bins[name]["before"], top)
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.7)
-            for stage, line in lines[name].items():
-                own = STAGE_LOOKS[stage]
-                axes.plot(*zip(*line, strict=True) if line else ((), ()), own.line, lw=1,
-                          color=own.color, marker=own.marker, markersize=3)  # fmt: skip
+            for scaling, line in lines[name].items():
+                style = SCALING_STYLES[scaling]
+                axes.plot(*zip(*line, strict=True) if line else ((), ()), style.line, lw=1,
+                          color=style.color, marker=style.marker, markersize=3)  # fmt: skip
             axes.set(xlim=(0, top), ylim=(0, top), box_aspect=1)
             axes.locator_params(nbins=4)
-        name_outer(grid, "score", "precision at IoU 0.5")
+        label_outer(grid, "score", "precision at IoU 0.5")
 
-    return drawing("reliability", 0.25 + 2.05 * rows_of(len(bins))[0], draw)
+    return svg_plot("reliability", 0.25 + 2.05 * grid_shape(len(bins))[0], draw)
 
 
 def reliable_points(bins: Sequence[Bin]) -> list[tuple[float, float]]:
-    """(score, precision) of the bins with at least FEWEST detections."""
-    return [(b.score, b.precision) for b in bins if b.count >= FEWEST and b.score is not None
-            and b.precision is not None]  # fmt: skip
+    """(score, precision) of the bins with at least MIN_DETECTIONS detections."""
+    full = [b for b in bins if b.count >= MIN_DETECTIONS]
+    return [(b.score, b.precision) for b in full if b.score is not None and b.precision is not None]
 
 
 def _counts(axes: Axes, bins: Sequence[Bin], top: float) -> None:
@@ -125,19 +126,22 @@ def _counts(axes: Axes, bins: Sequence[Bin], top: float) -> None:
              color=MUTED, alpha=0.3)  # fmt: skip
 
 
-def errors(values: Mapping[str, Mapping[str, Sequence[float]]], looks: Mapping[str, Look]) -> str:
+def error_plot(
+    values: Mapping[str, Mapping[str, Sequence[float]]], styles: Mapping[str, LineStyle]
+) -> str:
     """By error and variant: bars of the mean, dots of the seeds."""
     names = list(next(iter(values.values())))
 
     def draw(figure: Figure) -> None:
         grid = panels(figure, list(values), 6, sharex=True, sharey=True)
         for axes, by_variant in zip(grid, values.values(), strict=True):
-            for place, (name, found) in enumerate(by_variant.items()):
-                if not found:
+            for y, (name, gains) in enumerate(by_variant.items()):
+                if not gains:
                     continue
-                axes.barh(place, np.mean(found), 0.62, color=looks[name].color, alpha=0.75)
-                axes.plot(found, [place] * len(found), "o", color=looks[name].color, markersize=3.5,
-                          markeredgecolor=PAPER, markeredgewidth=0.7)  # fmt: skip
+                color = styles[name].color
+                axes.barh(y, np.mean(gains), 0.62, color=color, alpha=0.75)
+                axes.plot(gains, [y] * len(gains), "o", color=color, markersize=3.5,
+                          markeredgecolor=BACKGROUND, markeredgewidth=0.7)  # fmt: skip
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
             axes.locator_params(axis="x", nbins=3)
@@ -145,21 +149,19 @@ def errors(values: Mapping[str, Mapping[str, Sequence[float]]], looks: Mapping[s
         grid[0].set_yticklabels([wrapped(name, 24) for name in names])
         figure.supxlabel("AP50 lost", fontsize=8)
 
-    return drawing("errors", 0.8 + 0.28 * len(names), draw)
+    return svg_plot("errors", 0.8 + 0.28 * len(names), draw)
 
 
-def score_histograms(found: Mapping[str, Histogram]) -> str:
+def histogram_plot(histograms: Mapping[str, Histogram]) -> str:
     """By variant: anchors by score, counts on a logarithmic axis."""
-    rows = rows_of(len(found))[0]
+    rows = grid_shape(len(histograms))[0]
 
     def draw(figure: Figure) -> None:
-        grid = panels(figure, list(found), sharex=True, sharey=True)
-        for axes, histogram in zip(grid, found.values(), strict=True):
-            for side, counts in (
-                ("background", histogram.background),
-                ("foreground", histogram.foreground),
-            ):
-                color = SIDE_COLORS[side]
+        grid = panels(figure, list(histograms), sharex=True, sharey=True)
+        for axes, histogram in zip(grid, histograms.values(), strict=True):
+            for kind in reversed(ANCHOR_KINDS):
+                counts, color = getattr(histogram, kind), KIND_COLORS[kind]
+                # on a logarithmic axis a baseline of 0 would leave the area unfilled
                 axes.stairs(
                     counts, histogram.edges, baseline=0.5, fill=True, color=color, alpha=0.3
                 )
@@ -167,31 +169,30 @@ def score_histograms(found: Mapping[str, Histogram]) -> str:
             axes.set(yscale="log", xlim=(0, 1), xticks=[0, 0.5, 1])
             axes.set_ylim(bottom=0.5)
             axes.yaxis.set_major_formatter("{x:,.0f}")
-        name_outer(grid, "score", "anchors")
+        label_outer(grid, "score", "anchors")
 
-    return drawing("score histograms", 0.5 + 1.8 * rows, draw)
+    return svg_plot("score histograms", 0.5 + 1.8 * rows, draw)
 
 
-def classes(found: Mapping[str, Sequence[ClassFigure]], looks: Mapping[str, Look]) -> str:
+def class_plot(by_variant: Mapping[str, Sequence[ClassAP]], styles: Mapping[str, LineStyle]) -> str:
     """AP of each class over its number of training boxes, of those whose number is known."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for name, figures in found.items():
-            points = sorted((c.training_boxes, c.average_precision) for c in figures
-                            if c.training_boxes)  # fmt: skip
+        for name, classes in by_variant.items():
+            points = sorted((c.training_boxes, c.AP) for c in classes if c.training_boxes)
             x, y = [boxes for boxes, _ in points], [ap for _, ap in points]
-            own = looks[name]
-            axes.plot(x, y, own.line, color=own.color, lw=0.7, alpha=0.5)
-            axes.plot(x, y, own.marker, color=own.color, markersize=5, markeredgecolor=PAPER,
-                      markeredgewidth=0.6)  # fmt: skip
+            style = styles[name]
+            axes.plot(x, y, style.line, color=style.color, lw=0.7, alpha=0.5)
+            axes.plot(x, y, style.marker, color=style.color, markersize=5,
+                      markeredgecolor=BACKGROUND, markeredgewidth=0.6)  # fmt: skip
         low, high = axes.dataLim.intervalx
         if high > 4 * low > 0:
             _count_axis(axes)
         axes.set(xlabel="training boxes of the class", ylabel="AP of the class")
         axes.set_ylim(bottom=0)
 
-    return drawing("AP of classes over training boxes", 3.4, draw)
+    return svg_plot("AP of classes over training boxes", 3.4, draw)
 
 
 def _count_axis(axes: Axes) -> None:
