@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from detector.command_line import add_set
-from detector.commands.diagnose import diagnose, table
+from detector.commands.diagnose import diagnose, diagnostics_table
 from detector.commands.evaluate import Trained
 from detector.errors import InputError, run_command
 
@@ -43,7 +43,7 @@ def main() -> int:
     output = options.output or options.run / "diagnosis" / Path(options.checkpoint).stem
     trained = Trained.from_run(options.run, options.checkpoint, options.set)
     print(f"diagnosing {options.run}, checkpoint {options.checkpoint}, into {output}", flush=True)
-    print(table(diagnose(trained, output)))
+    print(diagnostics_table(diagnose(trained, output)))
     return 0
 
 

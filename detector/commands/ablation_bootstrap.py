@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from detector.commands.compare import check_same, diagnosed_run
+from detector.commands.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
 from detector.lab.bootstrap import paired_draws, resample
 from detector.lab.results import SeedBootstrap
@@ -32,7 +32,7 @@ def bootstraps(
         for variant in [name for name, of in directories if name != baseline and of == seed]:
             second = diagnosed_run(directories[variant, seed])
             try:
-                check_same(first, second)
+                check_same_truth(first, second)
             except InputError as error:
                 say(f"no bootstrap of {variant}, seed {seed}: {error}")
                 continue

@@ -22,7 +22,7 @@ from detector.engine.meter import Meter
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
-from detector.lab.sweep import Run, clock, read_state
+from detector.lab.sweep import Run, clock, read_finished
 from detector.settings.data import DataSettings
 
 TIMED = 8  # steps, after one that sets things up
@@ -42,7 +42,7 @@ def forecast(plan: Plan, output: Path, placement: Placement) -> str:
 
 def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
     steps, trials = _steps(plan, output, placement), trials_of(plan, output, placement)
-    done = read_state(output / "state.json")
+    done = read_finished(output / "state.json")
     paces = [done[run.name] / steps[run] for run in steps if run.name in done]
     to_do = [run for run in steps if run.name not in done and not (run in trials and diverged(run))]
     left = sum(steps[run] for run in to_do)
@@ -53,8 +53,7 @@ def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
         first = plan.variants[0]
         pace = _seconds_a_step(first.config, placement)
         duration, source = _as_timed(left * pace, pace, first.name, placement)
-    numbers = sorted(set(steps.values()))
-    each = " or ".join(f"{n:,}" for n in numbers)
+    each = " or ".join(f"{count:,}" for count in sorted(set(steps.values())))
     tuned = [f"{v.tuned_name}, seed {s}" for v in plan.variants if v.trials for s in plan.seeds]
     unknown = len(set(tuned) - set(done)) if to_do or not (output / "results.json").exists() else 0
     more = f"; up to {unknown} runs of tuned variants come on top" if unknown else ""
@@ -133,9 +132,9 @@ def _seconds_a_step(config: Config, placement: Placement) -> float:
     with _threads(placement.threads):
         loaders = min(config.data.workers, placement.loaders)
         batches = training.load(0, 0, workers=loaders)
-        for number, step in enumerate(islice(batches, TIMED + 1)):
+        for index, step in enumerate(islice(batches, TIMED + 1)):
             moved = [batch.to(on) for batch in step]
-            training.step(moved, meter, rate=training.schedule(number), number=number)
+            training.step(moved, meter, rate=training.schedule(index), number=index)
             meter.read()  # waits for the device
             marks.append(time.perf_counter())
     if len(marks) < 2:
@@ -144,9 +143,9 @@ def _seconds_a_step(config: Config, placement: Placement) -> float:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -84,7 +84,7 @@ class Sweep:
         for worker in self._workers:
             self._free.put(worker)
         self._saving = threading.Lock()
-        self._finished = read_state(self.state_file)
+        self._finished = read_finished(self.state_file)
         self._wall = self._idle = 0.0
 
     def __call__(self, runs: Sequence[Run]) -> dict[Run, Outcome]:
@@ -173,7 +173,7 @@ class Sweep:
         )
 
 
-def read_state(file: Path) -> dict[str, float]:
+def read_finished(file: Path) -> dict[str, float]:
     """Seconds by name of the runs whose training is finished; empty where there is no file."""
     again = "delete it, and what is finished is only looked at again"
     return read_object(file, remedy=again) if file.exists() else {}

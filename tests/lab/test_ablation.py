@@ -15,7 +15,7 @@ from detector import build
 from detector.commands import ablate as command
 from detector.commands import ablation_bootstrap, forecast
 from detector.commands.ablation_results import last_metric
-from detector.commands.compare import Evaluated, comparison
+from detector.commands.compare import Evaluated, bootstrap_comparison
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
@@ -230,7 +230,10 @@ def test_the_bootstrap_leaves_out_runs_of_other_images(monkeypatch: pytest.Monke
     monkeypatch.setattr(ablation_bootstrap, "diagnosed_run", runs.__getitem__)
     said: list[str] = []
     found = ablation_bootstrap.bootstraps({(n, 0): Path(n) for n in "abc"}, "a", said.append)
-    (one,), expected = found, comparison(runs[Path("a")], runs[Path("b")], resamples=1000, seed=0)
+    (one,), expected = (
+        found,
+        bootstrap_comparison(runs[Path("a")], runs[Path("b")], resamples=1000, seed=0),
+    )
     assert (one.variant, one.difference, one.p) == ("b", expected.difference, expected.p)
     assert one.interval == expected.interval
     (sentence,) = said
