@@ -8,12 +8,12 @@ from detector.benchmark.setup import Figures
 
 
 def section(name: str, figures: Figures) -> str:
-    """The table of one section of benchmark.json."""
+    """The table of own section of benchmark.json."""
     return TABLES[name](figures)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns padded to one width, so that the text reads as a table too."""
+    """Columns padded to own width, so that the text reads as a table too."""
     cells = [list(head), *(list(row) for row in rows)]
     widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(head))]
     padded = [[cell.ljust(width) for cell, width in zip(r, widths, strict=True)] for r in cells]
@@ -38,9 +38,9 @@ def _loss(figures: Figures) -> str:
     return markdown(
         head,
         [
-            (name, ratio(one["speed"]), ratio(one["over_copy"]), f"{one['bandwidth'] / 1e9:,.0f}",
-             f"{one['copies']:.2f}", f"{one['partner_copies']:.2f}")
-            for name, one in figures.items()
+            (name, ratio(own["speed"]), ratio(own["over_copy"]), f"{own['bandwidth'] / 1e9:,.0f}",
+             f"{own['copies']:.2f}", f"{own['partner_copies']:.2f}")
+            for name, own in figures.items()
         ],
     )  # fmt: skip
 
@@ -58,19 +58,19 @@ def _step(figures: Figures) -> str:
     sides = markdown(
         head,
         [
-            (name, f"{one['milliseconds']:,.1f}", f"{one['images_per_second']:,.1f}",
-             f"{one['peak_bytes'] / 1e6:,.0f}", f"{one['host_milliseconds']:,.1f}",
-             _or_dash(one["kernel_milliseconds"], ",.1f"), _or_dash(one["launches"], ","))
-            for name, one in figures["sides"].items()
+            (name, f"{own['milliseconds']:,.1f}", f"{own['images_per_second']:,.1f}",
+             f"{own['peak_bytes'] / 1e6:,.0f}", f"{own['host_milliseconds']:,.1f}",
+             _or_dash(own["kernel_milliseconds"], ",.1f"), _or_dash(own["launches"], ","))
+            for name, own in figures["sides"].items()
         ],
     )  # fmt: skip
-    ratios = [(name, ratio(one)) for name, one in figures["ratios"].items()]
+    ratios = [(name, ratio(own)) for name, own in figures["ratios"].items()]
     return sides + ("\n\n" + markdown(("step", "ratio of times"), ratios) if ratios else "")
 
 
 def _parts(figures: Figures) -> str:
-    shares = [(name, ratio(one)) for name, one in figures["share"].items()]
-    costs = [(name, ratio(one)) for name, one in figures["cost"].items()]
+    shares = [(name, ratio(own)) for name, own in figures["share"].items()]
+    costs = [(name, ratio(own)) for name, own in figures["cost"].items()]
     diagnosis = (_diagnosis(figures), ratio(figures["diagnosis"]))
     return "\n\n".join([
         markdown(("part of a step", "share of its time"), shares),

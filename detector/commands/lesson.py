@@ -157,17 +157,17 @@ def draw_plots(counts: AnchorCounts, totals: Sequence[HeadLoss], folder: Path) -
     make_directory(folder)
     names = ("negative_log", "activations", "overwhelm", "focal", "prior")
     files = {name: folder / f"{name}.svg" for name in names}
-    lesson_plots.save_pair(
-        files["negative_log"], lesson_plots.negative_log, lesson_plots.negative_log_of_scale
-    )
-    lesson_plots.save_pair(files["activations"], lesson_plots.sigmoid, lesson_plots.softmax)
-    bars = lesson_plots.overwhelm(
+    logs = (lesson_plots.negative_log, lesson_plots.negative_log_of_scale)
+    lesson_plots.save_plot(files["negative_log"], *logs, size=(8, 3.2))
+    activations = (lesson_plots.sigmoid, lesson_plots.softmax)
+    lesson_plots.save_plot(files["activations"], *activations, size=(8, 3.2))
+    bars = lesson_plots.loss_bars(
         [t.name for t in totals], [t.foreground for t in totals], [t.background for t in totals]
     )
-    lesson_plots.save(files["overwhelm"], bars, size=(8, 3.4))
-    lesson_plots.save(files["focal"], lesson_plots.focal)
-    start = lesson_plots.prior(counts.foreground, counts.background, counts.classes)
-    lesson_plots.save(files["prior"], start)
+    lesson_plots.save_plot(files["overwhelm"], bars, size=(8, 3.4))
+    lesson_plots.save_plot(files["focal"], lesson_plots.focal_curves)
+    start = lesson_plots.prior_curves(counts.foreground, counts.background, counts.classes)
+    lesson_plots.save_plot(files["prior"], start)
     return list(files.values())
 
 
