@@ -14,7 +14,7 @@ from conftest import HOME, Command, Refused, load_script
 
 from detector.commands import diagnose
 from detector.commands.evaluate import Trained
-from detector.report.diagnostics import FILE
+from detector.report.diagnostics import DIAGNOSTICS_FILE
 
 Refusal = Callable[..., str]
 PARTS = {"foreground", "background"}
@@ -144,7 +144,7 @@ def test_what_is_undefined_is_shown_as_a_dash(found: dict[str, Any]) -> None:
     gone["loss_distribution"]["own"]["background"] = None
     gone["errors"]["missed"] = None
     gone["classes"] = [{"name": "cat", "training_boxes": None, "AP": -1.0}]
-    lines = diagnose.diagnostics_table(FILE.validate_python(gone)).splitlines()
+    lines = diagnose.diagnostics_table(DIAGNOSTICS_FILE.validate_python(gone)).splitlines()
     assert "D-ECE: too few detections" in lines
     assert ["own", "background", "-", "-", "-"] in [line.split() for line in lines]
     assert ["missed", "-"] in [line.split() for line in lines]

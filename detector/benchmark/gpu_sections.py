@@ -50,7 +50,7 @@ def _test_counts(report: Path) -> Figures:
 
 
 def _counts_table(counts: Figures) -> str:
-    return tables.markdown(tuple(counts), [tuple(f"{value:g}" for value in counts.values())])
+    return tables.record({key: f"{value:g}" for key, value in counts.items()})
 
 
 def _judge_tests(figures: Mapping[str, Figures]) -> list[str]:
@@ -118,10 +118,11 @@ def _training_figures(run: Path) -> Figures:
 
 
 def _training_table(figures: Figures) -> str:
-    head = ("AP", "AP50", "steps", "images/s, median of the log")
-    row = (f"{figures['AP']:.3f}", f"{figures['AP50']:.3f}", f"{figures['steps']:,}",
-           f"{figures['images_per_second']:,.0f}")  # fmt: skip
-    return tables.markdown(head, [row])
+    return tables.record({
+        "AP": f"{figures['AP']:.3f}", "AP50": f"{figures['AP50']:.3f}",
+        "steps": f"{figures['steps']:,}",
+        "images/s, median of the log": f"{figures['images_per_second']:,.0f}",
+    })  # fmt: skip
 
 
 def _judge_training(least: float, figures: Mapping[str, Figures]) -> list[str]:
@@ -228,8 +229,10 @@ def _lab_figures(results: Path, runs: int) -> Figures:
 
 
 def _lab_table(figures: Figures) -> str:
-    row = (f"{figures['runs']}", f"{figures['seconds']:.0f}", f"{figures['seconds_a_run']:.1f}")
-    return tables.markdown(("runs", "seconds", "seconds / runs"), [row])
+    return tables.record({
+        "runs": f"{figures['runs']}", "seconds": f"{figures['seconds']:.0f}",
+        "seconds / runs": f"{figures['seconds_a_run']:.1f}",
+    })  # fmt: skip
 
 
 def _read_json(file: Path, *keys: str) -> Figures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from detector.benchmark.setup import Figures
 
@@ -21,13 +21,15 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([lines[0], f"|{'|'.join('-' * (w + 2) for w in widths)}|", *lines[1:]])
 
 
+def record(cells: Mapping[str, str]) -> str:
+    """A table of one row, from its cells by their heads."""
+    return markdown(tuple(cells), [tuple(cells.values())])
+
+
 def ratio(value: Figures) -> str:
     """The median, and the range in brackets; small ones with three digits."""
     digits = 3 if value["median"] < 0.1 else 2
-    median, lowest, highest = (
-        f"{value[key]:.{digits}f}" for key in ("median", "lowest", "highest")
-    )
-    return f"{median} ({lowest} to {highest})"
+    return "{median:.{d}f} ({lowest:.{d}f} to {highest:.{d}f})".format(d=digits, **value)
 
 
 def _loss(figures: Figures) -> str:
@@ -46,9 +48,11 @@ def _loss(figures: Figures) -> str:
 
 
 def _matching(figures: Figures) -> str:
-    ours, partner = figures["extra_bytes"] / 1e6, figures["partner_extra_bytes"] / 1e6
-    row = (ratio(figures["speed"]), f"{ours:,.0f}", f"{partner:,.0f}")
-    return markdown(("matching: torchvision's time / ours", "memory, MB", "torchvision's"), [row])
+    return record({
+        "matching: torchvision's time / ours": ratio(figures["speed"]),
+        "memory, MB": f"{figures['extra_bytes'] / 1e6:,.0f}",
+        "torchvision's": f"{figures['partner_extra_bytes'] / 1e6:,.0f}",
+    })  # fmt: skip
 
 
 def _step(figures: Figures) -> str:
@@ -90,24 +94,23 @@ def _diagnosis(figures: Figures) -> str:
 def _predict(figures: Figures) -> str:
     count, height, width = figures["images"]
     title = f"prediction, {count} images of {width} x {height}: torchvision's time / ours"
-    row = (
-        ratio(figures["speed"]), f"{figures['images_per_second']:,.1f}",
-        f"{figures['agreement']:.4f} of {figures['detections']:,}",
-    )  # fmt: skip
-    return markdown((title, "images/s", "detections also ours"), [row])
+    return record({
+        title: ratio(figures["speed"]),
+        "images/s": f"{figures['images_per_second']:,.1f}",
+        "detections also ours": f"{figures['agreement']:.4f} of {figures['detections']:,}",
+    })  # fmt: skip
 
 
 def _loader(figures: Figures) -> str:
     title = f"loader, {figures['workers']} workers: ours / Pillow and v2 transforms"
-    return markdown(
-        (title, "images/s"), [(ratio(figures["speed"]), f"{figures['images_per_second']:,.0f}")]
-    )
+    speed, rate = ratio(figures["speed"]), f"{figures['images_per_second']:,.0f}"
+    return record({title: speed, "images/s": rate})
 
 
 def _evaluation(figures: Figures) -> str:
     title = f"evaluation of {figures['detections']:,} detections: pycocotools' time / ours"
-    row = (ratio(figures["speed"]), f"{figures['difference']:.1e}")
-    return markdown((title, "largest difference of a figure"), [row])
+    difference = f"{figures['difference']:.1e}"
+    return record({title: ratio(figures["speed"]), "largest difference of a figure": difference})
 
 
 def _index(figures: Figures) -> str:

@@ -104,7 +104,7 @@ def _write(
 
 
 def runs_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
-    """Seed by seed, so that a sweep that is stopped early has whole pairs."""
+    """Seed by seed: a sweep that is stopped early then has all variants of its first seeds."""
     runs = []
     for seed in plan.seeds:
         for v in plan.variants:

@@ -10,7 +10,7 @@ from detector.errors import InputError
 from detector.lab.bootstrap import paired_draws, resample
 from detector.lab.results import SeedBootstrap
 
-RESAMPLES = 1000
+RESAMPLES = 1000  # each end of a 95 % interval then rests on 25 of them
 
 
 def bootstraps(
@@ -28,6 +28,7 @@ def bootstraps(
         matches = first.matches()
         if len(first.image_ids) < 2 or not len(matches.truth_images):
             continue
+        # once a seed, not once a pair: the resamples of one seed draw the same images in every run
         base = resample(matches, resamples=RESAMPLES)
         for variant in [name for name, of in directories if name != baseline and of == seed]:
             second = diagnosed_run(directories[variant, seed])

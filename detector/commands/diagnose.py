@@ -42,7 +42,7 @@ from detector.report.diagnostics import (
 )
 from detector.structures import Outputs, Targets
 
-GAMMAS = (0.0, 0.5, 1.0, 2.0)
+FOCAL_GAMMAS = (0.0, 0.5, 1.0, 2.0)
 T = TypeVar("T")
 
 
@@ -53,7 +53,9 @@ class AnchorSums:
         self.criterion = criterion
         self.code = code
         self.leaves: dict[str, Leaf] = {"own": criterion.classification.leaf}
-        self.leaves.update({f"gamma={gamma:g}": Focal(alpha=None, gamma=gamma) for gamma in GAMMAS})
+        self.leaves.update(
+            {f"gamma={gamma:g}": Focal(alpha=None, gamma=gamma) for gamma in FOCAL_GAMMAS}
+        )
         self.counts = torch.zeros(2, dtype=torch.int64, device=on)  # foreground, background
         self.scores = torch.zeros(2, histogram.SCORE_BINS, dtype=torch.int64, device=on)
         self.losses = {  # each as of `distribution.tally_by_part`

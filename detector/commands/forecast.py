@@ -135,7 +135,7 @@ def _seconds_a_step(config: Config, placement: Placement) -> float:
         for index, step in enumerate(islice(batches, TIMED + 1)):
             moved = [batch.to(on) for batch in step]
             training.step(moved, meter, rate=training.schedule(index), number=index)
-            meter.read()  # waits for the device
+            meter.read()  # waits for the device, whose kernels are queued
             marks.append(time.perf_counter())
     if len(marks) < 2:
         raise InputError("an epoch has but one step, and the first one cannot be timed.")

@@ -113,13 +113,13 @@ class Results:
     bootstrap: tuple[SeedBootstrap, ...] | None = None  # None, absent from the file: not computed
 
 
-FILE = TypeAdapter(Results)
+RESULTS_FILE = TypeAdapter(Results)
 
 
 def read_results(file: Path) -> Results:
     """The content of a results.json; InputError where the file is none."""
     try:
-        return FILE.validate_json(file.read_bytes())
+        return RESULTS_FILE.validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -132,4 +132,4 @@ def read_results(file: Path) -> Results:
 def write_results(file: Path, results: Results) -> None:
     """Write results.json whole; the bootstrap only where it was computed."""
     absent = {"bootstrap"} if results.bootstrap is None else None
-    write_json(file, FILE.dump_python(results, exclude=absent))
+    write_json(file, RESULTS_FILE.dump_python(results, exclude=absent))

@@ -105,7 +105,7 @@ class Sweep:
         ended = time.perf_counter()
         self._wall += ended - began
         self._idle += sum(ended - worker.free_since for worker in self._workers)
-        return {run: outcomes[run] for run in runs}  # in their order, not in that of their ends
+        return {run: outcomes[run] for run in runs}  # in the order of runs, not of their ends
 
     @property
     def received(self) -> int | None:
@@ -145,6 +145,7 @@ class Sweep:
                 worker.free_since = time.perf_counter()
                 seconds += ended.seconds
                 if ended.code != 0:
+                    # it ended by the signal that we passed on, which is no failure of the run
                     code = None if self.received else ended.code
                     return Outcome(code, seconds, trained=run.name in self._finished)
                 self._finish(run, seconds)
@@ -160,7 +161,7 @@ class Sweep:
     def _finish(self, run: Run, seconds: float) -> None:
         with self._saving:
             self._finished[run.name] = seconds
-            write_json(self.state_file, self._finished)
+            write_json(self.state_file, self._finished)  # after each: a kill may come at any time
 
     def _report(self, run: Run, outcomes: Mapping[Run, Outcome], total: int) -> None:
         outcome, done = outcomes[run], len(outcomes)

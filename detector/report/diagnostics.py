@@ -85,7 +85,7 @@ class Diagnostics:
     classes: Sequence[ClassAP] = ()
 
 
-FILE = TypeAdapter(Diagnostics)
+DIAGNOSTICS_FILE = TypeAdapter(Diagnostics)
 
 
 def read_diagnostics(path: Path) -> Diagnostics | None:
@@ -93,7 +93,7 @@ def read_diagnostics(path: Path) -> Diagnostics | None:
     if not path.exists():
         return None
     try:
-        return FILE.validate_json(path.read_bytes())
+        return DIAGNOSTICS_FILE.validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(

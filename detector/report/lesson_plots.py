@@ -11,12 +11,12 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # of figure 1 of Lin et al. 2017
+PLOTTED_GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # of figure 1 of Lin et al. 2017
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000")  # Okabe and Ito 2008
-STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 EXAMPLE = {"cat": 2.0, "dog": 1.0, "boat": -1.0}  # logits
 SMALLEST = 1e-5
-STYLE: Any = {
+LESSON_STYLE: Any = {
     "svg.hashsalt": "losses",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -35,7 +35,7 @@ def save_plot(
     from matplotlib.figure import Figure
 
     # the salt and the missing date: else each SVG differs from the last, and git from both
-    with rc_context(STYLE):
+    with rc_context(LESSON_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, len(draw), squeeze=False)[0]
         for axes, draw_panel in zip(panels, draw, strict=True):
@@ -76,7 +76,7 @@ def softmax(axes: Axes) -> None:
 def focal_curves(axes: Axes) -> None:
     """(1 - p_t)^gamma (-log p_t), figure 1 of Lin et al. 2017."""
     p = np.linspace(0.005, 1, 400)
-    for gamma, colour, style in zip(GAMMAS, COLOURS, STYLES, strict=True):
+    for gamma, colour, style in zip(PLOTTED_GAMMAS, COLOURS, LINES, strict=True):
         axes.plot(p, focal_loss(p, gamma), color=colour, linestyle=style, label=f"γ = {gamma:g}")
     axes.axvspan(0.5, 1, color="0.92", zorder=0)
     axes.text(0.75, 3.4, "well classified", ha="center", color="0.35")

@@ -12,7 +12,7 @@ from detector.evaluation.calibration import Bin
 from detector.report.diagnostics import ClassAP, Histogram
 from detector.report.style import (
     BACKGROUND,
-    COLORS,
+    LIGHT,
     MUTED,
     LineStyle,
     grid_shape,
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ANCHOR_KINDS = ("foreground", "background")
-KIND_COLORS = {"foreground": COLORS["c1"], "background": COLORS["c2"]}
+KIND_COLORS = {"foreground": LIGHT["c1"], "background": LIGHT["c2"]}
 SCALING_STYLES = {
-    "before": LineStyle(COLORS["c2"], "o", "-"),
-    "temperature": LineStyle(COLORS["c1"], "s", "--"),
-    "platt": LineStyle(COLORS["c3"], "^", ":"),
+    "before": LineStyle(LIGHT["c2"], "o", "-"),
+    "temperature": LineStyle(LIGHT["c1"], "s", "--"),
+    "platt": LineStyle(LIGHT["c3"], "^", ":"),
 }
 MIN_DETECTIONS = 10  # of a bin; the precision of fewer is chance
 Xy = tuple[np.ndarray, np.ndarray]
@@ -121,7 +121,7 @@ def _counts(axes: Axes, bins: Sequence[Bin], top: float) -> None:
     """Bars on the floor, the tallest a quarter of the panel's `top`; logarithmic."""
     heights = [math.log10(1 + b.count) for b in bins]
     edges = np.linspace(0, 1, len(bins) + 1)
-    tallest = max(heights, default=0.0) or 1.0
+    tallest = max(heights, default=0.0) or 1.0  # all bins may be empty
     axes.bar(edges[:-1], [0.25 * top * h / tallest for h in heights], np.diff(edges), align="edge",
              color=MUTED, alpha=0.3)  # fmt: skip
 
@@ -167,7 +167,7 @@ def histogram_plot(histograms: Mapping[str, Histogram]) -> str:
                 )
                 axes.stairs(counts, histogram.edges, baseline=None, color=color, linewidth=1.1)
             axes.set(yscale="log", xlim=(0, 1), xticks=[0, 0.5, 1])
-            axes.set_ylim(bottom=0.5)
+            axes.set_ylim(bottom=0.5)  # below one anchor; a logarithmic axis has no 0
             axes.yaxis.set_major_formatter("{x:,.0f}")
         label_outer(grid, "score", "anchors")
 
@@ -186,6 +186,7 @@ def class_plot(by_variant: Mapping[str, Sequence[ClassAP]], styles: Mapping[str,
             axes.plot(x, y, style.line, color=style.color, lw=0.7, alpha=0.5)
             axes.plot(x, y, style.marker, color=style.color, markersize=5,
                       markeredgecolor=BACKGROUND, markeredgewidth=0.6)  # fmt: skip
+        # long-tailed data span decades; on less, a logarithmic axis would hardly have two ticks
         low, high = axes.dataLim.intervalx
         if high > 4 * low > 0:
             _count_axis(axes)
@@ -201,5 +202,7 @@ def _count_axis(axes: Axes) -> None:
 
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_locator(
+        NullLocator()
+    )  # minor ticks of less than a decade get numbers, too
     axes.xaxis.set_major_formatter("{x:,.0f}")

@@ -19,7 +19,7 @@ from detector.report import (
 )
 from detector.report.blocks import PageSection
 from detector.report.folder import AblationFolder, read_folder
-from detector.report.style import COLORS, DARK, line_styles
+from detector.report.style import DARK, LIGHT, line_styles
 
 
 def write_report(folder: Path, *, title: str = "") -> Path:
@@ -73,7 +73,7 @@ def _render(ablation: AblationFolder, title: str) -> str:
         question=result_sections.question(ablation),
         facts=result_sections.facts(ablation),
         sections=_sections(ablation),
-        light=COLORS,
+        light=LIGHT,
         dark=DARK,
     )
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from detector.report.seed_means import Curve
 from detector.report.style import (
     BACKGROUND,
-    COLORS,
     LETTERS,
+    LIGHT,
     MUTED,
     TEXT,
     LineStyle,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 ZOOM_RATIO = 3.0  # a variant that reaches so many times as far as the next has the rest drawn again
 GROUP_COLORS = {
-    "positives": COLORS["c1"],
-    "hard_negatives": COLORS["c2"],
+    "positives": LIGHT["c1"],
+    "hard_negatives": LIGHT["c2"],
     "easy_negatives": MUTED,
 }
 
@@ -80,7 +80,7 @@ def forest_plot(
         for panel in axes:
             panel.grid(visible=False, axis="y")
             panel.tick_params(axis="y", length=0)
-            panel.locator_params(axis="x", nbins=5)
+            panel.locator_params(axis="x", nbins=5)  # the default overlaps in narrow panels
 
     return svg_plot(f"{metric} and paired differences", 0.8 + 0.38 * len(values), draw)
 
@@ -162,7 +162,7 @@ def _share_row(
     for axes, name in zip(row, names, strict=False):
         by_group = curves[name]
         axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
-        axes.grid(visible=False)
+        axes.grid(visible=False)  # it would shine through the areas
         if not by_group:
             axes.text(0.5, 0.5, "missing", transform=axes.transAxes, ha="center", color=MUTED)
             continue

@@ -85,15 +85,11 @@ def _changed_measure(ablation: AblationFolder) -> list[Paragraph]:
     """A warning where the metric of one variant is not that of another."""
     changed = {key for v in ablation.variants for key in v.changes}
     keys = changing_measure(ablation.metric, changed)
-    if not keys:
-        return []
-    return [
-        Paragraph(
-            f"The variants differ in {listed(keys)}, and so {ablation.metric} measures another "
-            "thing in each: a difference does not say which detector is better.",
-            "missing",
-        )
-    ]
+    warning = (
+        f"The variants differ in {', '.join(keys)}, and so {ablation.metric} measures another "
+        "thing in each: a difference does not say which detector is better."
+    )
+    return [Paragraph(warning, "missing")] if keys else []
 
 
 def verdicts(ablation: AblationFolder) -> list[str]:

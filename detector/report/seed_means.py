@@ -13,7 +13,7 @@ from detector.report.diagnostics import ClassAP, Diagnostics, Histogram
 from detector.report.folder import RunResult
 
 MAX_POINTS = 100  # of a curve over time
-GROUPS = ("positives", "hard_negatives", "easy_negatives")
+ANCHOR_GROUPS = ("positives", "hard_negatives", "easy_negatives")
 # Shares of the anchors at which cumulative losses are averaged: finer where the hard ones are.
 SHARE_GRID = np.concatenate([np.linspace(0, 0.9, 46)[:-1], 1 - np.logspace(-1, -5, 81), [1.0]])
 
@@ -37,7 +37,7 @@ def share_curves(runs: Sequence[RunResult], quantity: str) -> dict[str, Curve]:
     """By group, its share of `quantity` (loss or gradient) over epochs; empty where not logged."""
     curves = {
         group: thinned(curve_of([points(run, f"{quantity}_share/{group}") for run in runs]))
-        for group in GROUPS
+        for group in ANCHOR_GROUPS
     }
     return curves if all(curve.x for curve in curves.values()) else {}
 
@@ -79,6 +79,7 @@ def cumulative_loss(
     shares = [share for d in diagnosed if (share := d.loss_distribution.get(loss, {}).get(kind))]
     if not shares:
         return None
+    # the diagnostics of runs may hold other points: only on one grid is there a mean
     curves = [np.interp(SHARE_GRID, share.anchors, share.loss) for share in shares]
     return SHARE_GRID, np.mean(curves, axis=0)
 
@@ -104,6 +105,7 @@ def _pooled(bins: Sequence[Bin]) -> Bin:
     if not full:
         return Bin(0, None, None)
     count = sum(b.count for b in full)
+    # weighted by detections: a bin of one is not as sure as one of a thousand
     score = sum(b.count * (b.score or 0.0) for b in full) / count
     return Bin(count, score, sum(b.count * (b.precision or 0.0) for b in full) / count)
 

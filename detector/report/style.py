@@ -23,12 +23,12 @@ TEXT, MUTED, LINE, BACKGROUND = "#010101", "#6b7280", "#d5d9df", "#fefefe"
 # Any two, and the text colour, are at least 0.13 apart in OKLab, also for eyes without one kind of
 # cone (Machado et al. 2009); each has a contrast of 3 or more. DARK has those of dark mode, which
 # the page's stylesheet puts in their place under the same names.
-COLORS = {"c1": "#143cc9", "c2": "#e1791b", "c3": "#2a9f9a", "c4": "#7e2d70",
+LIGHT = {"c1": "#143cc9", "c2": "#e1791b", "c3": "#2a9f9a", "c4": "#7e2d70",
           "c5": "#b264fb", "c6": "#b93004"}  # fmt: skip
 DARK = {"c1": "#3e6fef", "c2": "#f59926", "c3": "#52caa5", "c4": "#b5689d",
         "c5": "#b995f6", "c6": "#ed3726"}  # fmt: skip
 CSS_NAMES = {TEXT: "text", MUTED: "muted", LINE: "line", BACKGROUND: "background"} | {
-    value: name for name, value in COLORS.items()
+    value: name for name, value in LIGHT.items()
 }
 MARKER_PATHS = {
     "o": "M6 2a4 4 0 1 0 .01 0z",
@@ -80,10 +80,10 @@ BASELINE = LineStyle(TEXT, "o", "-")
 
 def line_style(index: int) -> LineStyle:
     """The style of that index; the first 18 differ."""
-    turn, index = divmod(index, len(COLORS))
+    turn, index = divmod(index, len(LIGHT))
     markers = list(MARKER_PATHS)[1:]
     marker = markers[(index + turn) % len(markers)]
-    return LineStyle(list(COLORS.values())[index], marker, list(DASHES)[turn % len(DASHES)])
+    return LineStyle(list(LIGHT.values())[index], marker, list(DASHES)[turn % len(DASHES)])
 
 
 def line_styles(names: Sequence[str], baseline: str) -> dict[str, LineStyle]:
@@ -129,7 +129,7 @@ def panels(
     """One for each title, in rows; `options` are those of matplotlib's `subplots`."""
     rows, columns = grid_shape(len(titles), columns)
     grid = figure.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
-    for axes in grid[len(titles) :]:
+    for axes in grid[len(titles) :]:  # an empty panel would draw its frame
         axes.remove()
     for axes, title in zip(grid, titles, strict=False):
         axes.set_title(wrapped(title, LETTERS // columns))
@@ -165,10 +165,13 @@ def _inline(svg: str, name: str) -> str:
     """Fit for a page of HTML: no prologue, no addresses, no style or ids for the whole page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # its stylesheet names * and would restyle the whole page
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", svg)
     svg = svg.replace("xlink:href", "href")
+    # every plot has the ids figure_1, axes_1 …, which in one page would be the same thing
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    # in the replacement of re.sub a backslash of the name would be an escape
     label = quoteattr(name).replace("\\", r"\\")
     head = rf"<svg \1 role='img' aria-label={label}>"
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', head, svg)

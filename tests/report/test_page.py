@@ -166,7 +166,7 @@ def test_a_loss_of_one_variant_has_a_table_and_no_sentences(tmp_path: Path) -> N
 
 
 def test_losses_that_differ_are_no_measure_of_each_other(tmp_path: Path) -> None:
-    keys = "loss.classification.alpha and loss.classification.gamma"
+    keys = "loss.classification.alpha, loss.classification.gamma"
     for metric, warned in (("loss", True), ("loss/box", False), ("AP", False)):
         write(tmp_path / "results.json", results() | {"metric": metric})
         text = "".join(Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from detector.report import model_plots, result_plots, style
 from detector.report.result_plots import ForestRow
 from detector.report.seed_means import Curve
-from detector.report.style import COLORS, DARK, line_style, line_styles, svg_plot
+from detector.report.style import DARK, LIGHT, line_style, line_styles, svg_plot
 
 # Machado et al. 2009, severity 1, on linear RGB: what eyes without one kind of cone see.
 EYES = {
@@ -48,10 +48,10 @@ def oklab(color: str, eyes: str) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("colors", "paper", "text"), [(COLORS, "#ffffff", "#1b1f24"), (DARK, "#14171b", "#e6e8ea")]
+    ("colors", "paper", "text"), [(LIGHT, "#ffffff", "#1b1f24"), (DARK, "#14171b", "#e6e8ea")]
 )
 def test_colours_can_be_told_apart(colors: dict[str, str], paper: str, text: str) -> None:
-    assert colors.keys() == COLORS.keys()
+    assert colors.keys() == LIGHT.keys()
     assert min(contrast(color, paper) for color in colors.values()) >= 3
     for eyes in EYES:
         seen = [oklab(color, eyes) for color in (*colors.values(), text)]

@@ -36,7 +36,7 @@ def test_shares_are_read_by_quantity_and_group(ablation: AblationFolder) -> None
     runs = ablation.variant("focal").runs
     loss, gradient = (seed_means.share_curves(runs, quantity) for quantity in ("loss", "gradient"))
     assert loss["positives"] == Curve((0.5, 1.5), (0.25, 0.25), (0.25, 0.25), (0.25, 0.25))
-    assert [gradient[group].mean[0] for group in seed_means.GROUPS] == [0.125, 0.25, 0.625]
+    assert [gradient[group].mean[0] for group in seed_means.ANCHOR_GROUPS] == [0.125, 0.25, 0.625]
     assert seed_means.share_curves((), "loss") == {}
 
 
