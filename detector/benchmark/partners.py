@@ -1,4 +1,4 @@
-"""The losses and the detector of torch and torchvision that a benchmark holds ours against."""
+"""The losses and the detector of torch and torchvision that a benchmark compares with ours."""
 
 from __future__ import annotations
 

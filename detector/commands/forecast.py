@@ -29,7 +29,7 @@ TIMED = 8  # steps, after one that sets things up
 
 
 def forecast(plan: Plan, output: Path, placement: Placement) -> str:
-    """The steps of every run and the time of all that is left, or why there is no telling.
+    """The steps of every run and the time of all that is left, or why it cannot be estimated.
 
     Seconds a step are those of the finished runs in `output`, all their stages included. Without
     any a few steps of the first variant are run here, alone, with as many threads as a run gets.
@@ -66,7 +66,7 @@ def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
 def _as_before(
     seconds: float, finished: int, output: Path, placement: Placement
 ) -> tuple[str, str]:
-    """The time of runs that take so long together, and by what it is told."""
+    """H:MM:SS of runs that took `seconds` together, and the source of the estimate."""
     source = f"by the {finished} finished runs in {output}"
     if placement.sharing > 1:
         source += f", as if those had also been {placement.sharing} on a GPU"
@@ -74,7 +74,7 @@ def _as_before(
 
 
 def _as_timed(seconds: float, pace: float, variant: str, placement: Placement) -> tuple[str, str]:
-    """The same by seconds a step of a run alone: how much others on its GPU slow it is unknown."""
+    """The same from seconds a step of one run alone; runs that share a GPU make it a range."""
     duration = clock(seconds / placement.workers)
     if placement.sharing > 1:
         serial = clock(seconds * placement.sharing / placement.workers)

@@ -86,7 +86,7 @@ def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[
 
 
 def training_counts(config: Config) -> AnchorCounts:
-    """Anchors of the first epoch's images by what they are matched with; means over images."""
+    """Anchors of an image by their match, means over the images of the first epoch."""
     index = build.data_index(config, "train")
     dataset = DetectionDataset(index, build.transform(config), config.train.seed)
     generator, matcher = build.anchor_generator(config), build.matcher(config)

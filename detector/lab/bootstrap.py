@@ -1,4 +1,4 @@
-"""How much of a difference in AP is the choice of images: a paired bootstrap over them.
+"""A paired bootstrap over images: how far the choice of images alone moves a difference in AP.
 
 Letters as in matches.py; H hits that count, over all thresholds; R = 101 recall thresholds 0 .. 1.
 """
