@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -214,9 +214,8 @@ def criterion(
 def _box_loss(config: Config) -> boxes.Compare:
     if config.loss.box.kind == "smooth_l1":
         return boxes.SmoothL1(beta=config.loss.box.beta, box_coder=BoxCoder())
-    kinds = {"l1": boxes.L1, "giou": boxes.GIoU, "ciou": boxes.CIoU}
-    compare: boxes.Compare = kinds[config.loss.box.kind](box_coder=BoxCoder())
-    return compare
+    kinds: dict[str, Any] = {"l1": boxes.L1, "giou": boxes.GIoU, "ciou": boxes.CIoU}
+    return kinds[config.loss.box.kind](box_coder=BoxCoder())
 
 
 def model(config: Config, code: ClassCode) -> RetinaNet:

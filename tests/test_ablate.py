@@ -20,7 +20,7 @@ from forked import popen
 
 from detector import build
 from detector.commands import ablate
-from detector.commands.compare import comparison, diagnosed_run
+from detector.commands.compare import bootstrap_comparison, diagnosed_run
 from detector.commands.forecast import forecast
 from detector.commands.train import train
 from detector.config import parse
@@ -117,7 +117,7 @@ def test_the_page_and_the_bootstrap(undisturbed: tuple[Path, str]) -> None:
             diagnosed_run(output / "runs" / name / f"seed{one['seed']}")
             for name in ("focal", "plain")
         )
-        expected = comparison(base, own, resamples=1000, seed=0)
+        expected = bootstrap_comparison(base, own, resamples=1000, seed=0)
         assert (one["difference"], one["p"]) == (expected.difference, expected.p)
         assert one["interval"] == list(expected.interval)
 

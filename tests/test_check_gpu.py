@@ -12,7 +12,7 @@ import torch
 from conftest import HOME, Refused, call_script
 
 from detector.benchmark import gpu_check, gpu_sections
-from detector.benchmark.gpu_check import Section, Task, check, run_within
+from detector.benchmark.gpu_check import GpuSection, Task, check, run_within
 from detector.benchmark.gpu_scale import FULL
 
 
@@ -42,7 +42,7 @@ def run_here(command: tuple[str, ...], log: Path, limit: float) -> int | None:
 
 def test_every_section_runs_at_toy_size(toy: Path, tmp_path: Path) -> None:
     names = ["tests", "training", "step", "loss", "predict", "lab", "compiled"]
-    assert list(gpu_sections.sections(FULL, tmp_path)) == names
+    assert list(gpu_sections.gpu_sections(FULL, tmp_path)) == names
     content = json.loads((toy / "gpu.json").read_text())
     assert list(content["sections"]) == names
     for section in content["sections"].values():
@@ -81,12 +81,12 @@ def test_the_document_has_a_table_of_each(toy: Path) -> None:
 
 def test_the_full_check_measures_what_the_toy_leaves_out(tmp_path: Path) -> None:
     """R50 at 800 x 1344 with 16 images; ResNeXt-50 with 264 classes; compiled and as a graph."""
-    step = gpu_sections.sections(FULL, tmp_path)["step"]
+    step = gpu_sections.gpu_sections(FULL, tmp_path)["step"]
     names = [task.name for task in step.tasks]
     cases = ("R50", "ResNeXt-50", "digits")
     steps = [f"step {mode}, {case}" for mode in ("eager", "graph") for case in cases]
     assert names == [*steps, "parts, R50"]
-    compiled = gpu_sections.sections(FULL, tmp_path)["compiled"].tasks
+    compiled = gpu_sections.gpu_sections(FULL, tmp_path)["compiled"].tasks
     assert [task.name for task in compiled] == ["step compiled, R50"]
     first = step.tasks[0].command
     assert "data.resize={width: 1344, height: 800}" in first and "train.batch_size=16" in first
@@ -126,9 +126,9 @@ def test_one_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> 
     """Of 3 seconds the first section may take a third; the last has what is left."""
     said: list[str] = []
     sections = [
-        Section("hangs", 1, (Task("sleeper", shell("sleep 60")), Task("late", shell("true")))),
-        Section("crashes", 1, (Task("killed", shell("kill -9 $$")),)),
-        Section("works", 1, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
+        GpuSection("hangs", 1, (Task("sleeper", shell("sleep 60")), Task("late", shell("true")))),
+        GpuSection("crashes", 1, (Task("killed", shell("kill -9 $$")),)),
+        GpuSection("works", 1, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
     ]
     sections[2] = replace(sections[2], tasks=(*sections[2].tasks, Task("bad", shell("true"), bad)))
     began = time.monotonic()
@@ -183,7 +183,7 @@ def test_commands_import_this_tree(tmp_path: Path) -> None:
 
 def test_what_does_not_hold_fails(tmp_path: Path) -> None:
     """All tests skipped; an AP below .65; the same weights .0051 apart; other detections."""
-    judge = {name: s.judge for name, s in gpu_sections.sections(FULL, tmp_path).items()}
+    judge = {name: s.judge for name, s in gpu_sections.gpu_sections(FULL, tmp_path).items()}
     assert "skipped" in judge["tests"]({"pytest": {"tests": 9, "skipped": 9}})[0]
     assert judge["tests"]({"pytest": {"tests": 9, "skipped": 8}}) == []
     (low,) = judge["training"]({"training in bfloat16": {"AP": 0.64}})

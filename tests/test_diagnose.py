@@ -14,6 +14,7 @@ from conftest import HOME, Command, Refused, load_script
 
 from detector.commands import diagnose
 from detector.commands.evaluate import Trained
+from detector.report.diagnostics import DIAGNOSTICS_FILE
 
 Refusal = Callable[..., str]
 PARTS = {"foreground", "background"}
@@ -143,7 +144,7 @@ def test_what_is_undefined_is_shown_as_a_dash(found: dict[str, Any]) -> None:
     gone["loss_distribution"]["own"]["background"] = None
     gone["errors"]["missed"] = None
     gone["classes"] = [{"name": "cat", "training_boxes": None, "AP": -1.0}]
-    lines = diagnose.table(gone).splitlines()
+    lines = diagnose.diagnostics_table(DIAGNOSTICS_FILE.validate_python(gone)).splitlines()
     assert "D-ECE: too few detections" in lines
     assert ["own", "background", "-", "-", "-"] in [line.split() for line in lines]
     assert ["missed", "-"] in [line.split() for line in lines]
@@ -156,7 +157,7 @@ def test_half_a_diagnosis_leaves_nothing(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(diagnose, "classes", fail)
+    monkeypatch.setattr(diagnose, "class_ap", fail)
     with pytest.raises(KeyboardInterrupt):
         diagnose.diagnose(Trained.from_run(finished, "last", []), tmp_path / "out")
     assert not list(tmp_path.iterdir())

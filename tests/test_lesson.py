@@ -3,38 +3,50 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import HOME, Command
 
 from detector.build import load_config
 from detector.commands import lesson
-from detector.commands.lesson import Counts, answer, untrained
+from detector.commands.lesson import AnchorCounts, answer, untrained
 from detector.errors import InputError
 from detector.lab.plan import Plan
 
 MEASURED = sorted((HOME / "docs" / "ablations").glob("*.json"))
-RESULTS = {
+PLAIN = {"n": 2, "mean": -0.25, "standard_deviation": 0.1, "interval": [-0.3, -0.2], "p": 0.1,
+         "differences": [-0.3, -0.2], "p_holm": 0.1, "seeds_for_half_a_point": 9}  # fmt: skip
+
+
+def variant(name: str, mean: float | None, ends: list[float] | None, difference: Any) -> Any:
+    """An entry of results.json."""
+    return {
+        "name": name, "question": "", "published": None, "changes": {}, "values": {}, "n": 2,
+        "mean": mean, "standard_deviation": None, "interval": ends, "difference": difference,
+        "confounders": {}, "tuning": None,
+    }  # fmt: skip
+
+
+RESULTS: dict[str, Any] = {
     "ablation": "configs/ablations/gamma.yaml",
     "metric": "AP",
     "baseline": "focal",
     "seeds": [0, 1],
     "variants": [
-        {"name": "focal", "mean": 0.5, "interval": [0.4, 0.6], "difference": None},
-        {
-            "name": "plain",
-            "mean": 0.25,
-            "interval": [0.2, 0.3],
-            "difference": {"mean": -0.25, "interval": [-0.3, -0.2]},
-        },
-        {"name": "gone", "mean": None, "difference": None},
+        variant("focal", 0.5, [0.4, 0.6], None),
+        variant("plain", 0.25, [0.2, 0.3], PLAIN),
+        variant("gone", None, None, None),
     ],
+    "failed_trials": [],
+    "seconds": {},
+    "runner": {"workers": 1, "wall": 1.0, "busy": 0.0, "idle": 0.0, "overhead": None},
 }
 
 
 def test_totals_by_hand() -> None:
     """Two foreground and ten background anchors, three classes; every score 1/2 or 1/100."""
-    counts = Counts(1, 1, anchors=12, classes=3, foreground=2, background=10)
+    counts = AnchorCounts(1, 1, anchors=12, classes=3, foreground=2, background=10)
     found = {t.name: (t.foreground, t.background) for t in untrained(counts)}
     even = math.log(2)
     assert found["cross-entropy, bias 0 (π = 0.5)"] == pytest.approx((6 * even, 30 * even))
@@ -49,7 +61,7 @@ def test_totals_by_hand() -> None:
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     file = tmp_path / "gamma.json"
     focal, plain, gone = RESULTS["variants"]
-    alone = plain | {"interval": None, "difference": {"mean": -0.25, "interval": None}}
+    alone = plain | {"interval": None, "difference": PLAIN | {"interval": None}}
     file.write_text(json.dumps(RESULTS | {"variants": [focal, alone, gone]}))
     assert answer(file).splitlines()[-2] == "| `plain` | 0.250 | -0.250 |"
 
@@ -64,9 +76,9 @@ def test_the_page_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         seen.append(page.read_text())
         Path(draft).rename(target)
 
-    counts = lesson.Counts(64, 64, 100, classes=3, foreground=2, background=10)
+    counts = lesson.AnchorCounts(64, 64, 100, classes=3, foreground=2, background=10)
     monkeypatch.setattr(lesson, "training_counts", lambda config: counts)
-    monkeypatch.setattr(lesson, "draw", lambda *args: [])
+    monkeypatch.setattr(lesson, "draw_plots", lambda *args: [])
     monkeypatch.setattr("detector.files.os.replace", replace)
     config = load_config(HOME / "configs" / "digits.yaml", [])
     assert lesson.teach(config, config, tmp_path, tmp_path) == [page]

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from detector.benchmark.gpu_check import Section, check
+from detector.benchmark.gpu_check import GpuSection, check
 from detector.benchmark.gpu_scale import FULL, QUICK, Scale
-from detector.benchmark.gpu_sections import headline, sections
+from detector.benchmark.gpu_sections import gpu_sections, headline
 from detector.errors import InputError, run_command
 from detector.files import make_directory, occupied
 
@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen(available: Mapping[str, Section], names: list[str] | None) -> list[Section]:
+def chosen(available: Mapping[str, GpuSection], names: list[str] | None) -> list[GpuSection]:
     """The sections of these names, in the order of the check."""
     unknown = [name for name in names or [] if name not in available]
     if unknown:
@@ -71,7 +71,7 @@ def main() -> int:
         raise InputError(f"--output {options.output}: it holds something already; choose another.")
     scale: Scale = replace(options.scale, device=options.device)
     with TemporaryDirectory() as work:
-        wanted = chosen(sections(scale, Path(work)), options.only)
+        wanted = chosen(gpu_sections(scale, Path(work)), options.only)
         make_directory(options.output)
         passed = check(
             wanted, options.output, minutes=options.minutes, command=sys.argv, headline=headline,

@@ -57,7 +57,7 @@ def measure_loader(setup: Setup) -> Figures:
         for _ in range(setup.counts.rounds):
             for name, make in sides.items():
                 rates[name].append(setup.config.train.batch_size * _rate(make(), skip=2 * workers))
-    speeds = [ours / theirs for ours, theirs in zip(rates["ours"], rates["partner"], strict=True)]
+    speeds = [ours / partner for ours, partner in zip(rates["ours"], rates["partner"], strict=True)]
     return {
         "workers": workers,
         "images": count,
@@ -182,7 +182,7 @@ def measure_index(setup: Setup) -> Figures:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "annotations.json"
         made_up.write_annotations(file, made_up.coco_document(images, int(BOXES_AN_IMAGE * images)))
-        first, cached = _apart(_read_ours, file), _apart(_read_ours, file)
+        first, cached = _apart(read_annotations, file), _apart(read_annotations, file)
         partner = _apart(_read_pycocotools, file)
         size = file.stat().st_size
     return {
@@ -199,6 +199,7 @@ def measure_index(setup: Setup) -> Figures:
 
 def _apart(read: Callable[[Path], object], file: Path) -> tuple[float, int]:
     """Seconds and bytes held, as a new process sees them."""
+    # spawn: a forked process would begin with what this one has in memory
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_seconds_and_bytes, read, file).result()
@@ -220,10 +221,6 @@ def _resident() -> int:
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _read_ours(file: Path) -> object:
-    return read_annotations(file)
 
 
 def _read_pycocotools(file: Path) -> object:

@@ -1,4 +1,4 @@
-"""The proof on a GPU: sections of commands, each in processes of its own with a time limit.
+"""The check on a GPU: sections of commands, each in processes of its own with a time limit.
 
 What a section runs are this project's own tools; what they leave in JSON becomes `gpu.json` and the
 tables of `gpu.md`, both written anew after every section, and one log a section.
@@ -40,19 +40,19 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Section:
-    """Tasks that prove one thing; they go on one after the other until the limit of them all."""
+class GpuSection:
+    """Tasks that check one thing, one after the other, within one time limit."""
 
     name: str
     share: float  # of the minutes, beside the shares of the sections after it
     tasks: tuple[Task, ...]
-    # figures by task -> sentences on what should be otherwise
+    # figures by task -> what is wrong with them, in sentences
     judge: Callable[[Mapping[str, Figures]], list[str]] = field(default=lambda figures: [])
 
 
 @dataclass
 class Report:
-    """What became of one section."""
+    """The result of one section."""
 
     seconds: float
     limit: float  # seconds
@@ -61,7 +61,7 @@ class Report:
 
 
 def check(
-    sections: Sequence[Section],
+    sections: Sequence[GpuSection],
     output: Path,
     *,
     minutes: float,
@@ -91,7 +91,7 @@ def check(
     return not any(report.failures for report in reports.values())
 
 
-def _run(section: Section, log: Path, limit: float, keep: Callable[[Report], object]) -> Report:
+def _run(section: GpuSection, log: Path, limit: float, keep: Callable[[Report], object]) -> Report:
     began = time.monotonic()
     report = Report(0.0, limit, [], {})
     for task in section.tasks:
@@ -123,7 +123,7 @@ def _result(task: Task, code: int | None, figures: dict[str, Figures], log: Path
 def run_within(command: Sequence[str], log: Path, limit: float) -> int | None:
     """The exit code of `command`, its output added to `log`; None where `limit` seconds ended it.
 
-    All that it started ends with it, and ends if we are interrupted meanwhile.
+    All processes that it started end with it, and if we are interrupted meanwhile.
     """
     paths = [str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
     with log.open("a", encoding="utf-8") as output:
@@ -141,12 +141,14 @@ def run_within(command: Sequence[str], log: Path, limit: float) -> int | None:
         try:
             return process.wait(limit)
         except subprocess.TimeoutExpired:
-            with suppress(subprocess.TimeoutExpired):  # pytest says then what it knows
+            # SIGINT first: pytest then prints the results so far
+            with suppress(subprocess.TimeoutExpired):
                 os.killpg(process.pid, signal.SIGINT)
                 process.wait(GRACE)
             return OUT_OF_TIME
         finally:
-            with suppress(ProcessLookupError):  # also what outlives a command that has ended
+            # the whole group: workers may outlive the command, and would hold the GPU
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
@@ -169,7 +171,7 @@ def driver() -> str | None:
 def _write(
     output: Path,
     head: Figures,
-    sections: Sequence[Section],
+    sections: Sequence[GpuSection],
     reports: Mapping[str, Report],
     headline: Headline,
 ) -> None:
@@ -180,12 +182,12 @@ def _write(
 
 def _document(
     head: Figures,
-    sections: Sequence[Section],
+    sections: Sequence[GpuSection],
     reports: Mapping[str, Report],
     headline: Headline,
 ) -> str:
     about = head["environment"]
-    figures = {task: one for report in reports.values() for task, one in report.figures.items()}
+    figures = {name: own for report in reports.values() for name, own in report.figures.items()}
     times = [(n, _verdict(r), f"{r.seconds:.0f} of {r.limit:.0f}") for n, r in reports.items()]
     lines = [
         f"{head['driver'] or 'no NVIDIA driver'}; torch {about['torch']}, "

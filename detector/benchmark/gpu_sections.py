@@ -1,4 +1,4 @@
-"""What is proved on a GPU, most important first: the sections of tools/check_gpu.py."""
+"""The sections of tools/check_gpu.py, most important first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from detector.benchmark import tables
-from detector.benchmark.gpu_check import Section, Task, python
+from detector.benchmark.gpu_check import GpuSection, Task, python
 from detector.benchmark.gpu_scale import DIGITS, Scale, StepCase
 from detector.benchmark.setup import Figures
 
@@ -27,30 +27,20 @@ variants:
 CPU_TOLERANCE = 0.005  # of AP between a GPU and a CPU with the same weights
 
 
-def sections(scale: Scale, work: Path) -> dict[str, Section]:
+def gpu_sections(scale: Scale, work: Path) -> dict[str, GpuSection]:
     """Of the check, most important first; their files go into the folder `work`."""
-    return {
-        section.name: section
-        for section in (
-            _tests(scale, work),
-            _training(scale, work),
-            _step(scale, work),
-            _loss(scale, work),
-            _predict_and_data(scale, work),
-            _lab(scale, work),
-            _compiled(scale, work),
-        )
-    }
+    makers = (_tests, _training, _step, _loss, _predict_and_data, _lab, _compiled)
+    return {section.name: section for section in (make(scale, work) for make in makers)}
 
 
-def _tests(scale: Scale, work: Path) -> Section:
+def _tests(scale: Scale, work: Path) -> GpuSection:
     report = work / "tests.xml"
     command = python(
         "-m", "pytest", "tests/gpu", "--device", scale.device, *scale.tests, "-v",
         "--durations=15", "-p", "no:cacheprovider", f"--junitxml={report}",
     )  # fmt: skip
     task = Task("pytest", command, partial(_test_counts, report), _counts_table)
-    return Section("tests", 3, (task,), _judge_tests)
+    return GpuSection("tests", 3, (task,), _judge_tests)
 
 
 def _test_counts(report: Path) -> Figures:
@@ -60,7 +50,7 @@ def _test_counts(report: Path) -> Figures:
 
 
 def _counts_table(counts: Figures) -> str:
-    return tables.markdown(tuple(counts), [tuple(f"{value:g}" for value in counts.values())])
+    return tables.record({key: f"{value:g}" for key, value in counts.items()})
 
 
 def _judge_tests(figures: Mapping[str, Figures]) -> list[str]:
@@ -70,7 +60,7 @@ def _judge_tests(figures: Mapping[str, Figures]) -> list[str]:
     return [f"all {counts['tests']} tests were skipped, so nothing was tested"]
 
 
-def _training(scale: Scale, work: Path) -> Section:
+def _training(scale: Scale, work: Path) -> GpuSection:
     runs = {precision: work / precision for precision in ("bfloat16", "float32")}
     trainings = [
         Task(
@@ -89,7 +79,7 @@ def _training(scale: Scale, work: Path) -> Section:
         partial(_read_json, on_cpu / "metrics.json", "AP", "AP50"),
     )  # fmt: skip
     judge = partial(_judge_training, scale.least_ap)
-    return Section("training", 3, (_make_digits(scale, work), *trainings, evaluation), judge)
+    return GpuSection("training", 3, (_make_digits(scale, work), *trainings, evaluation), judge)
 
 
 def _make_digits(scale: Scale, work: Path) -> Task:
@@ -128,18 +118,19 @@ def _training_figures(run: Path) -> Figures:
 
 
 def _training_table(figures: Figures) -> str:
-    head = ("AP", "AP50", "steps", "images/s, median of the log")
-    row = (f"{figures['AP']:.3f}", f"{figures['AP50']:.3f}", f"{figures['steps']:,}",
-           f"{figures['images_per_second']:,.0f}")  # fmt: skip
-    return tables.markdown(head, [row])
+    return tables.record({
+        "AP": f"{figures['AP']:.3f}", "AP50": f"{figures['AP50']:.3f}",
+        "steps": f"{figures['steps']:,}",
+        "images/s, median of the log": f"{figures['images_per_second']:,.0f}",
+    })  # fmt: skip
 
 
 def _judge_training(least: float, figures: Mapping[str, Figures]) -> list[str]:
-    trained = {name: one for name, one in figures.items() if name.startswith("training")}
+    ap = {name: own["AP"] for name, own in figures.items() if name.startswith("training")}
     sentences = [
-        f"{name}: AP is {one['AP']:.3f}; at least {least} is expected"
-        for name, one in trained.items()
-        if one["AP"] < least
+        f"{name}: AP is {value:.3f}; at least {least} is expected"
+        for name, value in ap.items()
+        if value < least
     ]
     here, there = figures.get("training in float32"), figures.get("evaluation on the CPU")
     if here and there and abs(here["AP"] - there["AP"]) > CPU_TOLERANCE:
@@ -150,7 +141,7 @@ def _judge_training(least: float, figures: Mapping[str, Figures]) -> list[str]:
     return sentences
 
 
-def _step(scale: Scale, work: Path) -> Section:
+def _step(scale: Scale, work: Path) -> GpuSection:
     """Every case in each mode, and the first in parts."""
     first = scale.steps[0]
     tasks = [
@@ -159,7 +150,7 @@ def _step(scale: Scale, work: Path) -> Section:
         for case in scale.steps
     ]
     parts = _step_task(scale, work, "parts", first, scale.parts)
-    return Section("step", 5, (*tasks, parts))
+    return GpuSection("step", 5, (*tasks, parts))
 
 
 def _step_task(scale: Scale, work: Path, name: str, case: StepCase, words: Sequence[str]) -> Task:
@@ -169,28 +160,28 @@ def _step_task(scale: Scale, work: Path, name: str, case: StepCase, words: Seque
     )
 
 
-def _compiled(scale: Scale, work: Path) -> Section:
+def _compiled(scale: Scale, work: Path) -> GpuSection:
     """What takes a compiler minutes, last."""
     task = _step_task(scale, work, "step compiled", scale.steps[0], scale.compiled_step)
-    return Section("compiled", 3, (task,))
+    return GpuSection("compiled", 3, (task,))
 
 
-def _loss(scale: Scale, work: Path) -> Section:
-    tasks = [_benchmark(scale, work, name, parts, words) for name, parts, words in scale.losses]
-    return Section("loss", 1.5, tuple(tasks))
+def _loss(scale: Scale, work: Path) -> GpuSection:
+    tasks = [_benchmark(scale, work, *measured) for measured in scale.losses]
+    return GpuSection("loss", 1.5, tuple(tasks))
 
 
-def _predict_and_data(scale: Scale, work: Path) -> Section:
-    tasks = [_benchmark(scale, work, name, parts, words) for name, parts, words in scale.data]
-    return Section("predict", 1.5, tuple(tasks), _judge_prediction)
+def _predict_and_data(scale: Scale, work: Path) -> GpuSection:
+    tasks = [_benchmark(scale, work, *measured) for measured in scale.data]
+    return GpuSection("predict", 1.5, tuple(tasks), _judge_prediction)
 
 
 def _judge_prediction(figures: Mapping[str, Figures]) -> list[str]:
     return [
-        f"{name}: only {one['predict']['agreement']:.4f} of torchvision's detections are ours too; "
+        f"{name}: only {own['predict']['agreement']:.4f} of torchvision's detections are ours too; "
         "at least 0.99 is expected"
-        for name, one in figures.items()
-        if "predict" in one and one["predict"]["agreement"] < 0.99
+        for name, own in figures.items()
+        if "predict" in own and own["predict"]["agreement"] < 0.99
     ]
 
 
@@ -208,7 +199,7 @@ def _benchmark(
     return Task(name, command, partial(_read_json, output / "benchmark.json", *parts), table)
 
 
-def _lab(scale: Scale, work: Path) -> Section:
+def _lab(scale: Scale, work: Path) -> GpuSection:
     """Two runs one at a time tell how long one takes; all of them at once, how much that saves."""
     alone, together = work / "alone.yaml", work / "together.yaml"
     seeds = scale.together // 2  # of two variants
@@ -217,7 +208,7 @@ def _lab(scale: Scale, work: Path) -> Section:
         _ablation(scale, work, alone, seeds=1, workers=1),
         _ablation(scale, work, together, seeds=seeds, workers=scale.together),
     )
-    return Section("lab", 3, tasks)
+    return GpuSection("lab", 3, tasks)
 
 
 def _ablation(scale: Scale, work: Path, file: Path, *, seeds: int, workers: int) -> Task:
@@ -238,8 +229,10 @@ def _lab_figures(results: Path, runs: int) -> Figures:
 
 
 def _lab_table(figures: Figures) -> str:
-    row = (f"{figures['runs']}", f"{figures['seconds']:.0f}", f"{figures['seconds_a_run']:.1f}")
-    return tables.markdown(("runs", "seconds", "seconds / runs"), [row])
+    return tables.record({
+        "runs": f"{figures['runs']}", "seconds": f"{figures['seconds']:.0f}",
+        "seconds / runs": f"{figures['seconds_a_run']:.1f}",
+    })  # fmt: skip
 
 
 def _read_json(file: Path, *keys: str) -> Figures:
@@ -250,11 +243,11 @@ def _read_json(file: Path, *keys: str) -> Figures:
 def headline(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:
     """What a person wants to know first, of the tasks that succeeded."""
     rows = []
-    for name, one in figures.items():
-        rows += [(f"{name}: {label}", value) for label, value in _step_rows(one.get("step", {}))]
+    for name, own in figures.items():
+        rows += [(f"{name}: {label}", value) for label, value in _step_rows(own.get("step", {}))]
         rows += [
             (f"{name}: {preset} / copy of the logits", tables.ratio(loss["over_copy"]))
-            for preset, loss in one.get("loss", {}).items()
+            for preset, loss in own.get("loss", {}).items()
         ]
     return rows + _lab_rows(figures)
 
@@ -274,7 +267,7 @@ def _step_rows(step: Figures) -> list[tuple[str, str]]:
 
 def _lab_rows(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:
     """Time a run, one at a time / several at a time."""
-    labs = [(one["runs"], name, one) for name, one in figures.items() if "seconds_a_run" in one]
+    labs = [(own["runs"], name, own) for name, own in figures.items() if "seconds_a_run" in own]
     if len(labs) < 2:
         return []
     (_, _, alone), (_, name, together) = sorted(labs, key=lambda lab: lab[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
@@ -14,38 +13,27 @@ from torchvision.ops import box_iou
 from detector import build
 from detector.anchors.matching import Matcher
 from detector.benchmark import made_up
-from detector.benchmark.partners import LOSSES, LossOf
+from detector.benchmark.partners import PARTNER_LOSSES, LossOf
 from detector.benchmark.setup import PRESETS, Figures, Setup
 from detector.benchmark.timing import Ratio, Work, extra_peak, in_turn
-from detector.loss.classification import ClassificationLoss
 from detector.structures import Targets
 
 IMAGES = 2
 COPIES = 9  # timed together: of one of some microseconds the launch would be timed
 BUFFERS = 3  # in turn, so that the cache of a GPU does not hold them
-Prepare = Callable[[ClassificationLoss], LossOf]
 
 
 def measure_losses(setup: Setup) -> Figures:
     """The section `loss`, of each preset."""
-    return {name: _measure_loss(name, setup, _eager) for name in PRESETS}
+    return {name: _measure_loss(name, setup) for name in PRESETS}
 
 
 def measure_compiled_losses(setup: Setup) -> Figures:
     """The section `loss_compiled`: ours through torch.compile, the partners as they are."""
-    return {name: _measure_loss(name, setup, _compiled) for name in PRESETS}
+    return {name: _measure_loss(name, setup, compiled=True) for name in PRESETS}
 
 
-def _eager(loss: ClassificationLoss) -> LossOf:
-    return loss
-
-
-def _compiled(loss: ClassificationLoss) -> LossOf:
-    loss.compile()
-    return loss
-
-
-def _measure_loss(name: str, setup: Setup, prepare: Prepare) -> Figures:
+def _measure_loss(name: str, setup: Setup, *, compiled: bool = False) -> Figures:
     code = build.class_code(setup.presets[name], setup.counts.classes)
     targets = _to(
         made_up.targets(IMAGES, setup.counts.anchors, classes=setup.counts.classes), setup
@@ -61,8 +49,10 @@ def _measure_loss(name: str, setup: Setup, prepare: Prepare) -> Figures:
             value = loss(logits, targets).sum()
         return torch.autograd.grad(value, logits)[0]
 
-    ours = partial(gradient, prepare(build.criterion(setup.presets[name], code).classification))
-    partner = partial(gradient, LOSSES[name])
+    criterion = build.criterion(setup.presets[name], code).classification
+    if compiled:
+        criterion.compile()
+    ours, partner = partial(gradient, criterion), partial(gradient, PARTNER_LOSSES[name])
     works: dict[str, Work] = {
         "ours": ours, "partner": partner, "copies": _copies(logits.detach()),
     }  # fmt: skip
@@ -70,8 +60,8 @@ def _measure_loss(name: str, setup: Setup, prepare: Prepare) -> Figures:
     size = logits.numel() * logits.element_size()
     peaks = {side: extra_peak(works[side], setup.on) / size for side in ("ours", "partner")}
     times = in_turn(works, rounds=setup.counts.rounds, on=setup.on)
-    own = [one.device for one in times["ours"]]
-    copy = [one.device / COPIES for one in times["copies"]]
+    own = [timing.device for timing in times["ours"]]
+    copy = [timing.device / COPIES for timing in times["copies"]]
     return {
         "difference": difference,
         "copies": peaks["ours"],
@@ -95,7 +85,7 @@ def _copies(logits: Tensor) -> Work:
 def measure_matching(setup: Setup) -> Figures:
     """The section `matching`."""
     counts = setup.counts
-    anchors = made_up.rectangles(counts.anchors, 1000, 1000, made_up.seeded()).to(setup.on)
+    anchors = made_up.rectangles(counts.anchors, 1000, 1000, made_up.fixed_generator()).to(setup.on)
     batch = made_up.batch(IMAGES, 1000, 1000, boxes=counts.boxes, classes=1).to(setup.on)
     matcher = Matcher(foreground=0.5, background=0.4, low_quality=True)
     other = TorchvisionMatcher(0.5, 0.4, allow_low_quality_matches=True)

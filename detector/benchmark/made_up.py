@@ -27,7 +27,7 @@ FILES = 32  # photographs that are drawn; more images repeat them
 
 def batch(count: int, height: int, width: int, *, boxes: int, classes: int) -> Batch:
     """`count` images of noise, with random boxes of random classes."""
-    random = seeded()
+    random = fixed_generator()
     samples = [
         Sample(
             image=torch.randint(256, (3, height, width), dtype=torch.uint8, generator=random),
@@ -57,12 +57,16 @@ def targets(images: int, anchors: int, *, classes: int) -> Targets:
     foreground = matches[:, ::FOREGROUND_EVERY]
     foreground[:] = torch.arange(foreground.shape[1]) % BOXES
     return Targets(
-        rectangles(anchors, 1000, 1000, seeded()), matches, made.boxes, made.labels, made.keys
+        rectangles(anchors, 1000, 1000, fixed_generator()),
+        matches,
+        made.boxes,
+        made.labels,
+        made.keys,
     )
 
 
-def seeded() -> torch.Generator:
-    """A generator that starts at 0."""
+def fixed_generator() -> torch.Generator:
+    """A CPU generator with seed 0."""
     return torch.Generator().manual_seed(0)
 
 
@@ -100,7 +104,7 @@ def detections(truth: dict[str, Any], count: int) -> np.ndarray:
 
 def photographs(folder: Path) -> None:
     """FILES smooth JPEG images of about 100 kB, with the names of `coco_document`."""
-    random = seeded()
+    random = fixed_generator()
     for index in range(FILES):
         coarse = 255 * torch.rand(1, 3, 24, 32, generator=random)
         fine = 30 * torch.rand(1, 3, *PHOTOGRAPH, generator=random)

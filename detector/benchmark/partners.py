@@ -1,4 +1,4 @@
-"""The losses and the detector of torch and torchvision that a benchmark holds ours against."""
+"""The losses and the detector of torch and torchvision that a benchmark compares with ours."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _one_hot(logits: Tensor, targets: Targets) -> Tensor:
     return hot
 
 
-LOSSES: dict[str, LossOf] = {  # by preset of configs/losses
+PARTNER_LOSSES: dict[str, LossOf] = {  # by preset of configs/losses
     "cross_entropy": _binary,
     "background_cross_entropy": _with_background,
     "focal": _focal,

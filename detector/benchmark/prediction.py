@@ -31,18 +31,18 @@ PIXELS, SCORE = 1.0, 0.01  # two detections of one class that differ by less are
 def measure_prediction(setup: Setup) -> Figures:
     """The section `predict`."""
     batch = _batch(setup)
-    theirs = _many_detections(batch, setup.on)
-    ours, predictor = _ours(theirs, setup), _predictor(setup, setup.precision)
+    partner_net = _many_detections(batch, setup.on)
+    ours, predictor = _ours(partner_net, setup), _predictor(setup, setup.precision)
     images = list(batch.images.float() / 255)
     autocast = build.autocast(setup.precision, setup.on)
 
     def partner() -> list[dict[str, Tensor]]:
         with autocast():
-            return theirs(images)
+            return partner_net(images)
 
     with torch.backends.cudnn.flags(allow_tf32=False):  # rounding would flip close decisions of NMS
         _, detections = _predictor(setup, torch.float32)(ours, batch)
-        agreement, count = _agreement(detections, theirs(images))
+        agreement, count = _agreement(detections, partner_net(images))
     works: dict[str, Work] = {"ours": partial(predictor, ours, batch), "partner": partner}
     for work in works.values():
         work()
@@ -51,7 +51,7 @@ def measure_prediction(setup: Setup) -> Figures:
         "images": [len(batch), *batch.images.shape[2:]],
         "detections": count,
         "agreement": agreement,
-        "images_per_second": len(batch) / min(one.device for one in times["ours"]),
+        "images_per_second": len(batch) / min(timing.device for timing in times["ours"]),
         "speed": asdict(Ratio.of_times(times["partner"], times["ours"])),
     }
 
@@ -89,7 +89,7 @@ def _many_detections(batch: Batch, on: torch.device) -> nn.Module:
     return model
 
 
-def _ours(theirs: nn.Module, setup: Setup) -> nn.Module:
+def _ours(partner_net: nn.Module, setup: Setup) -> nn.Module:
     classes = Classes([CATEGORIES[k] for k in USED], USED)
     norm = setup.published.model.backbone.model_copy(update={"norm_eps": 1e-5})
     model = setup.published.model.model_copy(update={"backbone": norm})
@@ -97,7 +97,7 @@ def _ours(theirs: nn.Module, setup: Setup) -> nn.Module:
     net = build.model(config, build.class_code(config, len(classes)))
     with TemporaryDirectory() as folder:
         file = Path(folder) / "torchvision.pth"
-        torch.save(theirs.state_dict(), file)
+        torch.save(partner_net.state_dict(), file)
         load_detector(net, file, classes)
     return net.to(setup.on).eval()
 
@@ -109,11 +109,11 @@ def _predictor(setup: Setup, dtype: torch.dtype) -> Predictor:
     return build.predictor(config, build.class_code(config, len(USED)), setup.on)
 
 
-def _agreement(ours: Detections, theirs: Sequence[dict[str, Tensor]]) -> tuple[float, int]:
+def _agreement(ours: Detections, partner: Sequence[dict[str, Tensor]]) -> tuple[float, int]:
     """The share of the partner's detections that are also ours, and how many it has."""
     labels = torch.tensor(USED, device=ours.labels.device)[ours.labels]
     matched = []
-    for n, image in enumerate(theirs):
+    for n, image in enumerate(partner):
         near = (image["boxes"][:, None] - ours.boxes[n]).abs().amax(-1) < PIXELS
         same = (image["scores"][:, None] - ours.scores[n]).abs() < SCORE
         alike = near & same & (image["labels"][:, None] == labels[n]) & ours.present[n]

@@ -78,12 +78,12 @@ def _settled(make: Make, setup: Setup, batches: Sequence[Batch]) -> Work:
 
 
 def _side(work: Work, times: Sequence[Timing], images: int, setup: Setup) -> Figures:
-    seconds = statistics.median(one.device for one in times)
+    seconds = statistics.median(timing.device for timing in times)
     device = kernels(work, setup.on)
     return {
         "milliseconds": 1000 * seconds,
         "images_per_second": images / seconds,
-        "host_milliseconds": 1000 * statistics.median(one.host for one in times),
+        "host_milliseconds": 1000 * statistics.median(timing.host for timing in times),
         "kernel_milliseconds": None if device is None else 1000 * device.seconds,
         "launches": None if device is None else device.launches,
     }
@@ -110,14 +110,6 @@ def _ours_graph(setup: Setup, batches: Sequence[Batch]) -> Work:
 def _network(setup: Setup, batches: Sequence[Batch]) -> Work:
     """Forward, and backward of a random gradient: what no loss, matcher or optimizer can beat."""
     return _network_of(setup, batches, lambda net: None)
-
-
-def _network_compiled(setup: Setup, batches: Sequence[Batch]) -> Work:
-    return _network_of(setup, batches, torch.nn.Module.compile)
-
-
-def _network_graph(setup: Setup, batches: Sequence[Batch]) -> Work:
-    return as_graph(_network(setup, batches), setup.on)
 
 
 def _network_of(
@@ -191,8 +183,8 @@ def refuse_sides(setup: Setup) -> None:
     """InputError for sides that cannot be measured here, or of this network."""
     if setup.on.type != "cuda" and any(side.endswith("_graph") for side in setup.sides):
         raise InputError("--sides has CUDA graphs, which need a GPU; leave out ..._graph.")
-    theirs = any(side.startswith("torchvision") for side in setup.sides)
-    if theirs and setup.config.model.backbone.name == NO_PARTNER:
+    torchvision = any(side.startswith("torchvision") for side in setup.sides)
+    if torchvision and setup.config.model.backbone.name == NO_PARTNER:
         raise InputError(
             f"model.backbone.name is {NO_PARTNER}, of which torchvision has no RetinaNet: measure "
             "the step with --sides ours network."
@@ -206,8 +198,8 @@ SIDES: dict[str, Make] = {
     "torchvision": _torchvision,
     "torchvision_default": _torchvision_default,
     "network": _network,
-    "network_compiled": _network_compiled,
-    "network_graph": _network_graph,
+    "network_compiled": partial(_network_of, prepare=torch.nn.Module.compile),
+    "network_graph": lambda setup, batches: as_graph(_network(setup, batches), setup.on),
 }
 
 
@@ -216,7 +208,9 @@ def measure_parts(setup: Setup) -> Figures:
     batches = _batches(setup)
     shares, costs = _shares(setup, batches), _costs(setup, batches)
     return {
-        "share": {part: asdict(Ratio.of([one[part] for one in shares])) for part in PARTS},
+        "share": {
+            part: asdict(Ratio.of([of_round[part] for of_round in shares])) for part in PARTS
+        },
         "cost": {name: asdict(cost) for name, cost in costs.items()},
         "diagnosis": asdict(_diagnosis(setup, batches)),
         "diagnosis_every": setup.config.train.diagnose_every,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from detector.benchmark.setup import Figures
 
 
 def section(name: str, figures: Figures) -> str:
-    """The table of one section of benchmark.json."""
+    """The table of own section of benchmark.json."""
     return TABLES[name](figures)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns padded to one width, so that the text reads as a table too."""
+    """Columns padded to own width, so that the text reads as a table too."""
     cells = [list(head), *(list(row) for row in rows)]
     widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(head))]
     padded = [[cell.ljust(width) for cell, width in zip(r, widths, strict=True)] for r in cells]
@@ -21,13 +21,15 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([lines[0], f"|{'|'.join('-' * (w + 2) for w in widths)}|", *lines[1:]])
 
 
+def record(cells: Mapping[str, str]) -> str:
+    """A table of one row, from its cells by their heads."""
+    return markdown(tuple(cells), [tuple(cells.values())])
+
+
 def ratio(value: Figures) -> str:
     """The median, and the range in brackets; small ones with three digits."""
     digits = 3 if value["median"] < 0.1 else 2
-    median, lowest, highest = (
-        f"{value[key]:.{digits}f}" for key in ("median", "lowest", "highest")
-    )
-    return f"{median} ({lowest} to {highest})"
+    return "{median:.{d}f} ({lowest:.{d}f} to {highest:.{d}f})".format(d=digits, **value)
 
 
 def _loss(figures: Figures) -> str:
@@ -38,17 +40,19 @@ def _loss(figures: Figures) -> str:
     return markdown(
         head,
         [
-            (name, ratio(one["speed"]), ratio(one["over_copy"]), f"{one['bandwidth'] / 1e9:,.0f}",
-             f"{one['copies']:.2f}", f"{one['partner_copies']:.2f}")
-            for name, one in figures.items()
+            (name, ratio(own["speed"]), ratio(own["over_copy"]), f"{own['bandwidth'] / 1e9:,.0f}",
+             f"{own['copies']:.2f}", f"{own['partner_copies']:.2f}")
+            for name, own in figures.items()
         ],
     )  # fmt: skip
 
 
 def _matching(figures: Figures) -> str:
-    ours, partner = figures["extra_bytes"] / 1e6, figures["partner_extra_bytes"] / 1e6
-    row = (ratio(figures["speed"]), f"{ours:,.0f}", f"{partner:,.0f}")
-    return markdown(("matching: torchvision's time / ours", "memory, MB", "torchvision's"), [row])
+    return record({
+        "matching: torchvision's time / ours": ratio(figures["speed"]),
+        "memory, MB": f"{figures['extra_bytes'] / 1e6:,.0f}",
+        "torchvision's": f"{figures['partner_extra_bytes'] / 1e6:,.0f}",
+    })  # fmt: skip
 
 
 def _step(figures: Figures) -> str:
@@ -58,19 +62,19 @@ def _step(figures: Figures) -> str:
     sides = markdown(
         head,
         [
-            (name, f"{one['milliseconds']:,.1f}", f"{one['images_per_second']:,.1f}",
-             f"{one['peak_bytes'] / 1e6:,.0f}", f"{one['host_milliseconds']:,.1f}",
-             _or_dash(one["kernel_milliseconds"], ",.1f"), _or_dash(one["launches"], ","))
-            for name, one in figures["sides"].items()
+            (name, f"{own['milliseconds']:,.1f}", f"{own['images_per_second']:,.1f}",
+             f"{own['peak_bytes'] / 1e6:,.0f}", f"{own['host_milliseconds']:,.1f}",
+             _or_dash(own["kernel_milliseconds"], ",.1f"), _or_dash(own["launches"], ","))
+            for name, own in figures["sides"].items()
         ],
     )  # fmt: skip
-    ratios = [(name, ratio(one)) for name, one in figures["ratios"].items()]
+    ratios = [(name, ratio(own)) for name, own in figures["ratios"].items()]
     return sides + ("\n\n" + markdown(("step", "ratio of times"), ratios) if ratios else "")
 
 
 def _parts(figures: Figures) -> str:
-    shares = [(name, ratio(one)) for name, one in figures["share"].items()]
-    costs = [(name, ratio(one)) for name, one in figures["cost"].items()]
+    shares = [(name, ratio(own)) for name, own in figures["share"].items()]
+    costs = [(name, ratio(own)) for name, own in figures["cost"].items()]
     diagnosis = (_diagnosis(figures), ratio(figures["diagnosis"]))
     return "\n\n".join([
         markdown(("part of a step", "share of its time"), shares),
@@ -90,24 +94,23 @@ def _diagnosis(figures: Figures) -> str:
 def _predict(figures: Figures) -> str:
     count, height, width = figures["images"]
     title = f"prediction, {count} images of {width} x {height}: torchvision's time / ours"
-    row = (
-        ratio(figures["speed"]), f"{figures['images_per_second']:,.1f}",
-        f"{figures['agreement']:.4f} of {figures['detections']:,}",
-    )  # fmt: skip
-    return markdown((title, "images/s", "detections also ours"), [row])
+    return record({
+        title: ratio(figures["speed"]),
+        "images/s": f"{figures['images_per_second']:,.1f}",
+        "detections also ours": f"{figures['agreement']:.4f} of {figures['detections']:,}",
+    })  # fmt: skip
 
 
 def _loader(figures: Figures) -> str:
     title = f"loader, {figures['workers']} workers: ours / Pillow and v2 transforms"
-    return markdown(
-        (title, "images/s"), [(ratio(figures["speed"]), f"{figures['images_per_second']:,.0f}")]
-    )
+    speed, rate = ratio(figures["speed"]), f"{figures['images_per_second']:,.0f}"
+    return record({title: speed, "images/s": rate})
 
 
 def _evaluation(figures: Figures) -> str:
     title = f"evaluation of {figures['detections']:,} detections: pycocotools' time / ours"
-    row = (ratio(figures["speed"]), f"{figures['difference']:.1e}")
-    return markdown((title, "largest difference of a figure"), [row])
+    difference = f"{figures['difference']:.1e}"
+    return record({title: ratio(figures["speed"]), "largest difference of a figure": difference})
 
 
 def _index(figures: Figures) -> str:

@@ -68,6 +68,7 @@ def _timing(work: Work, on: torch.device) -> Timing:
         work()
         seconds = time.perf_counter() - began
         return Timing(seconds, seconds)
+    # events: the host returns from a launch long before the GPU has done the work
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize(on)
     began = time.perf_counter()
@@ -94,6 +95,7 @@ def with_extra_peak(work: Callable[[], Result], on: torch.device) -> tuple[Resul
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
         result = work()
     assert run.profiler is not None and run.profiler.kineto_results is not None
+    # a CPU has no counter of its peak: it is the maximum of the running sum of allocations
     moves = [e for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]
     in_order = sorted(moves, key=lambda e: e.start_ns())
     return result, max(accumulate((e.nbytes() for e in in_order), initial=0))
@@ -123,6 +125,7 @@ def kernels(work: Work, on: torch.device) -> Kernels | None:
 
 def as_graph(work: Work, on: torch.device) -> Work:
     """`work` captured as one CUDA graph: a single launch, always on the same memory."""
+    # CUDA graphs are captured on a stream of their own, after runs on it: a first run allocates
     side, main = torch.cuda.Stream(on), torch.cuda.current_stream(on)
     side.wait_stream(main)
     with torch.cuda.stream(side):

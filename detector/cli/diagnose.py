@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detector.command_line import add_set, program
-from detector.commands.diagnose import diagnose, table
+from detector.commands.diagnose import diagnose, diagnostics_table
 from detector.commands.evaluate import Trained
 from detector.errors import InputError
 
@@ -40,5 +40,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = options.output or options.run / "diagnosis" / Path(options.checkpoint).stem
     trained = Trained.from_run(options.run, options.checkpoint, options.set)
     print(f"diagnosing {options.run}, checkpoint {options.checkpoint}, into {output}", flush=True)
-    print(table(diagnose(trained, output)))
+    print(diagnostics_table(diagnose(trained, output)))
     return 0

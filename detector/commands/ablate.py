@@ -12,13 +12,19 @@ from typing import Any
 
 from detector import build
 from detector.commands.ablation_bootstrap import bootstraps
-from detector.commands.ablation_results import diverged, last_figure, results, table
+from detector.commands.ablation_results import (
+    collect_results,
+    diverged,
+    last_metric,
+    results_table,
+)
 from detector.errors import InputError
 from detector.files import locked, make_directory, occupied, read_object, write_json
+from detector.lab.choice import Choice, choose
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan, Trial, Variant
-from detector.lab.sweep import Account, Outcome, Run, Stage, Sweep
-from detector.lab.tuning import Choice, choose
+from detector.lab.results import Results, RunnerTime, read_results, write_results
+from detector.lab.sweep import Outcome, Run, Stage, Sweep
 from detector.report.page import write_report
 from detector.settings.ablation import changing_measure
 from detector.settings.data import DataSettings
@@ -43,7 +49,7 @@ def _ablate(plan: Plan, output: Path, placement: Placement, say: Callable[[str],
     _claim(plan, output)
     sweep = Sweep(output, environments=placement.environments(), say=say)
     trials = trials_of(plan, output, placement)
-    # the runs fill the places that the last trials leave free
+    # one sweep for both: the runs start on workers that the last trials leave free
     todo = [run for run in trials if not diverged(run)]
     outcomes = {run: Outcome(1, None) for run in trials if run not in todo}
     outcomes |= sweep([*todo, *runs_of(plan, output, placement)])
@@ -55,9 +61,10 @@ def _ablate(plan: Plan, output: Path, placement: Placement, say: Callable[[str],
     if sweep.received is not None:
         say("stopped by a signal, with the runs in progress saved; the same command goes on")
         return 128 + sweep.received
-    found = results(whole, outcomes, choices, sweep.account())
-    _write(whole, output, found | _runner_before(output, sweep.account()), outcomes, say)
-    if (overhead := sweep.account().overhead) is not None:
+    spent = sweep.runner_time()
+    results = collect_results(whole, outcomes, choices, _last_busy(output, spent))
+    _write(whole, output, results, outcomes, say)
+    if (overhead := spent.overhead) is not None:
         say(f"runner overhead while runs were in progress {100 * overhead:.1f} % of their time")
     failed = [run for run, outcome in outcomes.items() if outcome.code != 0]
     failed = [run for run in failed if run not in trials or not diverged(run)]
@@ -68,24 +75,21 @@ def _ablate(plan: Plan, output: Path, placement: Placement, say: Callable[[str],
     return 1 if failed else 0
 
 
-def _runner_before(output: Path, account: Account) -> dict[str, Any]:
-    """The account of an earlier call, where this one had nothing to run."""
+def _last_busy(output: Path, spent: RunnerTime) -> RunnerTime:
+    """The time of an earlier call where this one had nothing to run, and so says nothing."""
     earlier = output / "results.json"
-    if account.busy or not earlier.exists():
-        return {}
-    again = "delete it, and it is made again"
-    return {"runner": read_object(earlier, "runner", remedy=again)["runner"]}
+    return spent if spent.busy or not earlier.exists() else read_results(earlier).runner
 
 
 def _write(
     plan: Plan,
     output: Path,
-    found: dict[str, Any],
+    results: Results,
     outcomes: Mapping[Run, Outcome],
     say: Callable[[str], None],
 ) -> None:
     """results.json, also before the bootstrap, which may take long; the page and the table."""
-    write_json(output / "results.json", found)
+    write_results(output / "results.json", results)
     names = {variant.name for variant in plan.variants}
     directories = {
         (run.variant, run.seed): run.directory
@@ -93,15 +97,15 @@ def _write(
         if outcome.code == 0 and run.variant in names
     }
     say("comparing by bootstrap over images")
-    found["bootstrap"] = bootstraps(directories, plan.baseline, say)
-    write_json(output / "results.json", found)
-    say(table(found))
+    results = replace(results, bootstrap=tuple(bootstraps(directories, plan.baseline, say)))
+    write_results(output / "results.json", results)
+    say(results_table(results))
     say(f"report: {write_report(output)}")
 
 
 def runs_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
-    """Seed by seed, so that a sweep that is stopped early has whole pairs."""
-    found = []
+    """Seed by seed: a sweep that is stopped early then has all variants of its first seeds."""
+    runs = []
     for seed in plan.seeds:
         for v in plan.variants:
             directory = output / "runs" / v.name / f"seed{seed}"
@@ -112,13 +116,13 @@ def runs_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
                 product=directory / "diagnosis" / "last",
                 source=directory / "checkpoints" / "last.pt",
             )
-            found.append(Run(v.name, seed, directory, (training, diagnosis)))
-    return found
+            runs.append(Run(v.name, seed, directory, (training, diagnosis)))
+    return runs
 
 
 def trials_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
     """Of the first seed, on the part of the training images that tuning leaves."""
-    found = []
+    runs = []
     for v in plan.variants:
         for trial in v.trials:
             name = _trial_name(v.name, trial.name)
@@ -129,8 +133,8 @@ def trials_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
             seed = plan.seeds[0]
             directory = output / name / f"seed{seed}"
             training = Stage(_training(plan, seed, directory, changes))
-            found.append(Run(name, seed, directory, (training,)))
-    return found
+            runs.append(Run(name, seed, directory, (training,)))
+    return runs
 
 
 def describe(plan: Plan, output: Path, placement: Placement) -> str:
@@ -143,8 +147,8 @@ def describe(plan: Plan, output: Path, placement: Placement) -> str:
         mark = " (baseline)" if variant.name == plan.baseline else ""
         lines.append(f"{variant.name}{mark}  {variant.question}")
         lines += [
-            f"    {key}: {json.dumps(theirs)} -> {json.dumps(own)}"
-            for key, (theirs, own) in plan.differences(variant).items()
+            f"    {key}: {json.dumps(baseline)} -> {json.dumps(value)}"
+            for key, (baseline, value) in plan.differences(variant).items()
         ]
         if variant.trials:
             keys, seeds = ", ".join(variant.trials[0].values), len(plan.seeds)
@@ -187,16 +191,16 @@ def _diagnosis(directory: Path) -> tuple[str, ...]:
 
 def _choices(plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]) -> dict[str, Choice]:
     """Of the variants all of whose trials were finished or diverged."""
-    by_name, found = {run.variant: run for run in trials}, {}
+    by_name, choices = {run.variant: run for run in trials}, {}
     for v in plan.variants:
-        own = {trial.name: by_name[_trial_name(v.name, trial.name)] for trial in v.trials}
-        if own and all(diverged(run) or outcomes[run].code == 0 for run in own.values()):
-            values = {
-                name: None if diverged(run) else last_figure(run.directory, plan.metric)
-                for name, run in own.items()
+        runs = {trial.name: by_name[_trial_name(v.name, trial.name)] for trial in v.trials}
+        if runs and all(diverged(run) or outcomes[run].code == 0 for run in runs.values()):
+            metrics = {
+                name: None if diverged(run) else last_metric(run.directory, plan.metric)
+                for name, run in runs.items()
             }
-            found[v.name] = choose(v, values, plan.metric)
-    return found
+            choices[v.name] = choose(v, metrics, plan.metric)
+    return choices
 
 
 def _trial_name(variant: str, trial: str) -> str:
@@ -246,7 +250,7 @@ def refuse_other(plan: Plan, output: Path) -> None:
 
 def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Between two identities of plans."""
-    there, here = ({k: json.dumps(v) for k, v in one.items()} for one in (before, now))
+    there, here = ({k: json.dumps(v) for k, v in keys.items()} for keys in (before, now))
     key, *others = (key for key in {**there, **here} if there.get(key) != here.get(key))
     more = f" (and {len(others)} more)" if others else ""
     default = "the default"

@@ -4,50 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from detector.commands.compare import Evaluated, check_same, diagnosed_run
+from detector.commands.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
-from detector.lab.bootstrap import Resampled, paired_draws, resample
+from detector.lab.bootstrap import paired_draws, resample
+from detector.lab.results import SeedBootstrap
 
-RESAMPLES = 1000
+RESAMPLES = 1000  # each end of a 95 % interval then rests on 25 of them
 
 
 def bootstraps(
     directories: Mapping[tuple[str, int], Path], baseline: str, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
+) -> list[SeedBootstrap]:
     """Comparisons in AP by variant and seed: what one seed's difference owes to the images.
 
     directories: of the runs that are finished and diagnosed, by variant and seed. A validation set
     of one image or without boxes has no comparison. One of runs with other images, classes or boxes
     is left out, and `say` gets the reason.
     """
-    found = []
+    compared = []
     for seed in sorted({seed for variant, seed in directories if variant == baseline}):
         first = diagnosed_run(directories[baseline, seed])
         matches = first.matches()
         if len(first.image_ids) < 2 or not len(matches.truth_images):
             continue
+        # once a seed, not once a pair: the resamples of one seed draw the same images in every run
         base = resample(matches, resamples=RESAMPLES)
-        for variant, other in directories:
-            if variant == baseline or other != seed:
-                continue
+        for variant in [name for name, of in directories if name != baseline and of == seed]:
             second = diagnosed_run(directories[variant, seed])
             try:
-                check_same(first, second)
+                check_same_truth(first, second)
             except InputError as error:
                 say(f"no bootstrap of {variant}, seed {seed}: {error}")
                 continue
-            found.append({"variant": variant, "seed": seed, **_entry(base, second)})
-    return found
-
-
-def _entry(base: Resampled, second: Evaluated) -> dict[str, Any]:
-    compared = paired_draws(base, resample(second.matches(), resamples=RESAMPLES))
-    interval = list(compared.interval)
-    return {
-        "difference": compared.difference,
-        "interval": interval,
-        "p": compared.p,
-        "lacking": compared.lacking,
-    }
+            pair = paired_draws(base, resample(second.matches(), resamples=RESAMPLES))
+            compared.append(
+                SeedBootstrap(variant, seed, pair.difference, pair.interval, pair.p, pair.lacking)
+            )
+    return compared

@@ -34,7 +34,7 @@ class Evaluated:
     image_ids: list[int]
 
     def matches(self) -> Matches:
-        """What each of the detections found."""
+        """COCO's matching of the detections with the boxes."""
         return match(self.detections, self.truth, self.image_ids)
 
 
@@ -58,29 +58,29 @@ def evaluated_run(directory: Path, checkpoint: str | None) -> Evaluated:
         return _on_validation_set(directory, directory / DETECTIONS, config)
     checkpoint = checkpoint or "best"
     folder = directory / "evaluation" / checkpoint
-    found = folder / DETECTIONS
-    if not found.is_file():
+    detections = folder / DETECTIONS
+    if not detections.is_file():
         raise InputError(
-            f"{found}: there is no such file, so this checkpoint was not evaluated yet; do it by "
-            f"detector evaluate --run {directory} --checkpoint {checkpoint}"
+            f"{detections}: there is no such file, so this checkpoint was not evaluated yet; do it "
+            f"by detector evaluate --run {directory} --checkpoint {checkpoint}"
         )
-    return _on_validation_set(directory, found, folder / run.CONFIG)
+    return _on_validation_set(directory, detections, folder / run.CONFIG)
 
 
 def diagnosed_run(directory: Path) -> Evaluated:
     """What tools/diagnose.py left of the last checkpoint of a run."""
-    found = directory / "diagnosis" / "last" / DETECTIONS
-    return _on_validation_set(directory, found, run.config_file(directory))
+    detections = directory / "diagnosis" / "last" / DETECTIONS
+    return _on_validation_set(directory, detections, run.config_file(directory))
 
 
-def _on_validation_set(directory: Path, found: Path, config: Path) -> Evaluated:
+def _on_validation_set(directory: Path, detections: Path, config: Path) -> Evaluated:
     index = build.data_index(build.load_config(config), "val")
     truth = load_ground_truth(index.annotations_file, only=index.annotation_ids)
     return Evaluated(
         name=str(directory),
-        detections_file=found,
+        detections_file=detections,
         truth_file=index.annotations_file,
-        detections=load_detections(found, truth),
+        detections=load_detections(detections, truth),
         truth=truth,
         image_ids=index.image_ids.tolist(),
     )
@@ -118,15 +118,17 @@ def compare(
     """
     if output is None:
         runs = (first(), second())
-        return table(*runs, comparison(*runs, resamples=resamples, seed=seed))
+        return comparison_table(*runs, bootstrap_comparison(*runs, resamples=resamples, seed=seed))
     with new_directory(output) as draft:
         runs = (first(), second())
-        found = comparison(*runs, resamples=resamples, seed=seed)
-        write_json(draft / "comparison.json", content(*runs, found, seed=seed))
-    return table(*runs, found)
+        comparison = bootstrap_comparison(*runs, resamples=resamples, seed=seed)
+        write_json(draft / "comparison.json", comparison_content(*runs, comparison, seed=seed))
+    return comparison_table(*runs, comparison)
 
 
-def comparison(first: Evaluated, second: Evaluated, *, resamples: int, seed: int) -> Comparison:
+def bootstrap_comparison(
+    first: Evaluated, second: Evaluated, *, resamples: int, seed: int
+) -> Comparison:
     """The paired bootstrap of two that are about the same images, classes and boxes."""
     if resamples < FEWEST_RESAMPLES:
         raise InputError(
@@ -135,7 +137,7 @@ def comparison(first: Evaluated, second: Evaluated, *, resamples: int, seed: int
         )
     if seed < 0:
         raise InputError(f"--seed is {seed}; expected 0 or more.")
-    check_same(first, second)
+    check_same_truth(first, second)
     if len(first.image_ids) < 2:
         raise InputError(
             f"{first.truth_file}: it has 1 image; an interval over images needs at least 2."
@@ -149,7 +151,7 @@ def comparison(first: Evaluated, second: Evaluated, *, resamples: int, seed: int
     return paired_bootstrap(matches, second.matches(), resamples=resamples, seed=seed)
 
 
-def check_same(first: Evaluated, second: Evaluated) -> None:
+def check_same_truth(first: Evaluated, second: Evaluated) -> None:
     """InputError where the two were not measured against the same images, classes and boxes."""
     images = set(first.image_ids) ^ set(second.image_ids)
     classes = [[(c["id"], c["name"]) for c in each.truth["categories"]] for each in (first, second)]
@@ -170,33 +172,38 @@ def check_same(first: Evaluated, second: Evaluated) -> None:
     )
 
 
-def content(first: Evaluated, second: Evaluated, found: Comparison, *, seed: int) -> dict[str, Any]:
+def comparison_content(
+    first: Evaluated, second: Evaluated, comparison: Comparison, *, seed: int
+) -> dict[str, Any]:
     """The content of comparison.json: the figures, and where they come from."""
     origin = {
         key: {"name": each.name, "detections": str(each.detections_file), "AP": ap}
-        for key, each, ap in (("first", first, found.first), ("second", second, found.second))
+        for key, each, ap in (
+            ("first", first, comparison.first),
+            ("second", second, comparison.second),
+        )
     }
     truth = str(first.truth_file)
-    return {**asdict(found), **origin, "confidence": 0.95, "seed": seed, "ground_truth": truth}
+    return {**asdict(comparison), **origin, "confidence": 0.95, "seed": seed, "ground_truth": truth}
 
 
-def table(first: Evaluated, second: Evaluated, found: Comparison) -> str:
+def comparison_table(first: Evaluated, second: Evaluated, comparison: Comparison) -> str:
     """The comparison as lines of text."""
     rows = [
-        ("first", f"{found.first:8.4f}  {first.name}"),
-        ("second", f"{found.second:8.4f}  {second.name}"),
-        ("difference", f"{found.difference:+8.4f}  second less first"),
-        ("95 % interval", f"{found.interval.low:+8.4f} to {found.interval.high:+.4f}"),
-        ("p", f"{found.p:8.4f}  two-sided, of no difference"),
+        ("first", f"{comparison.first:8.4f}  {first.name}"),
+        ("second", f"{comparison.second:8.4f}  {second.name}"),
+        ("difference", f"{comparison.difference:+8.4f}  second less first"),
+        ("95 % interval", f"{comparison.interval.low:+8.4f} to {comparison.interval.high:+.4f}"),
+        ("p", f"{comparison.p:8.4f}  two-sided, of no difference"),
     ]
     lines = [f"{'AP':<13}", *(f"{key:<13}  {text}" for key, text in rows)]
-    lines += ["", f"{found.images} images, {found.resamples} paired resamples of them"]
+    lines += ["", f"{comparison.images} images, {comparison.resamples} paired resamples of them"]
     seen = set(first.detections[:, 0]) | set(second.detections[:, 0])
-    if unseen := found.images - len(seen):
+    if unseen := comparison.images - len(seen):
         lines.append(f"{unseen} images without a detection in either; is it their ground truth?")
-    if found.lacking:
+    if comparison.lacking:
         lines.append(
-            f"{found.lacking:.1%} of these lack all boxes of some class, and average the AP of the "
-            "others: rare classes make the interval wide and may shift it"
+            f"{comparison.lacking:.1%} of these lack all boxes of some class, and average the "
+            "AP of the others: rare classes make the interval wide and may shift it"
         )
     return "\n".join(line.rstrip() for line in lines)

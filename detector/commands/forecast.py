@@ -22,14 +22,14 @@ from detector.engine.meter import Meter
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
-from detector.lab.sweep import Run, clock, read_state
+from detector.lab.sweep import Run, clock, read_finished
 from detector.settings.data import DataSettings
 
 TIMED = 8  # steps, after one that sets things up
 
 
 def forecast(plan: Plan, output: Path, placement: Placement) -> str:
-    """The steps of every run and the time of all that is left, or why there is no telling.
+    """The steps of every run and the time of all that is left, or why it cannot be estimated.
 
     Seconds a step are those of the finished runs in `output`, all their stages included. Without
     any a few steps of the first variant are run here, alone, with as many threads as a run gets.
@@ -42,7 +42,7 @@ def forecast(plan: Plan, output: Path, placement: Placement) -> str:
 
 def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
     steps, trials = _steps(plan, output, placement), trials_of(plan, output, placement)
-    done = read_state(output / "state.json")
+    done = read_finished(output / "state.json")
     paces = [done[run.name] / steps[run] for run in steps if run.name in done]
     to_do = [run for run in steps if run.name not in done and not (run in trials and diverged(run))]
     left = sum(steps[run] for run in to_do)
@@ -53,8 +53,7 @@ def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
         first = plan.variants[0]
         pace = _seconds_a_step(first.config, placement)
         duration, source = _as_timed(left * pace, pace, first.name, placement)
-    numbers = sorted(set(steps.values()))
-    each = " or ".join(f"{n:,}" for n in numbers)
+    each = " or ".join(f"{count:,}" for count in sorted(set(steps.values())))
     tuned = [f"{v.tuned_name}, seed {s}" for v in plan.variants if v.trials for s in plan.seeds]
     unknown = len(set(tuned) - set(done)) if to_do or not (output / "results.json").exists() else 0
     more = f"; up to {unknown} runs of tuned variants come on top" if unknown else ""
@@ -67,7 +66,7 @@ def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
 def _as_before(
     seconds: float, finished: int, output: Path, placement: Placement
 ) -> tuple[str, str]:
-    """The time of runs that take so long together, and by what it is told."""
+    """H:MM:SS of runs that took `seconds` together, and the source of the estimate."""
     source = f"by the {finished} finished runs in {output}"
     if placement.sharing > 1:
         source += f", as if those had also been {placement.sharing} on a GPU"
@@ -75,7 +74,7 @@ def _as_before(
 
 
 def _as_timed(seconds: float, pace: float, variant: str, placement: Placement) -> tuple[str, str]:
-    """The same by seconds a step of a run alone: how much others on its GPU slow it is unknown."""
+    """The same from seconds a step of one run alone; runs that share a GPU make it a range."""
     duration = clock(seconds / placement.workers)
     if placement.sharing > 1:
         serial = clock(seconds * placement.sharing / placement.workers)
@@ -133,10 +132,10 @@ def _seconds_a_step(config: Config, placement: Placement) -> float:
     with _threads(placement.threads):
         loaders = min(config.data.workers, placement.loaders)
         batches = training.load(0, 0, workers=loaders)
-        for number, step in enumerate(islice(batches, TIMED + 1)):
+        for index, step in enumerate(islice(batches, TIMED + 1)):
             moved = [batch.to(on) for batch in step]
-            training.step(moved, meter, rate=training.schedule(number), index=number)
-            meter.read()  # waits for the device
+            training.step(moved, meter, rate=training.schedule(index), index=index)
+            meter.read()  # waits for the device, whose kernels are queued
             marks.append(time.perf_counter())
     if len(marks) < 2:
         raise InputError("an epoch has but one step, and the first one cannot be timed.")
@@ -144,9 +143,9 @@ def _seconds_a_step(config: Config, placement: Placement) -> float:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

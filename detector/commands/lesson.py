@@ -1,8 +1,7 @@
-"""docs/losses.md: the lesson's text filled with figures, and its pictures drawn."""
+"""docs/losses.md: the lesson's text filled with numbers, and its plots drawn."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +16,18 @@ from detector.config import Config
 from detector.data.loader import DetectionDataset, train_loader
 from detector.errors import InputError
 from detector.files import make_directory, write_text
-from detector.report import curves
+from detector.lab.results import Results, VariantResult, read_results
+from detector.lab.statistics import Interval
+from detector.report import lesson_plots
 from detector.structures import IGNORED
 
-TEXT = Path(__file__).parents[1] / "report" / "losses.md.j2"
+TEXT = Path(__file__).parents[1] / "report" / "lesson.md.j2"
 PROBABILITIES = (0.9, 0.5, 0.1, 0.01, 1e-4, 4.5e-5)
 LARGE = (800, 1344)  # height and width of a COCO image at 800 pixels, padded to multiples of 32
 
 
 @dataclass(frozen=True)
-class Counts:
+class AnchorCounts:
     """Anchors of one image; means over a training set where there is one."""
 
     height: int
@@ -39,8 +40,8 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Total:
-    """What the anchors of one image cost under an untrained head."""
+class HeadLoss:
+    """The loss of the anchors of one image under an untrained head."""
 
     name: str
     foreground: float
@@ -54,7 +55,7 @@ def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[
     an image of 800 x 1344. ablations: holds the results.json of ablations, as NAME.json.
     """
     small = training_counts(config)
-    wide = Counts(*LARGE, anchors=sum(build.anchor_generator(large).level_lengths(*LARGE)))
+    wide = AnchorCounts(*LARGE, anchors=sum(build.anchor_generator(large).level_lengths(*LARGE)))
     totals = untrained(small)
     environment = Environment(
         loader=FileSystemLoader(TEXT.parent),
@@ -79,25 +80,25 @@ def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[
         measured=lambda name: (ablations / f"{name}.json").exists(),
     )
     page = output / "losses.md"
-    pictures = draw(small, totals, output / "losses")
+    plots = draw_plots(small, totals, output / "losses")
     write_text(page, text)
-    return [page, *pictures]
+    return [page, *plots]
 
 
-def training_counts(config: Config) -> Counts:
-    """Anchors of the first epoch's images by what they are matched with; means over images."""
+def training_counts(config: Config) -> AnchorCounts:
+    """Anchors of an image by their match, means over the images of the first epoch."""
     index = build.data_index(config, "train")
     dataset = DetectionDataset(index, build.transform(config), config.train.seed)
     generator, matcher = build.anchor_generator(config), build.matcher(config)
-    found = np.zeros(4)  # images, and their foreground, background and ignored anchors
+    totals = np.zeros(4)  # images, and their foreground, background and ignored anchors
     height = width = 0
     for batch in (b for step in _epoch(dataset, config) for b in step):
         height, width = batch.images.shape[-2:]
         matches = matcher(generator(height, width), batch)
         sums = (matches.foreground.sum(), matches.background.sum())
-        found += [len(batch), *map(int, sums), int((matches.matches == IGNORED).sum())]
-    foreground, background, ignored = (found[1:] / found[0]).tolist()
-    return Counts(
+        totals += [len(batch), *map(int, sums), int((matches.matches == IGNORED).sum())]
+    foreground, background, ignored = (totals[1:] / totals[0]).tolist()
+    return AnchorCounts(
         height,
         width,
         sum(generator.level_lengths(height, width)),
@@ -108,7 +109,7 @@ def training_counts(config: Config) -> Counts:
     )
 
 
-def untrained(counts: Counts) -> list[Total]:
+def untrained(counts: AnchorCounts) -> list[HeadLoss]:
     """Cross entropy and focal loss of one image where every class has the same probability."""
     heads = [
         ("cross-entropy, bias 0 (π = 0.5)", 0.5, 0.0, None),
@@ -116,13 +117,13 @@ def untrained(counts: Counts) -> list[Total]:
         ("focal, γ = 2, α = 0.25, bias 0", 0.5, 2.0, 0.25),
         ("focal, γ = 2, α = 0.25, π = 0.01", 0.01, 2.0, 0.25),
     ]
-    found = []
+    losses = []
     for name, score, gamma, alpha in heads:
         yes = _term(score, gamma) * (1 if alpha is None else alpha)
         no = _term(1 - score, gamma) * (1 if alpha is None else 1 - alpha)
         foreground = counts.foreground * (yes + (counts.classes - 1) * no)
-        found.append(Total(name, foreground, counts.background * counts.classes * no))
-    return found
+        losses.append(HeadLoss(name, foreground, counts.background * counts.classes * no))
+    return losses
 
 
 def answer(file: Path) -> str:
@@ -136,42 +137,37 @@ def answer(file: Path) -> str:
         return (
             f"\n(`configs/ablations/{file.stem}.yaml` asks this of the digits; not measured yet.)"
         )
-    try:
-        found = json.loads(file.read_bytes())
-        named = Path(found["ablation"])
-        rows = [_row(entry, found["baseline"]) for entry in found["variants"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{file}: it is not the results.json of an ablation ({error!r}); copy it from the "
-            "output folder of tools/ablate.py."
-        ) from None
-    if named.stem != file.stem:
-        raise InputError(f"{file}: it is of {named}; call it {named.stem}.json.")
+    results = read_results(file)
+    described = Path(results.ablation)
+    if described.stem != file.stem:
+        raise InputError(f"{file}: it is of {described}; call it {described.stem}.json.")
     command = f"python tools/ablate.py --config configs/ablations/{file.stem}.yaml"
-    seeds = len(found["seeds"])
+    seeds = len(results.seeds)
     lines = [
         f"\nMeasured by `{command}` ({seeds} seeds; interval of 95 % over seeds):\n",
-        f"| variant | {found['metric']} | difference from `{found['baseline']}` |",
+        f"| variant | {results.metric} | difference from `{results.baseline}` |",
         "|---|---|---|",
-        *rows,
+        *(_row(variant, results) for variant in results.variants),
     ]
     return "\n".join(lines)
 
 
-def draw(counts: Counts, totals: Sequence[Total], folder: Path) -> list[Path]:
-    """All pictures; their paths."""
+def draw_plots(counts: AnchorCounts, totals: Sequence[HeadLoss], folder: Path) -> list[Path]:
+    """All plots; their paths."""
     make_directory(folder)
     names = ("negative_log", "activations", "overwhelm", "focal", "prior")
     files = {name: folder / f"{name}.svg" for name in names}
-    curves.save_pair(files["negative_log"], curves.negative_log, curves.negative_log_of_scale)
-    curves.save_pair(files["activations"], curves.sigmoid, curves.softmax)
-    bars = curves.overwhelm(
+    logs = (lesson_plots.negative_log, lesson_plots.negative_log_of_scale)
+    lesson_plots.save_plot(files["negative_log"], *logs, size=(8, 3.2))
+    activations = (lesson_plots.sigmoid, lesson_plots.softmax)
+    lesson_plots.save_plot(files["activations"], *activations, size=(8, 3.2))
+    bars = lesson_plots.loss_bars(
         [t.name for t in totals], [t.foreground for t in totals], [t.background for t in totals]
     )
-    curves.save(files["overwhelm"], bars, size=(8, 3.4))
-    curves.save(files["focal"], curves.focal)
-    start = curves.prior(counts.foreground, counts.background, counts.classes)
-    curves.save(files["prior"], start)
+    lesson_plots.save_plot(files["overwhelm"], bars, size=(8, 3.4))
+    lesson_plots.save_plot(files["focal"], lesson_plots.focal_curves)
+    start = lesson_plots.prior_curves(counts.foreground, counts.background, counts.classes)
+    lesson_plots.save_plot(files["prior"], start)
     return list(files.values())
 
 
@@ -191,28 +187,24 @@ def _epoch(dataset: DetectionDataset, config: Config) -> Any:
 
 
 def _term(p: float, gamma: float) -> float:
-    return float(curves.focal_loss(np.float64(p), gamma))
+    return float(lesson_plots.focal_loss(np.float64(p), gamma))
 
 
 def _shown(loss: float) -> str:
     return f"{loss:,.0f}" if loss >= 10 else f"{loss:.2g}"
 
 
-def _row(entry: dict[str, Any], baseline: str) -> str:
-    if entry["mean"] is None:
-        return f"| `{entry['name']}` | failed | |"
-    difference = entry["difference"]
-    if entry["name"] == baseline:
-        shown = "baseline"
-    elif difference is None:
-        shown = ""
-    else:
-        shown = _with_interval(difference, "+")
-    return f"| `{entry['name']}` | {_with_interval(entry, '')} | {shown} |"
+def _row(variant: VariantResult, results: Results) -> str:
+    if variant.mean is None:
+        return f"| `{variant.name}` | failed | |"
+    difference = variant.difference
+    shown = "baseline" if variant.name == results.baseline else ""
+    if difference is not None:
+        shown = _with_interval(difference.mean, difference.interval, sign="+")
+    return f"| `{variant.name}` | {_with_interval(variant.mean, variant.interval)} | {shown} |"
 
 
-def _with_interval(found: dict[str, Any], sign: str) -> str:
+def _with_interval(mean: float, interval: Interval | None, *, sign: str = "") -> str:
     """A mean; one seed has no interval."""
-    ends = found["interval"]
-    spread = f" ({ends[0]:{sign}.3f} to {ends[1]:{sign}.3f})" if ends else ""
-    return f"{found['mean']:{sign}.3f}{spread}"
+    spread = f" ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})" if interval else ""
+    return f"{mean:{sign}.3f}{spread}"

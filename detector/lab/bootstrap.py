@@ -1,4 +1,4 @@
-"""How much of a difference in AP is the choice of images: a paired bootstrap over them.
+"""A paired bootstrap over images: how far the choice of images alone moves a difference in AP.
 
 Letters as in matches.py; H hits that count, over all thresholds; R = 101 recall thresholds 0 .. 1.
 """
@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same images; a difference is the second's AP less the first's."""
+    """Two runs on the same images; the difference is AP of the second minus AP of the first."""
 
     first: float  # AP, a fraction
     second: float
@@ -49,7 +49,8 @@ def paired_bootstrap(a: Matches, b: Matches, *, resamples: int = 1000, seed: int
 
     Each resample draws I of the I images with replacement. A resample without a box has no AP and
     is left out. The p-value is twice the smaller of the shares (n + 1) / (resamples + 1) of
-    differences up to and from zero, at most 1 (Davison and Hinkley 1997, section 4.2).
+    differences up to and from zero, at most 1; the added 1 keeps it from being 0, which no finite
+    number of resamples can show (Davison and Hinkley 1997, section 4.2).
     """
     return paired_draws(*(resample(run, resamples=resamples, seed=seed) for run in (a, b)))
 
@@ -65,15 +66,18 @@ class Resampled:
 
 
 def resample(matches: Matches, *, resamples: int, seed: int = 0) -> Resampled:
-    """AP of I images that are drawn with replacement, `resamples` times."""
+    """AP of I images that are drawn with replacement, `resamples` times.
+
+    Images and not detections are drawn: detections of one image depend on each other.
+    """
     ranking, images = Ranking(matches), len(matches.image_ids)
     generator = np.random.default_rng(seed)
     draws, lacking = np.empty(resamples), np.empty(resamples, np.bool_)
     classes = ranking.boxes(np.ones(images, np.int64)) > 0
-    for place in range(resamples):
+    for index in range(resamples):
         weights = np.bincount(generator.integers(images, size=images), minlength=images)
-        draws[place] = ranking.average_precision(weights)
-        lacking[place] = not ranking.boxes(weights)[classes].all()
+        draws[index] = ranking.average_precision(weights)
+        lacking[index] = not ranking.boxes(weights)[classes].all()
     whole = ranking.average_precision(np.ones(images, np.int64))
     return Resampled(matches, whole, draws, lacking)
 
@@ -126,10 +130,10 @@ class Ranking:
         self.segment_starts = np.searchsorted(self.segments, self.segments)
         self.class_starts = np.searchsorted(classes, self.classes)
         ignored_threshold, self.ignored = np.nonzero(ignored)
-        # The ignored before a hit in its segment are those of two places in one running sum.
-        places = ignored_threshold * len(order) + self.ignored
-        self.ignored_until = np.searchsorted(places, threshold * len(order) + self.hits)
-        self.ignored_from = np.searchsorted(places, threshold * len(order) + self.class_starts)
+        # The ignored before a hit in its segment: one running sum at two positions, subtracted.
+        positions = ignored_threshold * len(order) + self.ignored
+        self.ignored_until = np.searchsorted(positions, threshold * len(order) + self.hits)
+        self.ignored_from = np.searchsorted(positions, threshold * len(order) + self.class_starts)
 
     def average_precision(self, weights: Ints) -> float:
         """AP of the images, each taken `weights` (I,) times; -1 without a box."""
@@ -137,9 +141,9 @@ class Ranking:
         present = boxes > 0
         if not present.any():
             return -1.0
-        right, shown = self._counts(weights[self.images])
-        recall = right / np.maximum(boxes, 1)[self.classes]
-        precision = right / (shown + np.spacing(1))  # pycocotools adds it, too
+        true, shown = self._counts(weights[self.images])
+        recall = true / np.maximum(boxes, 1)[self.classes]
+        precision = true / (shown + np.spacing(1))  # pycocotools adds it, too
         return float(self._interpolated(recall, precision)[:, present].mean())
 
     def boxes(self, weights: Ints) -> Ints:
@@ -147,11 +151,11 @@ class Ranking:
         return np.bincount(self.truth_classes, weights[self.truth_images], self.num_classes)
 
     def _counts(self, copies: Ints) -> tuple[Ints, Ints]:
-        """Right ones, and right and wrong ones, up to each hit (H,) in its segment."""
-        seen, right, passed = map(_running, (copies, copies[self.hits], copies[self.ignored]))
+        """True positives, and all positives, up to each hit (H,) in its segment."""
+        seen, true, ignored = map(_running, (copies, copies[self.hits], copies[self.ignored]))
         shown = seen[self.hits + 1] - seen[self.class_starts]
-        shown -= passed[self.ignored_until] - passed[self.ignored_from]
-        return right[1:] - right[self.segment_starts], shown
+        shown -= ignored[self.ignored_until] - ignored[self.ignored_from]
+        return true[1:] - true[self.segment_starts], shown
 
     def _interpolated(
         self, recall: NDArray[np.float64], precision: NDArray[np.float64]
@@ -160,9 +164,9 @@ class Ranking:
         best = np.zeros(self.thresholds * self.num_classes * len(RECALLS))
         # The last threshold that each hit attains; it rises in a segment, and with the segments.
         attained = np.searchsorted(RECALLS, recall, side="right") - 1
-        places = self.segments * len(RECALLS) + attained
-        first = np.flatnonzero(np.diff(places, prepend=-1))
-        best[places[first]] = np.maximum.reduceat(precision, first)
+        cells = self.segments * len(RECALLS) + attained
+        first = np.flatnonzero(np.diff(cells, prepend=-1))
+        best[cells[first]] = np.maximum.reduceat(precision, first)
         curves = best.reshape(self.thresholds, self.num_classes, len(RECALLS))
         return np.maximum.accumulate(curves[..., ::-1], axis=-1)
 

@@ -1,4 +1,4 @@
-"""What differs between losses beside what they are named after, read from a run's records."""
+"""Confounders: what else differs between variants, read from the records of their runs."""
 
 from __future__ import annotations
 

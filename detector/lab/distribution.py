@@ -18,34 +18,36 @@ from detector.loss.elementwise import ElementwiseLoss
 from detector.structures import Targets
 
 OPEN_BITS = 12  # of a float32 that its bin leaves open; sign, exponent and 11 bits of it are kept
-BINS = 2 ** (31 - OPEN_BITS)  # of numbers that are not negative
+LOSS_BINS = 2 ** (31 - OPEN_BITS)  # of counts that are not negative
 HARDEST = (0.001, 0.01, 0.1)
 # Shares of the anchors, easy to hard: hundredths up to .9, then 36 a decade up to .9999, and 1.
-POINTS = np.concatenate([np.arange(90) / 100, 1 - np.geomspace(0.1, 1e-4, 109), [1.0]])
+ANCHOR_SHARES = np.concatenate([np.arange(90) / 100, 1 - np.geomspace(0.1, 1e-4, 109), [1.0]])
 
 
 @dataclass(frozen=True)
 class Shares:
     """The cumulative distribution of a loss over anchors, sorted from easy to hard."""
 
-    anchors: list[float]  # POINTS, 0 .. 1
+    anchors: list[float]  # ANCHOR_SHARES, 0 .. 1
     loss: list[float]  # the share of the loss that so many of the easiest anchors hold, 0 .. 1
     total: float  # the sum of all losses, not divided by anything
     hardest: dict[str, float]  # share of the anchors -> share of the loss that its hardest hold
 
 
 def tally(losses: Tensor) -> Tensor:
-    """Losses (M,), from 0 up -> float64 (2, B): their number and sum in each bin.
+    """Losses (M,), from 0 up -> float64 (2, B): their count and sum in each bin.
 
     A bin holds the losses whose upper 20 bits as float32 are equal, so that the largest is less
     than 1/2048 above the smallest. Tallies of parts add up to that of the whole: nothing is left
     out, and what must be kept does not grow with the images. A loss that rounding has brought below
     0 (Poly-1 may be the difference of equal terms) is 0.
     """
-    losses = losses.float().clamp(min=0).abs()  # -0.0 has a sign
-    places = losses.view(torch.int32).long() >> OPEN_BITS
-    numbers = torch.bincount(places, minlength=BINS).double()
-    return torch.stack([numbers, torch.bincount(places, losses.double(), minlength=BINS)])
+    losses = (
+        losses.float().clamp(min=0).abs()
+    )  # clamp leaves -0.0, whose sign bit would give a negative bin
+    bins = losses.view(torch.int32).long() >> OPEN_BITS
+    counts = torch.bincount(bins, minlength=LOSS_BINS).double()
+    return torch.stack([counts, torch.bincount(bins, losses.double(), minlength=LOSS_BINS)])
 
 
 def tally_by_part(
@@ -58,7 +60,7 @@ def tally_by_part(
 ) -> Tensor:
     """Logits (N, A, C) -> float64 (2, 2, B): tallies of foreground and of background anchors.
 
-    Every one counts, whatever a sampler would choose of them; where the code does not train
+    All anchors count, also those that a sampler would leave out; where the code does not train
     background its losses are 0. `quality` is as of `per_anchor_loss`.
     """
     losses = per_anchor_loss(
@@ -75,16 +77,20 @@ def shares(tally: Tensor) -> Shares | None:
     a bin every loss is taken for the bin's mean, which moves the curve by less than 1/8192 of what
     the bin holds.
     """
-    numbers, sums = tally.cpu().numpy()
-    full = numbers > 0
-    reached, held = (np.cumsum([0.0, *column[full]]) for column in (numbers, sums))
+    counts, sums = tally.cpu().numpy()
+    full = counts > 0
+    reached, held = (np.cumsum([0.0, *column[full]]) for column in (counts, sums))
     total = float(held[-1])
     if not 0 < total < math.inf:
         return None
-    curve = np.interp([*POINTS, *(1 - h for h in HARDEST)], reached / reached[-1], held / total)
+    curve = np.interp(
+        [*ANCHOR_SHARES, *(1 - h for h in HARDEST)], reached / reached[-1], held / total
+    )
     return Shares(
-        anchors=POINTS.tolist(),
-        loss=curve[: len(POINTS)].tolist(),
+        anchors=ANCHOR_SHARES.tolist(),
+        loss=curve[: len(ANCHOR_SHARES)].tolist(),
         total=total,
-        hardest={str(h): 1 - float(y) for h, y in zip(HARDEST, curve[len(POINTS) :], strict=True)},
+        hardest={
+            str(h): 1 - float(y) for h, y in zip(HARDEST, curve[len(ANCHOR_SHARES) :], strict=True)
+        },
     )

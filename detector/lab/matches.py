@@ -1,4 +1,4 @@
-"""What every detection found, kept so that AP of any choice of images is a matter of sums.
+"""COCO's matching of detections with boxes, kept so that AP of any images is a matter of sums.
 
 I images and K classes by ascending id, D detections (at most 100 of a class in an image), G boxes
 that count, T = 10 overlap thresholds 0.5 .. 0.95; all areas.
@@ -25,8 +25,8 @@ class Matches:
     scores: NDArray[np.float64]  # (D,)
     images: NDArray[np.int64]  # (D,) 0 .. I-1
     classes: NDArray[np.int64]  # (D,) 0 .. K-1
-    hit: NDArray[np.bool_]  # (T, D) found a box, be it a crowd
-    ignored: NDArray[np.bool_]  # (T, D) neither right nor wrong, such as a hit of a crowd
+    hit: NDArray[np.bool_]  # (T, D) matched a box, which may be a crowd
+    ignored: NDArray[np.bool_]  # (T, D) neither true nor false positive, as matched to a crowd
     truth_images: NDArray[np.int64]  # (G,) 0 .. I-1
     truth_classes: NDArray[np.int64]  # (G,) 0 .. K-1
 
@@ -51,14 +51,14 @@ def match(
     )
     row = np.searchsorted(images, [entry["image_id"] for entry in entries])
     label = np.searchsorted(categories, [entry["category_id"] for entry in entries])
-    found = [len(entry["dtScores"]) for entry in entries]
+    detected = [len(entry["dtScores"]) for entry in entries]
     counted = [entry["gtIgnore"].count(False) for entry in entries]
     return Matches(
         image_ids=images,
         category_ids=categories,
         scores=np.array([score for entry in entries for score in entry["dtScores"]], np.float64),
-        images=np.repeat(row, found),
-        classes=np.repeat(label, found),
+        images=np.repeat(row, detected),
+        classes=np.repeat(label, detected),
         hit=_joined(entries, "dtMatched"),
         ignored=_joined(entries, "dtIgnore"),
         truth_images=np.repeat(row, counted),

@@ -106,7 +106,7 @@ class Placement:
 def visible_gpus() -> list[str]:
     """As CUDA_VISIBLE_DEVICES names them."""
     count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = named.split(",") if named else [str(number) for number in range(count)]
+    names = named.split(",") if named else [str(index) for index in range(count)]
     return names[:count]
 
 

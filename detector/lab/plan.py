@@ -18,7 +18,7 @@ from detector.errors import InputError
 from detector.settings.ablation import Ablation, Published, VariantSettings, changing_measure
 from detector.yaml_text import YamlDocument
 
-NAME = r"[\w.=,+-]+"
+NAME_PATTERN = r"[\w.=,+-]+"
 OWNED = {
     "train.seed": "the seeds are those of `seeds`",
     "data.tuning": "what trials are measured on is `tuning_share`",
@@ -39,7 +39,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Variant:
-    """One column of the question."""
+    """One of the configs that are compared."""
 
     name: str
     question: str
@@ -50,7 +50,7 @@ class Variant:
 
     @property
     def tuned_name(self) -> str:
-        """Of the variant with the values that its trials recommend."""
+        """The name of the variant with the values of its best trial."""
         return tuned_name(self.name)
 
     @property
@@ -59,7 +59,7 @@ class Variant:
         return [self.config, *(trial.config for trial in self.trials)]
 
     def tuned(self, trial: Trial) -> Variant:
-        """That variant."""
+        """The variant with the values of `trial`."""
         values = ", ".join(_changes(trial.values))
         return Variant(
             name=self.tuned_name,
@@ -105,10 +105,10 @@ class Plan:
         variants = []
         for name, settings in [*ablation.variants.items(), *_grid(ablation.grid)]:
             changes = (*ablation.set, *settings.set, *overrides)
-            places = _places(document, name, ablation, settings)
+            origins = _origins(document, name, ablation, settings)
             try:
                 _check_keys([*(change.partition("=")[0] for change in changes), *settings.tune])
-                variants.append(_variant(name, settings, base, changes, places, load))
+                variants.append(_variant(name, settings, base, changes, origins, load))
             except InputError as error:
                 raise InputError(f"{path}: variant {name!r}: {error}") from None
         plan = cls(
@@ -119,11 +119,12 @@ class Plan:
         return plan
 
     def differences(self, variant: Variant) -> dict[str, tuple[Any, Any]]:
-        """Keys in which a variant's config differs from the baseline's: theirs, then its own."""
+        """Keys in which a config differs from the baseline's -> the baseline's value, its own."""
         (baseline,) = (v for v in self.variants if v.name == self.baseline)
-        theirs, own = flat(baseline.config), flat(variant.config)
-        keys = [key for key in {**theirs, **own} if theirs.get(key) != own.get(key)]
-        return {key: (theirs.get(key), own.get(key)) for key in keys}  # kinds have their own keys
+        base, own = flat(baseline.config), flat(variant.config)
+        # a kind of loss has keys that another one has not
+        keys = [key for key in {**base, **own} if base.get(key) != own.get(key)]
+        return {key: (base.get(key), own.get(key)) for key in keys}
 
     def identity(self) -> dict[str, Any]:
         """What its runs are; it changes whenever one would, but not by seeds or new default keys.
@@ -132,30 +133,30 @@ class Plan:
         metric chooses what is run, and so belongs to it; several GPUs of a run round otherwise.
         """
         defaults = flat(Config())
-        found = {
+        identity = {
             f"{v.name}: {key}": value
             for v in self.variants
             for key, value in flat(v.config).items()
             if defaults.get(key) != value
         }
         if self.gpus_per_run > 1:
-            found["gpus_per_run"] = self.gpus_per_run
+            identity["gpus_per_run"] = self.gpus_per_run
         tuned = {
             f"{v.name}: tune": [list(trial.changes) for trial in v.trials]
             for v in self.variants
             if v.trials
         }
         if not tuned:
-            return found
-        return {**found, **tuned, "metric": self.metric, "tuning_share": self.tuning_share}
+            return identity
+        return {**identity, **tuned, "metric": self.metric, "tuning_share": self.tuning_share}
 
     def _check(self, path: Path, document: YamlDocument) -> None:
         self._check_names(path)
         names = [variant.name for variant in self.variants]
         if self.baseline not in names:
-            place = document.origin(("baseline",))
+            origin = document.origin(("baseline",))
             raise InputError(
-                f"{place}: baseline: found {self.baseline!r}, it should be one of the variants: "
+                f"{origin}: baseline: found {self.baseline!r}, it should be one of the variants: "
                 f"{', '.join(names)}."
             )
         _check_distinct(path, "variants", [(v.name, v.config) for v in self.variants])
@@ -194,7 +195,7 @@ class Plan:
         tuned = [v.tuned_name for v in self.variants if v.trials]
         trials = [trial.name for v in self.variants for trial in v.trials]
         for name in [*variants, *trials]:
-            if not re.fullmatch(NAME, name) or name.startswith("."):
+            if not re.fullmatch(NAME_PATTERN, name) or name.startswith("."):
                 raise InputError(
                     f"{path}: variants: {name!r} cannot be the name of a folder; use letters, "
                     "digits and _ - . = , + only, and no dot in front."
@@ -213,9 +214,9 @@ def _check_keys(keys: Sequence[str]) -> None:
             raise InputError(f"{key} cannot be set or tuned in an ablation: {OWNED[key]}.")
 
 
-def _check_distinct(path: Path, kind: str, found: Sequence[tuple[str, Config]]) -> None:
-    for (name, config), (other, others) in itertools.combinations(found, 2):
-        if config == others:
+def _check_distinct(path: Path, kind: str, configs: Sequence[tuple[str, Config]]) -> None:
+    for (name, config), (other, other_config) in itertools.combinations(configs, 2):
+        if config == other_config:
             raise InputError(
                 f"{path}: {kind} {name!r} and {other!r} have the same config in every key; change "
                 "one of them, or leave it out."
@@ -238,18 +239,18 @@ def _variant(
     settings: VariantSettings,
     base: Path,
     changes: tuple[str, ...],
-    places: Mapping[str, str],
+    origins: Mapping[str, str],
     load: Load,
 ) -> Variant:
-    config, trials = load(base, (*changes, SEED), places), []
+    config, trials = load(base, (*changes, SEED), origins), []
     for text, values in _combinations(settings.tune):
         own = _changes(values)
-        trials.append(Trial(text, values, own, load(base, (*changes, *own, SEED), places)))
+        trials.append(Trial(text, values, own, load(base, (*changes, *own, SEED), origins)))
     about = (settings.question, changes, settings.published)
     return Variant(name, *about, config, tuple(trials))
 
 
-def _places(
+def _origins(
     document: YamlDocument, name: str, ablation: Ablation, settings: VariantSettings
 ) -> dict[str, str]:
     """Where each change is written: of all variants, and of its own or of the grid."""
@@ -262,9 +263,9 @@ def _places(
         for key, of_key in values.items()
     ]
     return {
-        change: document.origin((*above, number))
+        change: document.origin((*above, index))
         for above, changes in listed
-        for number, change in enumerate(changes)
+        for index, change in enumerate(changes)
     }
 
 

@@ -39,8 +39,8 @@ class Ended(NamedTuple):
 class Processes:
     """A context in which SIGINT and SIGTERM go to all processes in progress, and no other begins.
 
-    Each process has a session of its own: Ctrl-C in a terminal reaches it once, through here, and
-    as often as a person presses it.
+    Each process has a session of its own. In ours, Ctrl-C in a terminal would reach it twice: from
+    the terminal and from here.
     """
 
     def __init__(self) -> None:
@@ -65,6 +65,7 @@ class Processes:
         """Run `command` to its end, its output added to `log`, `environment` over our own."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
+            # a signal between Popen and the note of it below would miss the new process
             with self._starting:
                 if self.received is not None:
                     return Ended(None, 0.0)
@@ -83,8 +84,8 @@ class Processes:
         self._in_progress.discard(process)
         return Ended(code, time.perf_counter() - began)
 
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+    def _pass_on(self, signum: int, frame: FrameType | None) -> None:
         with self._starting:
-            self.received = number
+            self.received = signum
             for process in tuple(self._in_progress):
-                process.send_signal(number)
+                process.send_signal(signum)

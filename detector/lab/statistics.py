@@ -1,4 +1,4 @@
-"""What a few seeds can say: means, paired differences, and how many seeds it would take.
+"""Statistics over seeds: means, paired differences, Holm's correction, and power.
 
 Everything here takes the seeds as independent and their values (or differences) as normal.
 """
@@ -14,9 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.05  # of all intervals: they hold 95 %
+LEVEL = 0.05  # of intervals, which hold 95 %, and of tests
 ROUNDING = 1e-12  # of the largest value: a spread below it is that of the arithmetic, not of seeds
-LARGEST = 1e4  # effect in deviations: 2 pairs find it; far beyond, scipy's noncentral t is NaN
+LARGEST_EFFECT = (
+    1e4  # effect in deviations: 2 pairs find it; far beyond, scipy's noncentral t is NaN
+)
 
 
 class Interval(NamedTuple):
@@ -46,11 +48,12 @@ class Paired(Summary):
 
 def summarize(values: Sequence[float]) -> Summary:
     """Mean, deviation and interval of one value a seed; at least one, all finite."""
-    numbers = _numbers(values)
-    mean, n = float(numbers.mean()), len(numbers)
+    array = _array(values)
+    mean, n = float(array.mean()), len(array)
     if n < 2:
         return Summary(n, mean, None, None)
-    deviation = float(numbers.std(ddof=1)) if np.ptp(numbers) > 0 else 0.0
+    # std of equal values is not always 0, for their mean is rounded
+    deviation = float(array.std(ddof=1)) if np.ptp(array) > 0 else 0.0
     half = float(stats.t.isf(LEVEL / 2, n - 1)) * deviation / math.sqrt(n)
     return Summary(n, mean, deviation, Interval(mean - half, mean + half))
 
@@ -62,10 +65,12 @@ def paired(values: Sequence[float], baseline: Sequence[float]) -> Paired:
     its interval, a point, says: p is 1 if all are 0 (nothing differs) and otherwise 0, the limit
     as the spread shrinks. Such a 0 is only as good as its assumption, that seeds spread at all.
     """
-    first, second = _numbers(values), _numbers(baseline)
+    first, second = _array(values), _array(baseline)
     assert len(first) == len(second), f"{len(first)} values, {len(second)} of the baseline"
     tolerance = ROUNDING * float(np.abs([first, second]).max())
     differences = _without_rounding(first - second, tolerance)
+    # paired (Student 1908), since runs of one seed share weights and order of images: what a seed
+    # moves in both cancels in their difference
     summary = summarize(differences)
     return Paired(**vars(summary), differences=tuple(differences), p=_p(differences, summary))
 
@@ -77,11 +82,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     None stays None and does not count in m.
     """
     adjusted = list(p_values)
-    tests = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    # Holm rather than Bonferroni: as safe under any dependence of the tests, and never weaker
+    tests = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     highest = 0.0
-    for rank, (p, place) in enumerate(tests):
+    for rank, (p, index) in enumerate(tests):
         highest = max(highest, min(1.0, (len(tests) - rank) * p))
-        adjusted[place] = highest
+        adjusted[index] = highest
     return adjusted
 
 
@@ -95,7 +101,12 @@ def seeds_needed(
     """
     assert standard_deviation >= 0 and effect > 0, "give a deviation of at least 0, an effect > 0"
     assert 0 < level < 1 and 0 < power < 1, f"power {power}, level {level}; both lie in 0..1"
-    size = min(effect / standard_deviation, LARGEST) if standard_deviation > 0 else LARGEST
+    size = (
+        min(effect / standard_deviation, LARGEST_EFFECT)
+        if standard_deviation > 0
+        else LARGEST_EFFECT
+    )
+    # power rises with n: double until it is enough, then bisect between
     enough = 2
     while _power(enough, size, level) < power:
         enough *= 2
@@ -103,12 +114,12 @@ def seeds_needed(
     return pairs[bisect_left(pairs, power, hi=enough - 2, key=lambda n: _power(n, size, level))]
 
 
-def _numbers(values: Sequence[float]) -> np.ndarray:
+def _array(values: Sequence[float]) -> np.ndarray:
     """Float64 (n,); a failed run has no value and must not come here as NaN."""
-    numbers = np.asarray(values, dtype=np.float64)
-    assert numbers.ndim == 1 and len(numbers) > 0, "give one value a seed, at least one"
-    assert np.isfinite(numbers).all(), f"{numbers} are not all finite"
-    return numbers
+    array = np.asarray(values, dtype=np.float64)
+    assert array.ndim == 1 and len(array) > 0, "give one value a seed, at least one"
+    assert np.isfinite(array).all(), f"{array} are not all finite"
+    return array
 
 
 def _without_rounding(differences: np.ndarray, tolerance: float) -> list[float]:

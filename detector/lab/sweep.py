@@ -12,6 +12,7 @@ from pathlib import Path
 
 from detector.files import read_object, write_json
 from detector.lab.processes import Processes
+from detector.lab.results import RunnerTime
 
 
 @dataclass(frozen=True)
@@ -52,23 +53,8 @@ class Outcome:
     trained: bool = False  # its first stage is done, whatever became of the others
 
 
-@dataclass(frozen=True)
-class Account:
-    """Where the time of the workers went, in seconds over all of them."""
-
-    workers: int
-    wall: float  # of the sweep
-    busy: float  # the runs' processes
-    idle: float  # after the last run of a worker, while others had theirs
-
-    @property
-    def overhead(self) -> float | None:
-        """What the sweep itself took, as a share of the runs' own time; None without any."""
-        return (self.workers * self.wall - self.busy - self.idle) / self.busy if self.busy else None
-
-
 class _Worker:
-    """One of the places in which a run can be."""
+    """A slot for one run at a time."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
@@ -98,7 +84,7 @@ class Sweep:
         for worker in self._workers:
             self._free.put(worker)
         self._saving = threading.Lock()
-        self._finished = read_state(self.state_file)
+        self._finished = read_finished(self.state_file)
         self._wall = self._idle = 0.0
 
     def __call__(self, runs: Sequence[Run]) -> dict[Run, Outcome]:
@@ -119,17 +105,17 @@ class Sweep:
         ended = time.perf_counter()
         self._wall += ended - began
         self._idle += sum(ended - worker.free_since for worker in self._workers)
-        return {run: outcomes[run] for run in runs}  # in their order, not in that of their ends
+        return {run: outcomes[run] for run in runs}  # in the order of runs, not of their ends
 
     @property
     def received(self) -> int | None:
         """The signal that stopped the sweep."""
         return self._processes.received
 
-    def account(self) -> Account:
-        """Of all calls so far."""
+    def runner_time(self) -> RunnerTime:
+        """Where the time of all calls so far went."""
         busy = sum(worker.busy for worker in self._workers)
-        return Account(len(self._workers), self._wall, busy, self._idle)
+        return RunnerTime.of(len(self._workers), wall=self._wall, busy=busy, idle=self._idle)
 
     def seconds(self, run: Run) -> float | None:
         """How long a run took whose training is finished; None for another."""
@@ -139,14 +125,14 @@ class Sweep:
         for run in runs:
             if not run.directory.is_dir():  # deleted, or moved away
                 self._finished.pop(run.name, None)
-        found = {
+        outcomes = {
             run: Outcome(0, self.seconds(run), trained=True)
             for run in runs
             if all(self._done(run, stage) for stage in run.stages)
         }
-        if found:
-            self.say(f"{len(found)}/{len(runs)}  finished before")
-        return found
+        if outcomes:
+            self.say(f"{len(outcomes)}/{len(runs)}  finished before")
+        return outcomes
 
     def _perform(self, run: Run) -> Outcome:
         """All stages that are not done; the first failure is the run's."""
@@ -159,6 +145,7 @@ class Sweep:
                 worker.free_since = time.perf_counter()
                 seconds += ended.seconds
                 if ended.code != 0:
+                    # it ended by the signal that we passed on, which is no failure of the run
                     code = None if self.received else ended.code
                     return Outcome(code, seconds, trained=run.name in self._finished)
                 self._finish(run, seconds)
@@ -174,12 +161,12 @@ class Sweep:
     def _finish(self, run: Run, seconds: float) -> None:
         with self._saving:
             self._finished[run.name] = seconds
-            write_json(self.state_file, self._finished)
+            write_json(self.state_file, self._finished)  # after each: a kill may come at any time
 
     def _report(self, run: Run, outcomes: Mapping[Run, Outcome], total: int) -> None:
         outcome, done = outcomes[run], len(outcomes)
         words = "finished" if outcome.code == 0 else f"failed with exit code {outcome.code}"
-        mean = sum(one.seconds or 0.0 for one in outcomes.values()) / done
+        mean = sum(ended.seconds or 0.0 for ended in outcomes.values()) / done
         left = clock(mean * (total - done) / len(self._workers))
         self.say(
             f"{done}/{total}  {run.name}: {words} after {outcome.seconds or 0:.0f} s  "
@@ -187,7 +174,7 @@ class Sweep:
         )
 
 
-def read_state(file: Path) -> dict[str, float]:
+def read_finished(file: Path) -> dict[str, float]:
     """Seconds by name of the runs whose training is finished; empty where there is no file."""
     again = "delete it, and what is finished is only looked at again"
     return read_object(file, remedy=again) if file.exists() else {}
@@ -203,9 +190,9 @@ def _stale(product: Path, source: Path | None) -> bool:
 def _set_aside(product: Path | None) -> None:
     """Rename what is out of date to NAME.old-1, -2 …: a person may have looked at it."""
     if product is not None and product.exists():
-        number = 1
-        while (aside := product.with_name(f"{product.name}.old-{number}")).exists():
-            number += 1
+        count = 1
+        while (aside := product.with_name(f"{product.name}.old-{count}")).exists():
+            count += 1
         product.rename(aside)
 
 

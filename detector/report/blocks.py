@@ -1,4 +1,4 @@
-"""What a page is made of."""
+"""What a page is made of; page.html.j2 lays each kind out."""
 
 from __future__ import annotations
 
@@ -24,69 +24,69 @@ class Table:
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    care: str = ""
+    caveat: str = ""
 
 
 @dataclass(frozen=True)
-class Mark:
+class LegendEntry:
     """One line of a legend."""
 
     label: str
-    color: str  # of the stylesheet: ink, c1 … c6
-    path: str = ""  # of a drawing of 12 x 12; empty: none
+    color: str  # a class of the stylesheet: text, muted, c1 … c6
+    path: str = ""  # SVG path of the marker in a square of 12 x 12; empty: none
     dashes: str | None = None  # stroke-dasharray of a line; None: no line
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An inlined drawing, and how to read it."""
+    """An inlined plot, and how to read it."""
 
     kind: ClassVar[str] = "picture"
     title: str
     svg: str
-    read: str
-    care: str
-    legend: tuple[Mark, ...] = ()
+    caption: str
+    caveat: str
+    legend: tuple[LegendEntry, ...] = ()
 
 
 @dataclass(frozen=True)
-class Text:
+class Paragraph:
     """A paragraph."""
 
-    kind: ClassVar[str] = "text"
+    kind: ClassVar[str] = "paragraph"
     text: str
     style: str = ""  # or missing, lead
 
 
 @dataclass(frozen=True)
-class Points:
+class BulletList:
     """A list of sentences."""
 
-    kind: ClassVar[str] = "points"
+    kind: ClassVar[str] = "bullets"
     items: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a machine said, or is to be told, under a name."""
+    """The output of a program, or a command, under a name."""
 
     kind: ClassVar[str] = "listing"
     name: str
     text: str
 
 
-Block = Table | Picture | Text | Points | Listing
+Block = Table | Picture | Paragraph | BulletList | Listing
 
 
 @dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it; `key` is its address in the page."""
+class PageSection:
+    """A heading and the blocks under it; `key` is its id in the page."""
 
     key: str
     title: str
     blocks: Sequence[Block]
 
 
-def missing(what: str, why: str) -> Text:
-    """Instead of something that cannot be shown."""
-    return Text(f"{what}: missing. {why}", "missing")
+def missing(what: str, why: str) -> Paragraph:
+    """In place of something that cannot be shown."""
+    return Paragraph(f"{what}: missing. {why}", "missing")

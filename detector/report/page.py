@@ -10,10 +10,16 @@ from markupsafe import Markup, escape
 
 from detector.command_line import harmless
 from detector.files import write_text
-from detector.report import behaviour, fairness, findings, models, record
-from detector.report.blocks import Section
-from detector.report.ink import COLORS, DARK, looks
-from detector.report.story import Story, read_story
+from detector.report import (
+    fairness_section,
+    model_sections,
+    result_sections,
+    run_sections,
+    training_sections,
+)
+from detector.report.blocks import PageSection
+from detector.report.folder import AblationFolder, read_folder
+from detector.report.style import DARK, LIGHT, line_styles
 
 
 def write_report(folder: Path, *, title: str = "") -> Path:
@@ -22,36 +28,37 @@ def write_report(folder: Path, *, title: str = "") -> Path:
     Equal folders give equal pages. The title is the folder's name where none is given. Whatever a
     run does not have is named as missing; InputError where results.json is.
     """
-    story = read_story(folder)
-    text = _render(story, sections(story), title or folder.resolve().name)
+    ablation = read_folder(folder)
+    text = _render(ablation, title or folder.resolve().name)
     path = folder / "report.html"
+    # a name may hold escape sequences, which would command the terminal of whoever cats the page
     write_text(path, harmless(text))
     return path
 
 
-def sections(story: Story) -> list[Section]:
+def _sections(ablation: AblationFolder) -> list[PageSection]:
     """All of them, in the order of the page."""
-    own = looks([variant.name for variant in story.variants], story.baseline)
-    found = [
-        findings.results(story, own),
-        record.failures(story),
-        behaviour.over_time(story, own),
-        behaviour.origins(story),
-        models.loss_distribution(story, own),
-        models.calibration(story),
-        models.errors(story, own),
-        models.scores(story),
-        models.classes(story, own),
-        fairness.fairness(story),
-        record.configs(story),
-        record.environment(story),
-        record.commands(story),
+    styles = line_styles([variant.name for variant in ablation.variants], ablation.baseline)
+    sections = [
+        result_sections.result_section(ablation, styles),
+        run_sections.failure_section(ablation),
+        training_sections.metric_section(ablation, styles),
+        training_sections.share_section(ablation),
+        model_sections.loss_section(ablation, styles),
+        model_sections.calibration_section(ablation),
+        model_sections.error_section(ablation, styles),
+        model_sections.score_section(ablation),
+        model_sections.class_section(ablation, styles),
+        fairness_section.fairness_section(ablation),
+        run_sections.config_section(ablation),
+        run_sections.environment_section(ablation),
+        run_sections.command_section(ablation),
     ]
-    return [section for section in found if section is not None]
+    return [section for section in sections if section is not None]
 
 
-def _render(story: Story, content: list[Section], title: str) -> str:
-    """Everything from the folder is escaped but the drawings, which escaped it themselves."""
+def _render(ablation: AblationFolder, title: str) -> str:
+    """Everything from the folder is escaped but the plots, whose text matplotlib escapes."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -59,14 +66,14 @@ def _render(story: Story, content: list[Section], title: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["drawing"] = Markup
+    templates.filters["svg"] = Markup
     templates.filters["breakable"] = _breakable
     return templates.get_template("page.html.j2").render(
         title=title,
-        question=findings.question(story),
-        facts=findings.facts(story),
-        sections=content,
-        light=COLORS,
+        question=result_sections.question(ablation),
+        facts=result_sections.facts(ablation),
+        sections=_sections(ablation),
+        light=LIGHT,
         dark=DARK,
     )
 

@@ -14,8 +14,8 @@ from conftest import HOME, Command
 from detector import build
 from detector.commands import ablate as command
 from detector.commands import ablation_bootstrap, forecast
-from detector.commands.ablation_results import last_figure
-from detector.commands.compare import Evaluated, comparison
+from detector.commands.ablation_results import last_metric
+from detector.commands.compare import Evaluated, bootstrap_comparison
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
@@ -97,8 +97,8 @@ def test_an_undefined_metric_is_no_number(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(
         '{"step": 1, "validation/AP/zero": -1.0, "validation/loss": -1.0, "validation/AP": 0}\n'
     )
-    assert last_figure(tmp_path, "AP/zero") is None
-    assert last_figure(tmp_path, "loss") == -1 and last_figure(tmp_path, "AP") == 0
+    assert last_metric(tmp_path, "AP/zero") is None
+    assert last_metric(tmp_path, "loss") == -1 and last_metric(tmp_path, "AP") == 0
 
 
 def tuned(name: str) -> float:
@@ -230,9 +230,12 @@ def test_the_bootstrap_leaves_out_runs_of_other_images(monkeypatch: pytest.Monke
     monkeypatch.setattr(ablation_bootstrap, "diagnosed_run", runs.__getitem__)
     said: list[str] = []
     found = ablation_bootstrap.bootstraps({(n, 0): Path(n) for n in "abc"}, "a", said.append)
-    (one,), expected = found, comparison(runs[Path("a")], runs[Path("b")], resamples=1000, seed=0)
-    assert (one["variant"], one["difference"], one["p"]) == ("b", expected.difference, expected.p)
-    assert one["interval"] == list(expected.interval)
+    (one,), expected = (
+        found,
+        bootstrap_comparison(runs[Path("a")], runs[Path("b")], resamples=1000, seed=0),
+    )
+    assert (one.variant, one.difference, one.p) == ("b", expected.difference, expected.p)
+    assert one.interval == expected.interval
     (sentence,) = said
     assert sentence.startswith("no bootstrap of c, seed 0: ") and "1 ids are in one" in sentence
 

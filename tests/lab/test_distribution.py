@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.anchors.class_code import ClassCode
-from detector.lab.distribution import BINS, HARDEST, POINTS, Shares, shares, tally, tally_by_part
+from detector.lab.distribution import (
+    ANCHOR_SHARES,
+    HARDEST,
+    LOSS_BINS,
+    Shares,
+    shares,
+    tally,
+    tally_by_part,
+)
 from detector.lab.histogram import score_histograms
 from detector.loss.focal import Focal
 from detector.loss.iou_aware import QualityFocal
@@ -40,10 +48,10 @@ def targets(matches: list[int], labels: list[list[bool]]) -> Targets:
 
 
 def test_the_points_resolve_the_hard_end() -> None:
-    assert len(POINTS) == 200 and POINTS[0] == 0 and POINTS[-1] == 1
-    assert (np.diff(POINTS) > 0).all()
+    assert len(ANCHOR_SHARES) == 200 and ANCHOR_SHARES[0] == 0 and ANCHOR_SHARES[-1] == 1
+    assert (np.diff(ANCHOR_SHARES) > 0).all()
     for share in (0.5, 0.9, 0.99, 0.999, 0.9999):
-        assert np.abs(POINTS - share).min() < 1e-12
+        assert np.abs(ANCHOR_SHARES - share).min() < 1e-12
 
 
 def test_four_losses() -> None:
@@ -94,7 +102,7 @@ def test_bins_stay_close_to_sorting(losses: list[float]) -> None:
         held = np.cumsum([0, *values]) / values.sum()
         places = np.linspace(0, 1, len(held))
         result = found(crowded)
-        assert np.abs(result.loss - np.interp(POINTS, places, held)).max() < 1 / 8192 + 1e-9
+        assert np.abs(result.loss - np.interp(ANCHOR_SHARES, places, held)).max() < 1 / 8192 + 1e-9
         assert result.total == pytest.approx(values.sum())
         for share in HARDEST:
             exact = 1 - np.interp(1 - share, places, held)
@@ -106,7 +114,7 @@ def test_bins_stay_close_to_sorting(losses: list[float]) -> None:
 def test_tallies_add_up(first: list[float], second: list[float]) -> None:
     parts = tally(torch.tensor(first)) + tally(torch.tensor(second))
     whole = tally(torch.tensor(first + second))
-    assert whole.shape == (2, BINS)
+    assert whole.shape == (2, LOSS_BINS)
     assert torch.equal(parts[0], whole[0])
     torch.testing.assert_close(parts[1], whole[1])
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.lab.sweep import Account, Outcome, Run, Stage, Sweep
+from detector.lab.results import RunnerTime
+from detector.lab.sweep import Outcome, Run, Stage, Sweep
 
 
 def shell(text: str, product: Path | None = None) -> Stage:
@@ -109,8 +110,8 @@ def test_each_worker_has_its_environment(tmp_path: Path) -> None:
 
 def test_the_overhead_is_what_is_neither_busy_nor_idle() -> None:
     """Two workers for 50 s are 100 s; 80 were busy and 16 idle, so 4 are ours: 5 % of 80."""
-    assert Account(workers=2, wall=50, busy=80, idle=16).overhead == pytest.approx(0.05)
-    assert Account(workers=2, wall=50, busy=0, idle=100).overhead is None
+    assert RunnerTime.of(2, wall=50, busy=80, idle=16).overhead == pytest.approx(0.05)
+    assert RunnerTime.of(2, wall=50, busy=0, idle=100).overhead is None
 
 
 def test_time_is_accounted_for(tmp_path: Path) -> None:
@@ -118,11 +119,11 @@ def test_time_is_accounted_for(tmp_path: Path) -> None:
     runs = [run(tmp_path, name, shell("sleep 0.5")) for name in "abc"]
     workers = sweep(tmp_path, workers=2)
     workers(runs)
-    found = workers.account()
+    found = workers.runner_time()
     assert 1.5 <= found.busy < 3 and found.idle > 0.3
     assert found.overhead is not None and 0 < found.overhead < 1
     workers([])
-    assert workers.account().busy == found.busy
+    assert workers.runner_time().busy == found.busy
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -34,7 +34,7 @@ def reliability(shift: float, **fitted: float) -> dict[str, Any]:
     return {"d_ece": shift / 4, "detections": 40, "bins": bins, **fitted}
 
 
-def diagnosis(seed: int, *, background: bool) -> dict[str, Any]:
+def diagnostics(seed: int, *, background: bool) -> dict[str, Any]:
     """What a run's diagnostics.json may hold; a hundredth of each figure is its seed."""
     both = {"foreground": curve(0.01), "background": curve(0.1) if background else None}
     return {
@@ -118,22 +118,26 @@ def results() -> dict[str, Any]:
         ("ignored", "", None, changes, 0.002, far),
     ]
     return {
+        "ablation": "a.yaml",
         "metric": "AP",
         "baseline": "focal",
         "seeds": list(SEEDS),
         "variants": [
             {"name": name, "question": question, "published": source, "changes": changed,
-             "values": VALUES[name], **common, "mean": mean, "difference": found}
-            for name, question, source, changed, mean, found in rows
+             "values": VALUES[name], **common, "mean": mean, "difference": against,
+             "confounders": {}, "tuning": None}
+            for name, question, source, changed, mean, against in rows
         ],
+        "failed_trials": [],
         "seconds": {f"{name}, seed {seed}": 600.0 for name in VALUES for seed in SEEDS},
+        "runner": {"workers": 2, "wall": 1.0, "busy": 1.0, "idle": 0.0, "overhead": None},
     }  # fmt: skip
 
 
 def tuned_results() -> dict[str, Any]:
     """The same, where two variants were tuned, one to other values than its own."""
-    found = results()
-    focal, plain, _ = found["variants"]
+    content = results()
+    focal, plain, _ = content["variants"]
     tuning = {
         "keys": {"optimizer.lr": [0.01, 0.02], "loss.weight": [1, 2]},
         "values": {"lr=0.01": 0.25, "lr=0.02": None},
@@ -143,7 +147,8 @@ def tuned_results() -> dict[str, Any]:
         "tuned_variant": None,
         "difference": None,
     }
-    both = {"mean": -0.002, "interval": [-0.0081, 0.0041], "p": 0.414, "p_holm": 0.828,
+    both = {"n": 3, "standard_deviation": 0.001, "seeds_for_half_a_point": 3,
+            "mean": -0.002, "interval": [-0.0081, 0.0041], "p": 0.414, "p_holm": 0.828,
             "differences": [-0.001, -0.002, -0.003]}  # fmt: skip
     focal["tuning"] = tuning
     plain["tuning"] = tuning | {"lead": 0.0123, "tuned_variant": "plain_ce_tuned",
@@ -151,10 +156,10 @@ def tuned_results() -> dict[str, Any]:
     plain["confounders"] = {"clipped_share": 0.45, "classification_over_box": 2.5,
                             "divisor": 358.66, "gradient_norm": None,
                             "score_threshold": 0.05}  # fmt: skip
-    found["variants"].append(plain | {"name": "plain_ce_tuned", "mean": 0.358, "tuning": None,
+    content["variants"].append(plain | {"name": "plain_ce_tuned", "mean": 0.358, "tuning": None,
                                       "interval": [0.3501, 0.3659], "confounders": {}})  # fmt: skip
-    found["runner"] = {"workers": 2, "wall": 1.0, "busy": 1.0, "idle": 0.0, "overhead": 0.0123}
-    return found
+    content["runner"]["overhead"] = 0.0123
+    return content
 
 
 def folder(path: Path) -> Path:
@@ -175,8 +180,8 @@ def folder(path: Path) -> Path:
             run.with_suffix(".log").write_text(f"first\nstep 1\rstep 2\ndiverged: {name}\n")
             if value is not None and (name, seed) != ("plain_ce", "2"):
                 (run / "diagnosis" / "last").mkdir(parents=True)
-                found = diagnosis(int(seed), background=name != "ignored")
-                write(run / "diagnosis" / "last" / "diagnostics.json", found)
+                content = diagnostics(int(seed), background=name != "ignored")
+                write(run / "diagnosis" / "last" / "diagnostics.json", content)
     return path
 
 
@@ -238,10 +243,8 @@ class Reader(HTMLParser):
 
     def table(self, title: str) -> list[list[str]]:
         """The rows, the head among them, of the table whose caption holds `title`."""
-        captions = [place for place, _ in enumerate(self.tables)]
-        found = [k for k in captions if title in self.captions()[k]]
-        (place,) = found
-        return [[cell.strip() for cell in row] for row in self.tables[place]]
+        (index,) = (k for k, caption in enumerate(self.captions()) if title in caption)
+        return [[cell.strip() for cell in row] for row in self.tables[index]]
 
     def captions(self) -> list[str]:
         """Of the tables, in their order."""

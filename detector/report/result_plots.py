@@ -1,4 +1,4 @@
-"""Pictures of results and of training."""
+"""Plots of results and of training."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from detector.report.ink import (
-    COLORS,
-    INK,
+from detector.report.seed_means import Curve
+from detector.report.style import (
+    BACKGROUND,
     LETTERS,
+    LIGHT,
     MUTED,
-    PAPER,
-    Look,
-    drawing,
-    rows_of,
+    TEXT,
+    LineStyle,
+    grid_shape,
+    svg_plot,
     wrapped,
 )
-from detector.report.means import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GAP = 3.0  # a variant that reaches so many times as far as the next has the others drawn again
+ZOOM_RATIO = 3.0  # a variant that reaches so many times as far as the next has the rest drawn again
 GROUP_COLORS = {
-    "positives": COLORS["c1"],
-    "hard_negatives": COLORS["c2"],
+    "positives": LIGHT["c1"],
+    "hard_negatives": LIGHT["c2"],
     "easy_negatives": MUTED,
 }
 
 
 @dataclass(frozen=True)
-class Row:
+class ForestRow:
     """Of a forest plot: values of the seeds, their mean and its interval."""
 
     name: str
@@ -47,58 +47,63 @@ class Row:
         return max(abs(value) for value in (*self.values, *(self.interval or ())))
 
 
-def zoom(rows: Sequence[Row]) -> float | None:
-    """Half the width of a second look at the rows near 0, if others lie far beyond them."""
+def zoom_width(rows: Sequence[ForestRow]) -> float | None:
+    """Half the width of a panel for the rows near 0; None where none lie far beyond the others."""
     reaches = sorted(row.reach for row in rows if row.reach > 0)
     steps = [(b / a, a) for a, b in zip(reaches, reaches[1:], strict=False)]
     ratio, inside = max(steps, default=(0.0, 0.0))
-    return 1.25 * inside if ratio >= GAP else None
+    return 1.25 * inside if ratio >= ZOOM_RATIO else None
 
 
-def forest(
-    values: Sequence[Row], differences: Sequence[Row], looks: Mapping[str, Look], metric: str
+def forest_plot(
+    values: Sequence[ForestRow],
+    differences: Sequence[ForestRow],
+    styles: Mapping[str, LineStyle],
+    metric: str,
 ) -> str:
-    """Each variant's values, and below one another their differences from the baseline."""
-    near = zoom(differences)
+    """On the left each variant's values, on the right its differences from the baseline."""
+    near = zoom_width(differences)
 
     def draw(figure: Figure) -> None:
         count = 3 if near else 2
         axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
         names = [row.name for row in values]
-        _rows(axes[0], values, names, looks)
+        _rows(axes[0], values, names, styles)
         axes[0].set(xlabel=metric, yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
         axes[0].set_yticklabels([wrapped(name, 30) for name in names])
         for panel in axes[1:]:
-            panel.axvline(0, color=INK, linewidth=0.8)
-            _rows(panel, differences, names, looks)
+            panel.axvline(0, color=TEXT, linewidth=0.8)
+            _rows(panel, differences, names, styles)
             panel.set_xlabel(f"difference in {metric}")
         if near:
             axes[2].set(xlim=(-near, near), xlabel="the same, near 0")
         for panel in axes:
             panel.grid(visible=False, axis="y")
             panel.tick_params(axis="y", length=0)
-            panel.locator_params(axis="x", nbins=5)
+            panel.locator_params(axis="x", nbins=5)  # the default overlaps in narrow panels
 
-    return drawing(f"{metric} and paired differences", 0.8 + 0.38 * len(values), draw)
+    return svg_plot(f"{metric} and paired differences", 0.8 + 0.38 * len(values), draw)
 
 
-def _rows(axes: Axes, rows: Sequence[Row], names: Sequence[str], looks: Mapping[str, Look]) -> None:
+def _rows(
+    axes: Axes, rows: Sequence[ForestRow], names: Sequence[str], styles: Mapping[str, LineStyle]
+) -> None:
     for row in rows:
-        place, own = names.index(row.name), looks[row.name]
+        y, style = names.index(row.name), styles[row.name]
         if row.interval:
-            axes.plot(row.interval, [place] * 2, color=own.color, linewidth=2, alpha=0.75)
-        axes.plot(row.values, [place + 0.24] * len(row.values), "o", color=own.color,
+            axes.plot(row.interval, [y] * 2, color=style.color, linewidth=2, alpha=0.75)
+        axes.plot(row.values, [y + 0.24] * len(row.values), "o", color=style.color,
                   markersize=3, alpha=0.6, markeredgewidth=0)  # fmt: skip
-        axes.plot(row.mean, place, own.marker, color=own.color, markersize=6,
-                  markeredgecolor=PAPER, markeredgewidth=0.7)  # fmt: skip
+        axes.plot(row.mean, y, style.marker, color=style.color, markersize=6,
+                  markeredgecolor=BACKGROUND, markeredgewidth=0.7)  # fmt: skip
         if row.published is not None:
-            axes.plot(row.published, place, "|", color=INK, markersize=13, markeredgewidth=1.6)
+            axes.plot(row.published, y, "|", color=TEXT, markersize=13, markeredgewidth=1.6)
 
 
-def over_time(
+def metric_plot(
     curves: Mapping[str, Curve],
     failed: Sequence[Sequence[tuple[float, float]]],
-    looks: Mapping[str, Look],
+    styles: Mapping[str, LineStyle],
     metric: str,
 ) -> str:
     """The metric over epochs, with the range of the seeds; failed runs end in a cross."""
@@ -106,10 +111,10 @@ def over_time(
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for name, curve in curves.items():
-            own = looks[name]
-            axes.fill_between(curve.x, curve.low, curve.high, color=own.color, alpha=0.16, lw=0)
-            axes.plot(curve.x, curve.mean, own.line, color=own.color, marker=own.marker,
-                      markevery=max(1, len(curve.x) // 12), markeredgecolor=PAPER,
+            style = styles[name]
+            axes.fill_between(curve.x, curve.low, curve.high, color=style.color, alpha=0.16, lw=0)
+            axes.plot(curve.x, curve.mean, style.line, color=style.color, marker=style.marker,
+                      markevery=max(1, len(curve.x) // 12), markeredgecolor=BACKGROUND,
                       markeredgewidth=0.5)  # fmt: skip
         for series in failed:
             x, y = zip(*series, strict=True)
@@ -118,31 +123,31 @@ def over_time(
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", integer=True)
 
-    return drawing(f"{metric} over training time", 3.4, draw)
+    return svg_plot(f"{metric} over training time", 3.4, draw)
 
 
-def shares(
+def share_plot(
     loss: Mapping[str, Mapping[str, Curve]], gradient: Mapping[str, Mapping[str, Curve]]
 ) -> str:
-    """By variant, over epochs: who gives the loss (above) and the gradient (below)."""
+    """By variant, over epochs: the groups' shares of the loss (above) and gradient (below)."""
     names = [name for name in loss if loss[name] or gradient[name]]
-    _, columns = rows_of(len(names))
-    blocks = [names[k : k + columns] for k in range(0, len(names), columns)]
+    _, columns = grid_shape(len(names))
+    chunks = [names[k : k + columns] for k in range(0, len(names), columns)]
 
     def draw(figure: Figure) -> None:
-        grid = figure.subplots(2 * len(blocks), columns, sharex=True, sharey=True, squeeze=False)
-        for k, block in enumerate(blocks):
+        grid = figure.subplots(2 * len(chunks), columns, sharex=True, sharey=True, squeeze=False)
+        for k, chunk in enumerate(chunks):
             for title, curves, row in (("loss", loss, 2 * k), ("gradient", gradient, 2 * k + 1)):
-                _share_row(grid[row], block, curves, title)
-            for axes, name in zip(grid[2 * k], block, strict=False):
+                _share_row(grid[row], chunk, curves, title)
+            for axes, name in zip(grid[2 * k], chunk, strict=False):
                 axes.set_title(wrapped(name, LETTERS // columns))
-        for number in range(len(names) - columns, len(names)):  # the lowest of each column
-            axes = grid[2 * (number // columns) + 1][number % columns]
+        for k in range(len(names) - columns, len(names)):  # the lowest of each column
+            axes = grid[2 * (k // columns) + 1][k % columns]
             axes.set_xlabel("epoch")
             axes.tick_params(labelbottom=True)
             axes.locator_params(axis="x", integer=True)
 
-    return drawing("shares of loss and gradient", 0.6 + 2.5 * len(blocks), draw)
+    return svg_plot("shares of loss and gradient", 0.6 + 2.5 * len(chunks), draw)
 
 
 def _share_row(
@@ -155,14 +160,14 @@ def _share_row(
     for axes in row[len(names) :]:
         axes.set_axis_off()
     for axes, name in zip(row, names, strict=False):
-        found = curves[name]
+        by_group = curves[name]
         axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
-        axes.grid(visible=False)
-        if not found:
+        axes.grid(visible=False)  # it would shine through the areas
+        if not by_group:
             axes.text(0.5, 0.5, "missing", transform=axes.transAxes, ha="center", color=MUTED)
             continue
-        x, *y = found["positives"].x, *(found[group].mean for group in GROUP_COLORS)
-        if len(x) == 1:  # an area needs two; drawn as wide as half an epoch
+        x, *y = by_group["positives"].x, *(by_group[group].mean for group in GROUP_COLORS)
+        if len(x) == 1:  # stackplot draws no area of one point: as wide as half an epoch
             x, y = (x[0] - 0.25, x[0] + 0.25), [line * 2 for line in y]
         colors = list(GROUP_COLORS.values())
         axes.stackplot(x, *y, colors=colors, alpha=0.85, linewidth=0)

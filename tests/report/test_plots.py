@@ -1,4 +1,4 @@
-"""Where things lie in the drawings, and whether eyes can tell them apart."""
+"""Where things lie in the plots, and whether eyes can tell them apart."""
 
 import itertools
 import re
@@ -9,10 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from detector.report import ink, model_pictures, pictures
-from detector.report.ink import COLORS, DARK, drawing, look, looks
-from detector.report.means import Curve
-from detector.report.pictures import Row
+from detector.report import model_plots, result_plots, style
+from detector.report.result_plots import ForestRow
+from detector.report.seed_means import Curve
+from detector.report.style import DARK, LIGHT, line_style, line_styles, svg_plot
 
 # Machado et al. 2009, severity 1, on linear RGB: what eyes without one kind of cone see.
 EYES = {
@@ -48,10 +48,10 @@ def oklab(color: str, eyes: str) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("colors", "paper", "text"), [(COLORS, "#ffffff", "#1b1f24"), (DARK, "#14171b", "#e6e8ea")]
+    ("colors", "paper", "text"), [(LIGHT, "#ffffff", "#1b1f24"), (DARK, "#14171b", "#e6e8ea")]
 )
 def test_colours_can_be_told_apart(colors: dict[str, str], paper: str, text: str) -> None:
-    assert colors.keys() == COLORS.keys()
+    assert colors.keys() == LIGHT.keys()
     assert min(contrast(color, paper) for color in colors.values()) >= 3
     for eyes in EYES:
         seen = [oklab(color, eyes) for color in (*colors.values(), text)]
@@ -61,9 +61,9 @@ def test_colours_can_be_told_apart(colors: dict[str, str], paper: str, text: str
 
 def test_eighteen_variants_look_different() -> None:
     names = [f"v{k}" for k in range(19)]
-    found = looks(names, "v3")
-    assert found["v3"] == ink.BASELINE and len(set(found.values())) == 19
-    assert found["v4"] == look(3)
+    styles = line_styles(names, "v3")
+    assert styles["v3"] == style.BASELINE and len(set(styles.values())) == 19
+    assert styles["v4"] == line_style(3)
 
 
 def marks(svg: str, color: str) -> list[tuple[float, float]]:
@@ -77,9 +77,12 @@ def marks(svg: str, color: str) -> list[tuple[float, float]]:
 
 def test_forest_points_lie_at_their_values() -> None:
     """On one axis a value twice as far from the first lies twice as far in the drawing."""
-    rows = [Row("base", 0.30, (0.28, 0.32), (0.29, 0.31)), Row("other", 0.40, None, (0.35, 0.45))]
-    differences = [Row("other", 0.1, None, (0.06, 0.14))]
-    svg = pictures.forest(rows, differences, looks(["base", "other"], "base"), "AP")
+    rows = [
+        ForestRow("base", 0.30, (0.28, 0.32), (0.29, 0.31)),
+        ForestRow("other", 0.40, None, (0.35, 0.45)),
+    ]
+    differences = [ForestRow("other", 0.1, None, (0.06, 0.14))]
+    svg = result_plots.forest_plot(rows, differences, line_styles(["base", "other"], "base"), "AP")
     left, right, mean, *paired = [x for x, _ in marks(svg, "var(--c1)")]
     assert (mean - left) / (right - left) == pytest.approx(0.5, abs=1e-3)
     assert (paired[2] - paired[0]) / (paired[1] - paired[0]) == pytest.approx(0.5, abs=1e-3)
@@ -92,22 +95,22 @@ def test_forest_points_lie_at_their_values() -> None:
 def test_zoom_is_for_rows_far_from_the_others() -> None:
     """Reaches .02, .04 and .4: the last is ten times the one before."""
     rows = [
-        Row("a", 0.01, (-0.02, 0.02), (0.01,)),
-        Row("b", 0.03, (0.02, 0.04), (0.03,)),
-        Row("c", -0.35, (-0.4, -0.3), (-0.35,)),
+        ForestRow("a", 0.01, (-0.02, 0.02), (0.01,)),
+        ForestRow("b", 0.03, (0.02, 0.04), (0.03,)),
+        ForestRow("c", -0.35, (-0.4, -0.3), (-0.35,)),
     ]
-    assert pictures.zoom(rows) == pytest.approx(0.05)
-    assert pictures.zoom(rows[:2]) is None and pictures.zoom(rows[2:]) is None
-    assert pictures.zoom([Row("a", 0.0, None, (0.0,))]) is None
+    assert result_plots.zoom_width(rows) == pytest.approx(0.05)
+    assert result_plots.zoom_width(rows[:2]) is None and result_plots.zoom_width(rows[2:]) is None
+    assert result_plots.zoom_width([ForestRow("a", 0.0, None, (0.0,))]) is None
 
 
-def test_a_single_look_has_an_area() -> None:
+def test_shares_of_one_epoch_have_an_area() -> None:
     """Shares that were logged once are drawn half an epoch wide, not as nothing."""
 
     def area(x: tuple[float, ...]) -> float:
         line = (0.25,) * len(x)
-        curves = {group: Curve(x, line, line, line) for group in pictures.GROUP_COLORS}
-        svg = pictures.shares({"a": curves}, {"a": curves})
+        curves = {group: Curve(x, line, line, line) for group in result_plots.GROUP_COLORS}
+        svg = result_plots.share_plot({"a": curves}, {"a": curves})
         (path, *_) = re.findall(r'<path d="([^"]*)"[^>]*fill: var\(--c1\)', svg)
         ends = [float(number) for number in re.findall(r"[ML] ([\d.]+) ", path)]
         return max(ends) - min(ends)
@@ -118,9 +121,9 @@ def test_a_single_look_has_an_area() -> None:
 
 def test_a_failed_runs_line_ends_in_a_cross() -> None:
     curve = Curve((1.0, 2.0), (0.1, 0.2), (0.1, 0.2), (0.1, 0.2))
-    draw = pictures.over_time
-    with_failure = draw({"a": curve}, [[(1.0, 0.15)]], looks(["a"], "a"), "AP")
-    without = draw({"a": curve}, [], looks(["a"], "a"), "AP")
+    draw = result_plots.metric_plot
+    with_failure = draw({"a": curve}, [[(1.0, 0.15)]], line_styles(["a"], "a"), "AP")
+    without = draw({"a": curve}, [], line_styles(["a"], "a"), "AP")
     cross = r'<use [^>]*style="[^"]*stroke: var\(--muted\)'
     assert len(re.findall(cross, with_failure)) == len(re.findall(cross, without)) + 1
 
@@ -129,13 +132,13 @@ def test_right_end_keeps_nine_tenths_of_the_loss() -> None:
     spread = (np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     hard = (np.array([0.0, 0.995, 1.0]), np.array([0.0, 0.05, 1.0]))
     extreme = (np.array([0.0, 0.9995, 1.0]), np.array([0.0, 0.05, 1.0]))
-    assert model_pictures.right_end([extreme]) == 0.999
-    assert model_pictures.right_end([extreme, hard]) == 0.99
-    assert model_pictures.right_end([extreme, hard, spread]) == 0.9
+    assert model_plots.right_end([extreme]) == 0.999
+    assert model_plots.right_end([extreme, hard]) == 0.99
+    assert model_plots.right_end([extreme, hard, spread]) == 0.9
 
 
 def test_a_drawing_is_fit_for_a_page() -> None:
-    svg = drawing('a "name" \\1 & more', 1.0, lambda figure: None)
+    svg = svg_plot('a "name" \\1 & more', 1.0, lambda figure: None)
     root = ElementTree.fromstring(svg)
     assert root.attrib["aria-label"] == 'a "name" \\1 & more'
     assert root.attrib["viewBox"].endswith(" 72")
@@ -143,14 +146,14 @@ def test_a_drawing_is_fit_for_a_page() -> None:
 
 
 def test_text_is_no_formula_and_is_escaped() -> None:
-    svg = drawing("t", 1.0, lambda figure: figure.text(0, 0, "<b> $x_1$") and None)
+    svg = svg_plot("t", 1.0, lambda figure: figure.text(0, 0, "<b> $x_1$") and None)
     assert "&lt;b&gt; $x_1$" in svg
 
 
 def test_names_break_where_they_can() -> None:
-    assert ink.wrapped("sigmoid_negatives_focal", 18) == "sigmoid_negatives_\nfocal"
-    assert ink.wrapped("short", 18) == "short"
-    assert ink.wrapped("lr=0.01,alpha=0.25", 10) == "lr=0.01,\nalpha=0.25"
+    assert style.wrapped("sigmoid_negatives_focal", 18) == "sigmoid_negatives_\nfocal"
+    assert style.wrapped("short", 18) == "short"
+    assert style.wrapped("lr=0.01,alpha=0.25", 10) == "lr=0.01,\nalpha=0.25"
 
 
 def test_the_lowest_panel_of_each_column_has_its_numbers() -> None:
@@ -158,16 +161,22 @@ def test_the_lowest_panel_of_each_column_has_its_numbers() -> None:
     seen: list[tuple[bool, str]] = []
 
     def draw(figure: Figure) -> None:
-        grid = ink.panels(figure, list("abcdefg"), sharex=True, sharey=True)
-        ink.name_outer(grid, "score", "anchors")
+        grid = style.panels(figure, list("abcdefg"), sharex=True, sharey=True)
+        style.label_outer(grid, "score", "anchors")
         figure.canvas.draw()
         for axes in grid:
             ticks = axes.get_xticklabels()
             seen.append((any(tick.get_visible() for tick in ticks), axes.get_xlabel()))
 
-    drawing("t", 3.0, draw)
+    svg_plot("t", 3.0, draw)
     assert seen == [*[(False, "")] * 3, *[(True, "score")] * 4]
 
 
-def test_rows_of_panels_are_even() -> None:
-    assert [ink.rows_of(n) for n in (1, 5, 6, 9, 11)] == [(1, 1), (1, 5), (2, 3), (2, 5), (3, 4)]
+def test_grid_shape_panels_are_even() -> None:
+    assert [style.grid_shape(n) for n in (1, 5, 6, 9, 11)] == [
+        (1, 1),
+        (1, 5),
+        (2, 3),
+        (2, 5),
+        (3, 4),
+    ]

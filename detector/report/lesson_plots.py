@@ -1,4 +1,4 @@
-"""The pictures of docs/losses.md.    P probabilities, K classes."""
+"""The plots of docs/losses.md.    P probabilities, K classes."""
 
 from __future__ import annotations
 
@@ -10,34 +10,41 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # of figure 1 of Lin et al. 2017
+PLOTTED_GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # of figure 1 of Lin et al. 2017
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000")  # Okabe and Ito 2008
-STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 EXAMPLE = {"cat": 2.0, "dog": 1.0, "boat": -1.0}  # logits
 SMALLEST = 1e-5
+LESSON_STYLE: Any = {
+    "svg.hashsalt": "losses",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "font.size": 10,
+}
 
 
-def save(path: Path, draw: Callable[[Axes], None], *, size: tuple[float, float] = (6, 3.4)) -> None:
-    """One picture, an SVG on white that is the same byte for byte each time."""
-    with _settings():
-        figure = _figure(size)
-        draw(figure.subplots())
-        figure.savefig(path, format="svg", metadata={"Date": None})
+def save_plot(
+    path: Path, *draw: Callable[[Axes], None], size: tuple[float, float] = (6, 3.4)
+) -> None:
+    """Panels side by side: an SVG on white of `size` inches, the same byte for byte each time."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
-
-def save_pair(path: Path, *draw: Callable[[Axes], None]) -> None:
-    """Pictures side by side."""
-    with _settings():
-        figure = _figure((4 * len(draw), 3.2))
-        for axes, one in zip(figure.subplots(1, len(draw)), draw, strict=True):
-            one(axes)
+    # the salt and the missing date: else each SVG differs from the last, and git from both
+    with rc_context(LESSON_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(1, len(draw), squeeze=False)[0]
+        for axes, draw_panel in zip(panels, draw, strict=True):
+            draw_panel(axes)
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def negative_log(axes: Axes) -> None:
-    """-log x, with the costs of some probabilities marked."""
+    """-log x, with the loss of some probabilities marked."""
     p = np.geomspace(SMALLEST, 1, 400)
     axes.plot(p, -np.log(p), color=COLOURS[0], linewidth=2)
     for probability in (1e-4, 0.01, 0.1, 0.5):
@@ -66,10 +73,10 @@ def softmax(axes: Axes) -> None:
     _bars(axes, logits / logits.sum(), "softmax: sums to one")
 
 
-def focal(axes: Axes) -> None:
+def focal_curves(axes: Axes) -> None:
     """(1 - p_t)^gamma (-log p_t), figure 1 of Lin et al. 2017."""
     p = np.linspace(0.005, 1, 400)
-    for gamma, colour, style in zip(GAMMAS, COLOURS, STYLES, strict=True):
+    for gamma, colour, style in zip(PLOTTED_GAMMAS, COLOURS, LINES, strict=True):
         axes.plot(p, focal_loss(p, gamma), color=colour, linestyle=style, label=f"γ = {gamma:g}")
     axes.axvspan(0.5, 1, color="0.92", zorder=0)
     axes.text(0.75, 3.4, "well classified", ha="center", color="0.35")
@@ -82,16 +89,16 @@ def focal_loss(p: np.ndarray, gamma: float) -> np.ndarray:
     return -((1 - p) ** gamma) * np.log(p)
 
 
-def overwhelm(
+def loss_bars(
     names: Sequence[str], foreground: Sequence[float], background: Sequence[float]
 ) -> Any:
-    """A drawing of paired bars: what both kinds of anchors cost under each head."""
+    """Paired bars: the loss of both kinds of anchors under each head."""
 
     def draw(axes: Axes) -> None:
-        place = np.arange(len(names))
-        axes.barh(place - 0.2, foreground, 0.38, color=COLOURS[0], label="foreground anchors")
-        axes.barh(place + 0.2, background, 0.38, color=COLOURS[1], label="background anchors")
-        axes.set_yticks(place, names)
+        y = np.arange(len(names))
+        axes.barh(y - 0.2, foreground, 0.38, color=COLOURS[0], label="foreground anchors")
+        axes.barh(y + 0.2, background, 0.38, color=COLOURS[1], label="background anchors")
+        axes.set_yticks(y, names)
         axes.invert_yaxis()
         axes.set(xscale="log", xlabel="sum of their loss in one image")
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
@@ -99,8 +106,8 @@ def overwhelm(
     return draw
 
 
-def prior(foreground: float, background: float, classes: int) -> Callable[[Axes], None]:
-    """A drawing of cross entropy at the start, by kind of anchor, over the prior."""
+def prior_curves(foreground: float, background: float, classes: int) -> Callable[[Axes], None]:
+    """Cross entropy at the start, by kind of anchor, over the prior."""
 
     def draw(axes: Axes) -> None:
         pi = np.geomspace(1e-4, 0.5, 300)
@@ -120,25 +127,3 @@ def _bars(axes: Axes, scores: np.ndarray, title: str) -> None:
     bars = axes.bar(names, scores, color=COLOURS[: len(names)])
     axes.bar_label(bars, [f"{score:.2f}" for score in scores])
     axes.set(title=title, ylim=(0, 1.1), ylabel="score", xlabel="class and its logit")
-
-
-def _figure(size: tuple[float, float]) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=size, layout="constrained")
-
-
-def _settings() -> Any:
-    from matplotlib import rc_context
-
-    return rc_context(
-        {
-            "svg.hashsalt": "losses",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": "0.9",
-            "font.size": 10,
-        }
-    )

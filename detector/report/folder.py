@@ -1,0 +1,142 @@
+"""An ablation's folder: results.json and, of each run, what it left.
+
+Only results.json must be there; of the rest what is missing is None or empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detector.errors import InputError
+from detector.files import read_object
+from detector.lab.results import Results, VariantResult, read_results
+from detector.report.diagnostics import Diagnostics, read_diagnostics
+
+LOG_LINES = 15  # of a failed run
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One training and the files that it left."""
+
+    name: str
+    folder: str  # relative to the ablation's
+    seed: int
+    value: float | None  # of the metric; None where the training failed or it is undefined
+    seconds: float | None
+    records: tuple[Mapping[str, Any], ...]  # of metrics.jsonl
+    environment: Mapping[str, Any]
+    diagnostics: Diagnostics | None
+    log: str  # its last lines
+
+
+@dataclass(frozen=True)
+class ReportedVariant(VariantResult):
+    """A variant's results with its runs."""
+
+    runs: tuple[RunResult, ...]
+
+    @property
+    def finished(self) -> tuple[RunResult, ...]:
+        """The runs that have a value."""
+        return tuple(run for run in self.runs if run.value is not None)
+
+    @property
+    def diagnosed(self) -> tuple[Diagnostics, ...]:
+        """The diagnostics of the finished runs that have some."""
+        return tuple(run.diagnostics for run in self.finished if run.diagnostics is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationFolder(Results):
+    """results.json, with the runs of each variant and what ablation.json says of the call."""
+
+    variants: tuple[ReportedVariant, ...]
+    command: Sequence[str] | None  # that made it
+    config: str | None  # the file that all variants change
+
+    @property
+    def runs(self) -> tuple[RunResult, ...]:
+        """Variant by variant."""
+        return tuple(run for variant in self.variants for run in variant.runs)
+
+    @property
+    def baseline_variant(self) -> ReportedVariant:
+        """The variant that the others are compared with."""
+        return self.variant(self.baseline)
+
+    def variant(self, name: str) -> ReportedVariant:
+        """The variant of that name."""
+        return next(variant for variant in self.variants if variant.name == name)
+
+
+def read_folder(folder: Path) -> AblationFolder:
+    """All that `folder` holds; InputError where results.json is missing, or a file is broken."""
+    file, call = folder / "results.json", folder / "ablation.json"
+    if not file.exists():
+        raise InputError(f"{folder}: it holds no results.json; detector ablate writes one.")
+    results, about = read_results(file), read_object(call) if call.exists() else {}
+    variants = [
+        ReportedVariant(**vars(variant), runs=_runs(folder, variant, results.seconds))
+        for variant in results.variants
+    ]
+    return AblationFolder(
+        **{**vars(results), "variants": _tuned_beside(variants)},
+        command=about.get("command"),
+        config=about.get("config"),
+    )
+
+
+def _tuned_beside(variants: Sequence[ReportedVariant]) -> tuple[ReportedVariant, ...]:
+    """In their order, but a tuned variant behind the one that it was tuned from."""
+    origins = {v.tuning.tuned_variant: v.name for v in variants if v.tuning}
+    names = [v.name for v in variants]
+    return tuple(
+        sorted(
+            variants, key=lambda v: (names.index(origins.get(v.name, v.name)), v.name in origins)
+        )
+    )
+
+
+def _runs(
+    folder: Path, variant: VariantResult, seconds: Mapping[str, float | None]
+) -> tuple[RunResult, ...]:
+    runs = []
+    for seed, value in variant.values.items():
+        path = Path("runs") / variant.name / f"seed{seed}"
+        own, name = folder / path, f"{variant.name}, seed {seed}"
+        environment = own / "environment.json"
+        runs.append(
+            RunResult(
+                name=name,
+                folder=path.as_posix(),
+                seed=seed,
+                value=value,
+                seconds=seconds.get(name),
+                records=_records(own / "metrics.jsonl"),
+                environment=read_object(environment) if environment.exists() else {},
+                diagnostics=read_diagnostics(own / "diagnosis" / "last" / "diagnostics.json"),
+                log=_tail(own.with_name(f"{own.name}.log")),
+            )
+        )
+    return tuple(runs)
+
+
+def _records(path: Path) -> tuple[Mapping[str, Any], ...]:
+    if not path.exists():
+        return ()
+    # a run that is killed while it writes leaves a part of a line behind the last line end
+    *whole, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return tuple(json.loads(line) for line in whole if line)
+
+
+def _tail(path: Path) -> str:
+    """The last lines of a log; of a progress bar, which begins anew at each \\r, its last state."""
+    if not path.exists():
+        return ""
+    lines = path.read_bytes().decode(errors="replace").rstrip("\n").split("\n")
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines[-LOG_LINES:])

@@ -1,0 +1,70 @@
+"""How numbers and values are written on the page."""
+
+from __future__ import annotations
+
+import json
+
+from detector.lab.results import Difference
+from detector.report.blocks import Cell
+
+NONE = "–"
+
+
+def decimal(value: float | None, *, sign: str = "") -> str:
+    """Three decimals; a dash for None, and a proper minus."""
+    if value is None:
+        return NONE
+    text = f"{value:{sign}.3f}"
+    # what rounds to zero has no sign: "-0.000" would claim a direction
+    return text[1:] if float(text) == 0 and text[0] in "+-" else text.replace("-", "−")
+
+
+def interval(ends: tuple[float, float] | None, *, sign: str = "") -> str:
+    """From one end to the other; nothing for None."""
+    return "" if ends is None else " to ".join(decimal(end, sign=sign) for end in ends)
+
+
+def probability(p: float | None) -> str:
+    """A p-value; the smallest are named by a bound."""
+    return "< 0.001" if p is not None and p < 0.001 else decimal(p)
+
+
+def percent(share: float | None) -> str:
+    """A share 0..1 with a decimal below ten percent."""
+    if share is None:
+        return NONE
+    return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"
+
+
+def four_digits(value: float | int | str) -> str:
+    """A float of any size in four significant digits; others as they are."""
+    return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
+
+
+def yaml_value(value: object) -> str:
+    """A value of a config, as a person may write it in one."""
+    return json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
+
+
+def number_cell(text: str, note: str = "") -> Cell:
+    """A cell that is aligned to the right."""
+    return Cell(text, note, "number")
+
+
+def difference_cells(difference: Difference | None) -> tuple[Cell, Cell, Cell]:
+    """The difference with its interval, p, and p after Holm's correction; bold if significant."""
+    if difference is None:
+        return number_cell(NONE), number_cell(NONE), number_cell(NONE)
+    bold = "number strong" if difference.significant else "number"
+    ends = interval(difference.interval, sign="+")
+    return (
+        Cell(decimal(difference.mean, sign="+"), ends, bold),
+        number_cell(probability(difference.p)),
+        Cell(probability(difference.p_holm), style=bold),
+    )
+
+
+def listed(names: list[str]) -> str:
+    """a, b and c."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

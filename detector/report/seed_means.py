@@ -1,0 +1,154 @@
+"""Means over the seeds of a variant: the numbers that the plots and tables of models show."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detector.evaluation.calibration import ReliabilityBin, chance_d_ece
+from detector.report.diagnostics import ClassAP, Diagnostics, Histogram
+from detector.report.folder import RunResult
+
+MAX_POINTS = 100  # of a curve over time
+ANCHOR_GROUPS = ("positives", "hard_negatives", "easy_negatives")
+# Shares of the anchors at which cumulative losses are averaged: finer where the hard ones are.
+SHARE_GRID = np.concatenate([np.linspace(0, 0.9, 46)[:-1], 1 - np.logspace(-1, -5, 81), [1.0]])
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean, lowest and highest of the seeds at each x."""
+
+    x: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def validation_curve(runs: Sequence[RunResult], metric: str) -> Curve:
+    """The metric over epochs, at each epoch of those runs that have it."""
+    return curve_of([points(run, f"validation/{metric}") for run in runs])
+
+
+def share_curves(runs: Sequence[RunResult], quantity: str) -> dict[str, Curve]:
+    """By group, its share of `quantity` (loss or gradient) over epochs; empty where not logged."""
+    curves = {
+        group: thinned(curve_of([points(run, f"{quantity}_share/{group}") for run in runs]))
+        for group in ANCHOR_GROUPS
+    }
+    return curves if all(curve.x for curve in curves.values()) else {}
+
+
+def points(run: RunResult, key: str) -> list[tuple[float, float]]:
+    """(epoch, value) of the records that hold a number under `key`."""
+    return [(r["epoch"], r[key]) for r in run.records if r.get(key) is not None]
+
+
+def curve_of(series: Sequence[Sequence[tuple[float, float]]]) -> Curve:
+    """The curve over runs, of each of which `series` holds its points."""
+    at_x: dict[float, list[float]] = defaultdict(list)
+    for x, y in (point for run in series for point in run):
+        at_x[x].append(y)
+    xs = sorted(at_x)
+    mean = (float(np.mean(at_x[x])) for x in xs)
+    return Curve(
+        tuple(xs), tuple(mean), tuple(min(at_x[x]) for x in xs), tuple(max(at_x[x]) for x in xs)
+    )
+
+
+def thinned(curve: Curve) -> Curve:
+    """At most MAX_POINTS points, each the mean of equally many neighbours."""
+    size = -(-len(curve.x) // MAX_POINTS)
+    if size < 2:
+        return curve
+    parts = [range(k, min(k + size, len(curve.x))) for k in range(0, len(curve.x), size)]
+    lines = (curve.x, curve.mean, curve.low, curve.high)
+    return Curve(*(tuple(float(np.mean([y[k] for k in part])) for part in parts) for y in lines))
+
+
+def cumulative_loss(
+    diagnosed: Sequence[Diagnostics], loss: str, kind: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean share of the loss at SHARE_GRID, both (P,); None where no diagnostics have it.
+
+    kind: of the anchors, foreground or background.
+    """
+    shares = [share for d in diagnosed if (share := d.loss_distribution.get(loss, {}).get(kind))]
+    if not shares:
+        return None
+    # the diagnostics of runs may hold other points: only on one grid is there a mean
+    curves = [np.interp(SHARE_GRID, share.anchors, share.loss) for share in shares]
+    return SHARE_GRID, np.mean(curves, axis=0)
+
+
+def hardest(diagnosed: Sequence[Diagnostics], loss: str, kind: str) -> dict[float, float]:
+    """Share of the anchors -> mean share of the loss that so many of the hardest hold."""
+    shares = [share for d in diagnosed if (share := d.loss_distribution.get(loss, {}).get(kind))]
+    parts = sorted({part for share in shares for part in share.hardest}, key=float)
+    return {
+        float(part): float(np.mean([s.hardest[part] for s in shares if part in s.hardest]))
+        for part in parts
+    }
+
+
+def pooled_bins(diagnosed: Sequence[Diagnostics], scaling: str) -> list[ReliabilityBin]:
+    """The detections of all runs together, bin by bin."""
+    runs = [getattr(d.calibration, scaling).bins for d in diagnosed if d.calibration]
+    return [_pooled(column) for column in zip(*runs, strict=True)]
+
+
+def _pooled(bins: Sequence[ReliabilityBin]) -> ReliabilityBin:
+    full = [b for b in bins if b.count and b.score is not None and b.precision is not None]
+    if not full:
+        return ReliabilityBin(0, None, None)
+    count = sum(b.count for b in full)
+    # weighted by detections: a bin of one is not as sure as one of a thousand
+    score = sum(b.count * (b.score or 0.0) for b in full) / count
+    return ReliabilityBin(count, score, sum(b.count * (b.precision or 0.0) for b in full) / count)
+
+
+def mean_calibration(diagnosed: Sequence[Diagnostics], scaling: str, name: str) -> float | None:
+    """Mean of d_ece, detections, temperature, slope or intercept."""
+    values = [getattr(getattr(d.calibration, scaling), name) for d in diagnosed if d.calibration]
+    return float(np.mean(values)) if values else None
+
+
+def temperature_range(diagnosed: Sequence[Diagnostics]) -> tuple[float, float] | None:
+    """The lowest and the highest that was fitted: a mean would hide one at the end of its range."""
+    fitted = [d.calibration.temperature.temperature for d in diagnosed if d.calibration]
+    return (min(fitted), max(fitted)) if fitted else None
+
+
+def mean_chance_d_ece(diagnosed: Sequence[Diagnostics]) -> float | None:
+    """Mean D-ECE that so many detections would have if their scores were true; see calibration."""
+    bins = [d.calibration.before.bins for d in diagnosed if d.calibration]
+    floors = [chance_d_ece([b.count for b in of], [b.score or 0.0 for b in of]) for of in bins]
+    return float(np.mean(floors)) if floors else None
+
+
+def error_gains(diagnosed: Sequence[Diagnostics], error: str) -> list[float]:
+    """AP50 lost to an error, run by run."""
+    return [gain for d in diagnosed if (gain := d.errors.get(error)) is not None]
+
+
+def mean_histogram(diagnosed: Sequence[Diagnostics]) -> Histogram | None:
+    """Anchors of one model by score; None without a histogram."""
+    histograms = [d.score_histogram for d in diagnosed if d.score_histogram]
+    if not histograms:
+        return None
+    kinds = ([h.foreground for h in histograms], [h.background for h in histograms])
+    return Histogram(histograms[0].edges, *(np.mean(k, axis=0).tolist() for k in kinds))
+
+
+def class_means(diagnosed: Sequence[Diagnostics]) -> list[ClassAP]:
+    """Mean AP of each class in the order of the first run, without those that have no boxes."""
+    by_name: dict[str, list[ClassAP]] = defaultdict(list)
+    for entry in (entry for d in diagnosed for entry in d.classes if entry.AP >= 0):
+        by_name[entry.name].append(entry)
+    return [
+        ClassAP(name, same[0].training_boxes, sum(entry.AP for entry in same) / len(same))
+        for name, same in by_name.items()
+    ]
