@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from detector.config import ALTERNATIVES, Config, load, parse
 from detector.errors import InputError
 from detector.loss.assemble import KINDS
+from detector.loss.ghm import GHMCSettings
 from detector.settings.data import Fixed, Sides
 from detector.settings.loss import (
     AllSettings,
@@ -21,6 +22,7 @@ from detector.settings.loss import (
     HardNegativesSettings,
     OHEMSettings,
 )
+from detector.settings.network import ATSSSettings
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted({*CONFIGS.rglob("*.yaml")} - {*CONFIGS.glob("ablations/*.yaml")})
@@ -159,6 +161,17 @@ def test_a_base_may_be_shared_but_not_circular(tmp_path: Path) -> None:
     write(tmp_path, "a.yaml", "base: [b.yaml]\n")
     with pytest.raises(InputError, match=r"circle: a\.yaml -> b\.yaml -> a\.yaml"):
         load(tmp_path / "a.yaml")
+
+
+def test_a_kind_replaces_the_whole_in_any_order(tmp_path: Path) -> None:
+    text = "loss: {classification: {background: class, alpha: 0.5}}\nmatching: {foreground: 0.6}\n"
+    path = write(tmp_path, "a.yaml", text)
+    keys = ["loss.classification.bins=10", "loss.classification.kind=ghm", "matching.kind=atss",
+            "matching.candidates=5"]  # fmt: skip
+    for order in (1, -1):
+        config = load(path, keys[::order])
+        assert config.loss.classification == GHMCSettings(bins=10)
+        assert config.matching == ATSSSettings(candidates=5)
 
 
 def test_another_alternative_replaces_the_mapping_whole(tmp_path: Path) -> None:
