@@ -1,4 +1,4 @@
-"""Config -> objects: the only place, beside the config itself, that reads its fields."""
+"""Config -> objects; constructors get plain values, never a config."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Autocast = Callable[[], AbstractContextManager[None]]
 def load_config(
     path: Path, overrides: Sequence[str] = (), places: Mapping[str, str] = {}
 ) -> Config:
-    """As config.load, refused here if its loss makes no sense whatever the data are."""
+    """As config.load; also refuses what cannot work with any data."""
     config = configs.load(path, overrides, places)
     try:
         weights = config.loss.classification.class_weights  # they alone say how many classes

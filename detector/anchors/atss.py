@@ -17,11 +17,11 @@ class ATSS:
     """Adaptive training sample selection (Zhang et al. 2020, algorithm 1).
 
     Of each level the `candidates` cells nearest to a box's centre are its candidates, with all
-    their anchors (the paper has one a cell). From the mean plus the standard deviation of their
-    IoUs up an anchor is foreground, if its centre lies in the box; where several boxes want it, the
-    one with the highest IoU has it. All others are background, but for crowds and padding, which
-    are as under max-IoU. So no IoU is ignored, and small boxes have about as many anchors as large
-    ones.
+    their anchors (the paper has one a cell). A candidate is foreground if its IoU is at least the
+    mean plus the standard deviation of the candidates' IoUs, and its centre lies in the box; where
+    several boxes want an anchor, the one with the highest IoU has it. All others are background,
+    but for crowds and padding, which are as under max-IoU. No anchor is ignored for its IoU. A box
+    without the centre of an anchor in it has none.
     """
 
     def __init__(
@@ -32,6 +32,8 @@ class ATSS:
         crowd_overlap: float = 0.5,
         multi_label: bool = False,
     ) -> None:
+        if candidates < 1:
+            raise ValueError(f"candidates is {candidates}; it should be at least 1.")
         self.anchor_generator = anchor_generator
         self.candidates = candidates
         self.crowd_overlap = crowd_overlap
@@ -91,7 +93,7 @@ class ATSS:
         count = counted.sum(1, keepdim=True)
         mean = overlaps.sum(1, keepdim=True) / count.clamp(min=1)
         squares = torch.where(counted, (overlaps - mean).square(), 0.0).sum(1, keepdim=True)
-        # of the sample, n - 1, as in the authors' code
+        # the sample's standard deviation (n - 1), as in the authors' code
         threshold = mean + (squares / (count - 1).clamp(min=1)).sqrt()
         left, top, right, bottom = boxes[:, None].unbind(-1)
         inside = (x > left) & (x < right) & (y > top) & (y < bottom)

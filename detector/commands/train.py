@@ -280,12 +280,17 @@ def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
     file = run.config_file(output)
     before = parse(file.read_text(encoding="utf-8"), str(file))
     theirs, ours = (flat(c) for c in (before, config))
-    changed = [key for key in theirs if theirs[key] != ours.get(key) and key not in MOVABLE]
+    gone = "no such key"
+    changed = [
+        key
+        for key in {**theirs, **ours}
+        if theirs.get(key, gone) != ours.get(key, gone) and key not in MOVABLE
+    ]
     if changed:
         key = changed[0]
         raise InputError(
-            f"{file}: the run to resume has {key} {theirs[key]!r}, now it is {ours.get(key)!r}; "
-            f"resume with the run's own settings (--config {file} --output {output} --resume), or "
-            "start another run with another --output."
+            f"{file}: the run to resume has {key} {theirs.get(key, gone)!r}, now it is "
+            f"{ours.get(key, gone)!r}; resume with the run's own settings (--config {file} "
+            f"--output {output} --resume), or start another run with another --output."
         )
     return run.last_state(output)

@@ -2,7 +2,7 @@
 
 A file names others under `base:`, relative to itself or shipped (detector/shipped.py); they are
 merged in order, the file over them, `--set` last. All errors are reported at once, each with its
-file and line.
+file and line (an unknown kind of loss alone: it says which keys there are).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def flat(config: Config) -> dict[str, Any]:
 def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        nested = isinstance(value, dict) and key not in {"resize", "sampling"}
+        nested = isinstance(value, dict) and value and key not in {"resize", "sampling"}
         found.update(_flat(value, f"{above}{key}.") if nested else {f"{above}{key}": value})
     return found
 
@@ -59,17 +59,19 @@ def parse(text: str, source: str) -> Config:
 
     Raises InputError as `load` does.
     """
-    document = document_of(text, source)
-    loss = document.values.get("loss")
-    old = loss.get("classification") if isinstance(loss, dict) else None
-    if isinstance(old, dict) and old.keys() >= {"leaf", "poly", "ghm"}:
-        loss["classification"] = _with_kind(old)
-    return _config(document)
+    return _config(document_of(text, source))
 
 
 def _with_kind(old: dict[str, Any]) -> dict[str, Any]:
-    """The classification loss as it is written now; before 2026-12 every kind had all keys."""
+    """The classification loss of a run's config as it is written now; another one as it is.
+
+    Before 2026-12 a run's config had the keys of all kinds.
+    """
+    if not old.keys() >= {"leaf", "poly", "ghm"} or not isinstance(old["ghm"], dict):
+        return old
     kind = old["leaf"] if old["poly"] is None else "poly"
+    if kind not in KINDS:
+        return old
     renamed = {**old, **old["ghm"], "kind": kind, "epsilon": old["poly"]}
     return {key: value for key, value in renamed.items() if key in KINDS[kind].model_fields}
 
@@ -80,9 +82,10 @@ def _config(document: YamlDocument) -> Config:
     values = loss.get("classification") if isinstance(loss, dict) else None
     if not isinstance(values, dict):
         return _validated(document, Config)
+    values = _with_kind(values)
     kind = values.get("kind", "focal")
     try:
-        settings = settings_of(str(kind))
+        settings = settings_of(kind)
     except ValueError as error:
         where = document.origin((*CLASSIFICATION, "kind"))
         near = nearest(str(kind), KINDS)

@@ -101,7 +101,7 @@ def _other_form(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> 
 
 
 def _stated(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> bool:
-    """Whether `above` is a whole: a loss or a matching with its kind, or another alternative."""
+    """Whether `above` replaces `below`: by stating its kind, or another alternative."""
     whole = path in {CLASSIFICATION, MATCHING} and "kind" in above
     return whole or _other_form(below, above, path)
 

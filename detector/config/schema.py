@@ -14,7 +14,7 @@ from detector.settings.section import Section
 
 
 class LossSettings(Section):
-    """Of the classification loss each kind has keys of its own; see `_config`."""
+    """Of the classification loss each kind has a class of its own; `config.load` puts it in."""
 
     classification: SerializeAsAny[ElementwiseSettings] = FocalSettings()
     box: BoxLossSettings = BoxLossSettings()

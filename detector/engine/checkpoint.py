@@ -146,10 +146,14 @@ def load_state(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: it holds a {type(state).__name__}, expected a dictionary.")
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         _check(state, path)
-        # what older versions called the element-wise loss
-        own = {re.sub(r"\bleaf\b", "elementwise", k): v for k, v in state["criterion"].items()}
-        state["criterion"] = own
+        state["criterion"] = {_renamed(key): v for key, v in state["criterion"].items()}
     return state
+
+
+def _renamed(key: str) -> str:
+    """Older versions called the element-wise loss, and what it wraps, `leaf`."""
+    old = re.match(r"classification(\.leaf)+", key)
+    return key if old is None else old[0].replace("leaf", "elementwise") + key[old.end() :]
 
 
 def _check(state: dict[Any, Any], path: Path) -> None:

@@ -24,7 +24,8 @@ class TrainingStep:
     """One optimizer step of a model. Nothing in it waits for the device.
 
     Anchors are assigned before the forward pass, so that the divisors of the whole step are known
-    in time: any split into micro-batches and ranks has the same gradient (up to rounding).
+    in time: any split into micro-batches and ranks has the same gradient (up to rounding), unless
+    the model has batch norm or the loss is GHM-C, which look at one micro-batch.
 
     model: images uint8 (N, 3, H, W) -> Outputs of the anchors that `anchor_generator` makes for
         H x W, in its order.

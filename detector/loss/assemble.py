@@ -1,10 +1,12 @@
-"""The settings of the classification loss -> its objects: build.py's part in this room."""
+"""The settings of the classification loss -> its objects; build.py calls this."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
+import traceback
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +40,7 @@ KINDS: dict[str, type[ElementwiseSettings]] = {
 }
 
 
-def settings_of(kind: str) -> type[ElementwiseSettings]:
+def settings_of(kind: object) -> type[ElementwiseSettings]:
     """The settings class of a kind: a name in KINDS, or "module:Class" of a module of one's own.
 
     Such a module is looked for as `import` does, and in the current folder.
@@ -46,20 +48,34 @@ def settings_of(kind: str) -> type[ElementwiseSettings]:
     Raises:
         ValueError: there is no such kind, or it is not a subclass of ElementwiseSettings.
     """
-    if kind in KINDS:
+    if isinstance(kind, str) and kind in KINDS:
         return KINDS[kind]
-    module, colon, name = kind.partition(":")
-    if not colon:
+    if not isinstance(kind, str) or ":" not in kind:
         raise ValueError(f"found {kind!r}, it should be {', '.join(KINDS)}, or module:Class")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        settings = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"found {kind!r}, which cannot be imported: {error}") from error
+    settings = _imported(kind)
     if not (isinstance(settings, type) and issubclass(settings, ElementwiseSettings)):
         raise ValueError(f"found {kind!r}, it should be a subclass of ElementwiseSettings")
+    if settings.elementwise is ElementwiseSettings.elementwise:
+        raise ValueError(f"found {kind!r}, which has no method elementwise() that makes its loss")
     return settings
+
+
+def _imported(name: str) -> Any:
+    """`module:name`, of a module on Python's path or in the current folder."""
+    module, _, attribute = name.partition(":")
+    path = list(sys.path)
+    sys.path.append(os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a user's module may fail in any way
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"found {name!r}, which cannot be imported: {type(error).__name__}: {error} "
+            f"({last.filename}, line {last.lineno}); start in the folder of that module, or put "
+            "the folder on PYTHONPATH"
+        ) from error
+    finally:
+        sys.path[:] = path
 
 
 def classification_loss(
@@ -70,11 +86,15 @@ def classification_loss(
     Otherwise such weights are NaN, until a checkpoint brings them.
 
     Raises:
-        InputError: there are class weights, but not one a class.
+        InputError: there are class weights, but not one a class; or the loss refuses its keys.
     """
     if boxes_per_class is None:
         boxes_per_class = torch.full((code.num_classes,), torch.nan)
-    elementwise = _by_class(loss.elementwise(), loss, boxes_per_class)
+    try:
+        plain = loss.elementwise()
+    except ValueError as error:  # of a user's own loss
+        raise InputError(f"loss.classification: {error}") from error
+    elementwise = _by_class(plain, loss, boxes_per_class)
     return ClassificationLoss(code=code, elementwise=elementwise, sampler=_sampler(loss.sampling))
 
 

@@ -24,7 +24,7 @@ class GHMC(nn.Module, ElementwiseLoss):
     step the loss is the mean cross entropy of an anchor's terms.
 
     The cost of an anchor is the mean over its terms: under the normalizer 'sampled', which counts
-    anchors, the loss is the paper's mean over N; another normalizer scales it, far up.
+    anchors, the loss is the paper's mean over N; another normalizer divides by far less.
     """
 
     shares: Tensor
@@ -52,7 +52,7 @@ class GHMC(nn.Module, ElementwiseLoss):
         return terms.log_p * weight / -terms.log_p.shape[-1]
 
     def _bins(self, terms: Terms) -> Tensor:
-        """(..., T) whole numbers from 0, in the terms' dtype; 0 for NaN, which is no place."""
+        """(..., T) whole numbers from 0, in the terms' dtype; 0 for NaN."""
         place = (terms.log_q.detach().exp() * self.bins).floor()
         return place.clamp(max=self.bins - 1).nan_to_num(0.0)
 

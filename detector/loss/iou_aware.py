@@ -1,7 +1,7 @@
 """Losses whose target is how well the predicted box fits: a detection's score ranks its box, too.
 
 `terms.quality` y is the IoU of an anchor's predicted box with its own; the target of its class is
-y, and 0 elsewhere. Only for independent decisions: with p the probability of the class itself.
+y, and 0 elsewhere. Only for sigmoid decisions; p is the probability of the class, not of the truth.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class ClassificationLossSettings(Section):
     )
     equalization: Proper | None = item(
         None,
-        "share of boxes below which a class is rare and boxes of others spare it; null: off",
+        "share of boxes below which a class is rare: boxes of others do not lower it; null: off",
     )
     sampling: Sampling = AllSettings()
     normalizer: Literal[

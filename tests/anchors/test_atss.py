@@ -122,3 +122,8 @@ def test_boxes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_boxes() -> None:
     assert (assign([[], []], ONE, 9).matches == BACKGROUND).all()
+
+
+def test_no_candidates_are_refused() -> None:
+    with pytest.raises(ValueError, match="candidates is 0"):
+        ATSS(ONE, candidates=0)

@@ -47,13 +47,13 @@ def read(folder: Path, *boxes: dict[str, Any], **image: Any) -> Annotations:
 def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read row by row."""
     paths: list[Path] = []
-    careful = reading._row_by_row
+    careful = reading.row_by_row
 
     def seen(path: Path, document: Any) -> Any:
         paths.append(path)
         return careful(path, document)
 
-    monkeypatch.setattr(reading, "_row_by_row", seen)
+    monkeypatch.setattr(reading, "row_by_row", seen)
     return paths
 
 
@@ -116,7 +116,7 @@ def test_the_fast_reader_takes_no_more_and_nothing_else_than_the_rows(
         if value == "left out":
             del document[group][0][key]
         path = write(tmp_path, document)
-        by_rows = outcome(path, lambda path: reading._row_by_row(path, read_json(path)))
+        by_rows = outcome(path, lambda path: reading.row_by_row(path, read_json(path)))
         assert outcome(path, read_document) == by_rows, value
 
 

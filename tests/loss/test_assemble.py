@@ -1,11 +1,14 @@
 """From a config's words to the loss, and what a checkpoint keeps of it."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from conftest import Command
 from loss_cases import example, logits_for
 
 from detector import build
@@ -83,10 +86,14 @@ def test_those_with_buffers() -> None:
         ("kind: poly, epsilon: -2", "it should be greater than or equal to -1"),
         ("kind: gmh", "classification.kind: found 'gmh', it should be focal, poly, ghm"),
         ("kind: gmh", "did you mean 'ghm'?"),
-        ("kind: [focal]", "classification.kind: found"),
-        ("kind: 'no_such_module:Own'", "cannot be imported: No module named 'no_such_module'"),
-        ("kind: 'math:Own'", "cannot be imported: module 'math' has no attribute 'Own'"),
+        ("kind: [focal]", "classification.kind: found ['focal'], it should be focal, poly, ghm"),
+        ("kind: null", "classification.kind: found None, it should be focal, poly, ghm"),
+        ("kind: ':Own'", "cannot be imported: ValueError: Empty module name"),
+        ("kind: '.own:Own'", "cannot be imported: TypeError"),
+        ("kind: 'no_such_module:Own'", "cannot be imported: ModuleNotFoundError: No module named"),
+        ("kind: 'math:Own'", "cannot be imported: AttributeError: module 'math' has no"),
         ("kind: 'math:pi'", "it should be a subclass of ElementwiseSettings"),
+        ("kind: 'detector:ElementwiseSettings'", "has no method elementwise()"),
         ("leaf: ghm", "unknown key 'leaf'; it is named kind now"),
         ("poly: 1", "unknown key 'poly'; it is a kind of its own now"),
         ("class_weights: [1, 2]", "has 2 numbers, and the annotations have 3 classes"),
@@ -171,11 +178,55 @@ def test_the_written_config_of_an_older_run_is_read(old: tuple[object, ...], new
     assert parse(OLD % old, "runs/old/config.yaml") == expected
 
 
+BROKEN = {
+    "its code": ("def", "SyntaxError: "),
+    "a name": ("x = 1\ny = z\n", "NameError: name 'z' is not defined"),
+    "a value": ("raise ValueError('bad table')", "ValueError: bad table"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_users_module_that_fails_is_one_sentence(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the module, its file and line, and what to do; sys.path stays as it was."""
+    text, words = BROKEN[case]
+    name = f"broken_{case.replace(' ', '_')}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    with pytest.raises(InputError) as refusal:
+        criterion(f"kind: '{name}:Own'")
+    said = str(refusal.value)
+    assert all(word in said for word in (words, f"'{name}:Own'", ", line ", "PYTHONPATH")), said
+    assert sys.path == before
+
+
+def test_a_run_of_older_code_goes_on(tool: Command, tiny: list[str], tmp_path: Path) -> None:
+    """Its config.yaml is read by every command, and --resume takes it as it stands."""
+    run = tmp_path / "run"
+    words = ["--config", HOME / "configs/digits.yaml", "--output", run]
+    assert tool("train", *words, "--set", *tiny, "schedule.steps=2").returncode == 0
+    file = run / "config.yaml"
+    content = yaml.safe_load(file.read_text())
+    loss = content["loss"]["classification"]
+    loss |= {"leaf": loss.pop("kind"), "poly": None, "ghm": {"bins": 30, "momentum": 0.75}}
+    file.write_text(yaml.safe_dump(content))
+    resumed = tool("train", "--config", file, "--output", run, "--resume")
+    assert resumed.returncode == 0 and "finished already" in resumed.stdout, resumed.stderr
+    assert tool("evaluate", "--run", run).returncode == 0
+
+
 def test_a_checkpoint_of_an_older_run_is_read(finished: Path, tmp_path: Path) -> None:
     state = torch.load(finished / "checkpoints/last.pt", weights_only=True)
     values = {"leaf.leaf.weights": torch.ones(10), "leaf.rare": torch.zeros(10)}
     state["criterion"] = {f"classification.{key}": value for key, value in values.items()}
     torch.save(state, tmp_path / "old.pt")
-    assert list(checkpoint.load(tmp_path / "old.pt")["criterion"]) == [
+    assert list(checkpoint.load_state(tmp_path / "old.pt")["criterion"]) == [
         "classification.elementwise.elementwise.weights", "classification.elementwise.rare",
     ]  # fmt: skip
+    state["criterion"] = {"classification.elementwise.leaf": torch.ones(1)}  # of a user's own loss
+    torch.save(state, tmp_path / "own.pt")
+    assert checkpoint.load_state(tmp_path / "own.pt")["criterion"].keys() == {
+        "classification.elementwise.leaf"
+    }

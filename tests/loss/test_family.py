@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HOME
+from conftest import HOME, Command
 from loss_cases import (
     ELEMENTWISE,
     FAMILY,
@@ -30,6 +30,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
+from detector import build
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode, Terms
 from detector.benchmark.timing import extra_peak
@@ -300,14 +301,17 @@ class Exponential(ElementwiseLoss):
 class ExponentialSettings(ElementwiseSettings):
     kind: str = "own_loss_of_a_test:ExponentialSettings"
     slope: Positive = item(1.0, "of the exponent")
+    extra: dict[str, float] = {}
 
     def elementwise(self):
+        if self.slope > 100:
+            raise ValueError(f"slope is {self.slope}, which overflows")
         return Exponential(slope=self.slope)
 """
 
 
 def test_a_kind_from_outside_the_package(
-    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: list[str], tool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One file and one key: it trains, its key changes the loss, and is checked as others are."""
     (tmp_path / "own_loss_of_a_test.py").write_text(OWN)
@@ -329,3 +333,9 @@ def test_a_kind_from_outside_the_package(
         first_loss("0")
     with pytest.raises(InputError, match="unknown key 'slop'; did you mean 'slope'"):
         load(HOME / "configs/digits.yaml", [kind, "loss.classification.slop=1"])
+    with pytest.raises(InputError, match=r"loss\.classification: slope is 101\.0, which overflows"):
+        build.load_config(HOME / "configs/digits.yaml", [kind, "loss.classification.slope=101"])
+    other = ["--resume", "--set", "loss.classification.extra={a: 1}"]
+    run = tmp_path / "slope1"
+    resumed = tool("train", "--config", run / "config.yaml", "--output", run, *other)
+    assert resumed.returncode == 2 and "loss.classification.extra" in resumed.stderr
