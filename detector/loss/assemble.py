@@ -69,10 +69,11 @@ def _imported(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's module may fail in any way
         last = traceback.extract_tb(error.__traceback__)[-1]
+        ours = last.filename.startswith("<") or last.filename == __file__
+        where = "" if ours else f" ({last.filename}, line {last.lineno})"
         raise ValueError(
-            f"found {name!r}, which cannot be imported: {type(error).__name__}: {error} "
-            f"({last.filename}, line {last.lineno}); start in the folder of that module, or put "
-            "the folder on PYTHONPATH"
+            f"found {name!r}, which cannot be imported: {type(error).__name__}: {error}{where}; "
+            "start in the folder of that module, or put the folder on PYTHONPATH"
         ) from error
     finally:
         sys.path[:] = path
