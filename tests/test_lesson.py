@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,14 @@ def test_the_page_holds_the_tables_of_its_files() -> None:
     page = (HOME / "docs" / "losses.md").read_text()
     for file in MEASURED:
         assert answer(file) in page, f"{file}: run tools/plot_losses.py again"
+
+
+def test_the_page_is_that_of_its_template() -> None:
+    """Line by line, but for those that the template computes."""
+    page = (HOME / "docs" / "losses.md").read_text().splitlines()
+    template = (HOME / "detector" / "report" / "lesson.md.j2").read_text().splitlines()
+    plain = {line for line in template if not re.search(r"\{[{%#]|[#%}]\}", line)}
+    assert len(plain) > 60 and plain <= set(page), plain - set(page)
 
 
 @pytest.mark.parametrize("file", MEASURED, ids=lambda file: file.stem)

@@ -125,7 +125,7 @@ def read_results(file: Path) -> Results:
         where = ".".join(map(str, first["loc"]))
         raise InputError(
             f"{file}: it is not the results.json of an ablation ({where or 'file'}: "
-            f"{first['msg']}); delete it, and write it again by tools/ablate.py."
+            f"{first['msg']}); delete it, and write it again by detector ablate."
         ) from None
 
 
