@@ -86,10 +86,11 @@ class Matcher:
 
     def _match(self, chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(N, chunk) best IoU, its box, whether in a crowd; and best IoU of each box (N, G)."""
-        overlap, inside = _overlaps(chunk, batch)
+        shared = intersection(batch.boxes[:, :, None], chunk)
+        overlap = _overlaps(shared, chunk, batch)
         best, box = overlap.max(dim=1)
-        in_crowd = (inside > self.crowd_overlap) & batch.crowd[..., None]
-        return best, box, in_crowd.any(dim=1), overlap.amax(dim=2)
+        in_crowd = _in_crowd(shared, chunk, batch, above=self.crowd_overlap)
+        return best, box, in_crowd, overlap.amax(dim=2)
 
     def _rescue(self, anchors: Tensor, batch: Batch, best: Tensor) -> Tensor:
         """(N, A) the box that an anchor overlaps best of all anchors, or -1.
@@ -100,7 +101,7 @@ class Matcher:
         best = best[..., None]
         rescued = []
         for chunk in _chunks(anchors, batch):
-            overlap, _ = _overlaps(chunk, batch)
+            overlap = _overlaps(intersection(batch.boxes[:, :, None], chunk), chunk, batch)
             is_best = (overlap >= best * (1 - TIE)) & (best > 0)
             value, box = overlap.masked_fill(~is_best, -1).max(dim=1)
             rescued.append(torch.where(value >= 0, box, -1))
@@ -126,22 +127,28 @@ def targets_of(anchors: Tensor, batch: Batch, matched: Tensor, *, multi_label: b
 
 def crowded(anchors: Tensor, batch: Batch, *, above: float) -> Tensor:
     """bool (N, A): anchors with more than this share of their area in a crowd box."""
-    chunks = _chunks(anchors, batch)
-    inside = [(_overlaps(chunk, batch)[1] > above) & batch.crowd[..., None] for chunk in chunks]
-    return torch.cat([chunk.any(dim=1) for chunk in inside], dim=1)
-
-
-def _overlaps(chunk: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(N, G, chunk): the IoU, or 0 where a match is impossible; the share of the anchor in the box.
-
-    The share is what COCO takes for the overlap with a crowd: intersection over detection.
-    """
     boxes = batch.boxes[:, :, None]
-    shared = intersection(boxes, chunk)
-    tiny = torch.finfo(shared.dtype).tiny
+    chunks = _chunks(anchors, batch)
+    parts = [_in_crowd(intersection(boxes, one), one, batch, above=above) for one in chunks]
+    return torch.cat(parts, dim=1)
+
+
+def _overlaps(shared: Tensor, chunk: Tensor, batch: Batch) -> Tensor:
+    """(N, G, chunk): the IoU, from the intersections, or 0 where a match is impossible."""
+    boxes, tiny = batch.boxes[:, :, None], torch.finfo(shared.dtype).tiny
     union = (area(boxes) + area(chunk) - shared).clamp(min=tiny)
     usable = (batch.present & ~batch.crowd)[..., None] & centred_inside(chunk, batch.sizes)[:, None]
-    return (shared / union) * usable, shared / area(chunk).clamp(min=tiny)
+    return (shared / union) * usable
+
+
+def _in_crowd(shared: Tensor, chunk: Tensor, batch: Batch, *, above: float) -> Tensor:
+    """bool (N, chunk), from the intersections (N, G, chunk): as `crowded`.
+
+    The share of the anchor is what COCO takes for the overlap with a crowd: intersection over
+    detection.
+    """
+    inside = shared / area(chunk).clamp(min=torch.finfo(shared.dtype).tiny)
+    return ((inside > above) & batch.crowd[..., None]).any(dim=1)
 
 
 def _shared_labels(batch: Batch) -> Tensor:

@@ -38,10 +38,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def evaluate(options: argparse.Namespace) -> CocoResult:
+def _evaluate(options: argparse.Namespace) -> CocoResult:
     """The metrics that the arguments ask for."""
     if options.detections is not None:
-        return evaluate_detections(options)
+        return _evaluate_detections(options)
     if options.ground_truth or options.engine:
         raise InputError(
             "--ground-truth and --engine go with --detections; for a run use "
@@ -63,7 +63,7 @@ def evaluate(options: argparse.Namespace) -> CocoResult:
     return evaluate_run(trained, output)
 
 
-def evaluate_detections(options: argparse.Namespace) -> CocoResult:
+def _evaluate_detections(options: argparse.Namespace) -> CocoResult:
     """The metrics of a COCO result file."""
     if options.checkpoint or options.set:
         raise InputError("--checkpoint and --set go with --run or --config.")
@@ -75,5 +75,5 @@ def evaluate_detections(options: argparse.Namespace) -> CocoResult:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate and print; the exit code."""
-    print(metrics_table(evaluate(arguments(argv))))
+    print(metrics_table(_evaluate(arguments(argv))))
     return 0

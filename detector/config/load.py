@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from detector import shipped
-from detector.config.merging import CLASSIFICATION, document_of, merged, read
+from detector.config.merging import CLASSIFICATION, document_of, merged, read_file
 from detector.config.messages import line, nearest
 from detector.config.schema import Config
 from detector.errors import InputError
@@ -37,7 +37,7 @@ def load(path: Path, overrides: Sequence[str] = (), places: Mapping[str, str] = 
 
 def load_as(path: Path, kind: type[S]) -> tuple[S, YamlDocument]:
     """A file of another kind than a Config, and where all is in it; InputError as in `load`."""
-    document = read(path)
+    document = read_file(path)
     return _validated(document, kind), document
 
 

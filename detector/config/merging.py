@@ -34,7 +34,7 @@ def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[YamlDocument]:
     if chain[-1] in parents:
         names = " -> ".join(step.name for step in chain)
         raise InputError(f"{path}: base: the files name each other in a circle: {names}.")
-    document = read(path)
+    document = read_file(path)
     layers = []
     for name in _bases(document):
         base = shipped.resolve(path.parent / name, Path(name))
@@ -58,7 +58,7 @@ def _bases(document: YamlDocument) -> list[str]:
     return bases
 
 
-def read(path: Path) -> YamlDocument:
+def read_file(path: Path) -> YamlDocument:
     """The document of one file; InputError where it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")

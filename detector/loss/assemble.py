@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
-from detector.errors import InputError
+from detector.errors import InputError, about
 from detector.loss import normalizer as normalizers
 from detector.loss import sampling as samplers
 from detector.loss.class_weights import ClassWeighted, effective_number_weights
@@ -55,7 +56,7 @@ def settings_of(kind: object) -> type[ElementwiseSettings]:
     settings = _imported(kind)
     if not (isinstance(settings, type) and issubclass(settings, ElementwiseSettings)):
         raise ValueError(f"found {kind!r}, it should be a subclass of ElementwiseSettings")
-    if settings.elementwise is ElementwiseSettings.elementwise:
+    if inspect.isabstract(settings):
         raise ValueError(f"found {kind!r}, which has no method elementwise() that makes its loss")
     return settings
 
@@ -91,10 +92,8 @@ def classification_loss(
     """
     if boxes_per_class is None:
         boxes_per_class = torch.full((code.num_classes,), torch.nan)
-    try:
+    with about("loss.classification"):  # a loss of a user's own may refuse its keys
         plain = loss.elementwise()
-    except ValueError as error:  # of a user's own loss
-        raise InputError(f"loss.classification: {error}") from error
     elementwise = _by_class(plain, loss, boxes_per_class)
     return ClassificationLoss(code=code, elementwise=elementwise, sampler=_sampler(loss.sampling))
 

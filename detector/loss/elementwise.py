@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -46,6 +47,6 @@ class ElementwiseSettings(ClassificationLossSettings):
     "module:Class"; the kinds of this package have short names in `detector.loss.assemble.KINDS`.
     """
 
+    @abstractmethod
     def elementwise(self) -> ElementwiseLoss:
         """The loss with these settings."""
-        raise NotImplementedError(f"{type(self).__name__} has no method elementwise()")
