@@ -26,6 +26,7 @@ FLOORS = [
         "distributed",
         "errors",
         "files",
+        "imported",
     },
     {"anchors"},
     {"data", "model", "loss", "postprocess"},

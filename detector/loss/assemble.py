@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
-import traceback
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
 from detector.errors import InputError, about
+from detector.imported import imported
 from detector.loss import normalizer as normalizers
 from detector.loss import sampling as samplers
 from detector.loss.class_weights import ClassWeighted, effective_number_weights
@@ -53,31 +49,12 @@ def settings_of(kind: object) -> type[ElementwiseSettings]:
         return KINDS[kind]
     if not isinstance(kind, str) or ":" not in kind:
         raise ValueError(f"found {kind!r}, it should be {', '.join(KINDS)}, or module:Class")
-    settings = _imported(kind)
+    settings = imported(kind)
     if not (isinstance(settings, type) and issubclass(settings, ElementwiseSettings)):
         raise ValueError(f"found {kind!r}, it should be a subclass of ElementwiseSettings")
     if inspect.isabstract(settings):
         raise ValueError(f"found {kind!r}, which has no method elementwise() that makes its loss")
     return settings
-
-
-def _imported(name: str) -> Any:
-    """`module:name`, of a module on Python's path or in the current folder."""
-    module, _, attribute = name.partition(":")
-    path = list(sys.path)
-    sys.path.append(os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a user's module may fail in any way
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        ours = last.filename.startswith("<") or last.filename == __file__
-        where = "" if ours else f" ({last.filename}, line {last.lineno})"
-        raise ValueError(
-            f"found {name!r}, which cannot be imported: {type(error).__name__}: {error}{where}; "
-            "start in the folder of that module, or put the folder on PYTHONPATH"
-        ) from error
-    finally:
-        sys.path[:] = path
 
 
 def classification_loss(
