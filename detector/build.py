@@ -11,22 +11,21 @@ from typing import Any, Literal
 import torch
 
 from detector import config as configs
-from detector.anchors.atss import ATSS
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
 from detector.anchors.generator import AnchorGenerator, cell_shapes
-from detector.anchors.matching import Assignment, Matcher
+from detector.anchors.matching import Assignment
 from detector.config import Config
 from detector.data.coco import CocoIndex
 from detector.data.images import Decoding
-from detector.data.transforms import FixedSize, ShorterSide, Transform
+from detector.data.transforms import Transform
 from detector.data.tuning import tuning_part
 from detector.engine.optim import Schedule, parameter_groups, with_momentum_buffers
 from detector.engine.restore import Classes, start_from
 from detector.errors import InputError, about
 from detector.evaluation.predict import Predictor
 from detector.loss import box as boxes
-from detector.loss.assemble import classification_loss, normalizer
+from detector.loss.assemble import NORMALIZERS, classification_loss
 from detector.loss.detection import DetectionLoss
 from detector.model.backbone import Backbone
 from detector.model.fpn import FPN
@@ -35,8 +34,6 @@ from detector.model.initialize import initialize
 from detector.model.pretrained import load_backbone
 from detector.model.retinanet import RetinaNet
 from detector.postprocess import Postprocess
-from detector.settings.data import Fixed
-from detector.settings.network import ATSSSettings
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
@@ -122,11 +119,9 @@ def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
 
 def transform(config: Config) -> Transform:
     """The augmentation of training images; `.for_evaluation()` gives that of the others."""
-    resize, augment = config.data.resize, config.data.augment
+    augment = config.data.augment
     return Transform(
-        resize=FixedSize(resize.width, resize.height)
-        if isinstance(resize, Fixed)
-        else ShorterSide(resize.shorter, resize.longer),
+        resize=config.data.resize.resize(),
         flip=augment.flip,
         scale_jitter=augment.scale_jitter,
         photometric=augment.photometric,
@@ -176,21 +171,8 @@ def anchor_generator(config: Config) -> AnchorGenerator:
 
 def matcher(config: Config) -> Assignment:
     """The assignment of anchors."""
-    m, several = config.matching, class_code(config, num_classes=1).multi_label
-    if isinstance(m, ATSSSettings):
-        return ATSS(
-            anchor_generator(config),
-            candidates=m.candidates,
-            crowd_overlap=m.crowd_overlap,
-            multi_label=several,
-        )
-    return Matcher(
-        foreground=m.foreground,
-        background=m.background,
-        low_quality=m.low_quality,
-        crowd_overlap=m.crowd_overlap,
-        multi_label=several,
-    )
+    several = class_code(config, num_classes=1).multi_label
+    return config.matching.assignment(anchor_generator(config), multi_label=several)
 
 
 def criterion(
@@ -205,7 +187,7 @@ def criterion(
     return DetectionLoss(
         classification_loss(loss, code, boxes_per_class),
         boxes.BoxLoss(compare=_box_loss(config)),
-        normalizer(loss.normalizer),
+        NORMALIZERS[loss.normalizer](),
         classification_weight=loss.weight,
         box_weight=box.weight,
     )

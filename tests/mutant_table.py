@@ -77,7 +77,7 @@ TABLE = [
         ("[:, : self.candidates]", "[:, : self.candidates + 1]"),
     ]),
     ("detector/config/merging.py", "tests/test_config.py tests/loss/test_assemble.py", [
-        ('path in {CLASSIFICATION, MATCHING} and "kind" in above', "False"),
+        ('path in ALTERNATIVES and "kind" in above', "False"),
         ("_merged(documents, replaces=_other_form)", "_merged(documents)"),
     ]),
     ("detector/anchors/class_code.py", "tests/anchors/test_class_code.py", [
@@ -371,7 +371,9 @@ TABLE = [
         ("o.lr * batch / (o.reference_batch or batch)", "o.lr"),
         ("tuple(m * unit for m in s.milestones)", "tuple(s.milestones)"),
         ("momentum=o.momentum", "momentum=0.9"),
-        ("FixedSize(resize.width, resize.height)", "FixedSize(resize.height, resize.width)"),
+    ]),
+    ("detector/data/transforms.py", "tests/test_build.py", [
+        ("FixedSize(self.width, self.height)", "FixedSize(self.height, self.width)"),
     ]),
     ("detector/postprocess.py", "tests/test_postprocess.py", [
         ("scores > self.score", "scores >= self.score"),

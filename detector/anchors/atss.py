@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from detector.anchors.generator import AnchorGenerator
-from detector.anchors.matching import crowded, pairs_at_a_time, targets_of
+from detector.anchors.matching import MatchingSettings, crowded, pairs_at_a_time, targets_of
 from detector.boxes import centred_inside, iou
+from detector.settings.section import Count, Fraction
 from detector.structures import BACKGROUND, IGNORED, Batch, Targets
 
 
@@ -118,3 +120,19 @@ class ATSS:
             nearest = away.sort(dim=1, stable=True).indices[:, : self.candidates]
             yield (begin + nearest[..., None] * each + own).flatten(1)
             begin += len(level)
+
+
+class ATSSSettings(MatchingSettings):
+    """Thresholds that adapt to each box (Zhang et al. 2020)."""
+
+    kind: Literal["atss"] = "atss"
+    candidates: Count = 9
+    crowd_overlap: Fraction = 0.5
+
+    def assignment(self, anchor_generator: AnchorGenerator, *, multi_label: bool) -> ATSS:
+        return ATSS(
+            anchor_generator,
+            candidates=self.candidates,
+            crowd_overlap=self.crowd_overlap,
+            multi_label=multi_label,
+        )

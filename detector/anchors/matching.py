@@ -5,12 +5,17 @@ N images, A anchors, G boxes of an image (padded).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
+from detector.anchors.generator import AnchorGenerator
 from detector.boxes import area, centred_inside, intersection
+from detector.settings.section import Fraction, Section, item
 from detector.structures import BACKGROUND, IGNORED, Batch, Targets
 
 # Elements of a chunk, N * G * anchors, of which about eight float32 tensors exist at a time. GPUs
@@ -158,3 +163,43 @@ def _shared_labels(batch: Batch) -> Tensor:
     same &= usable[:, :, None] & usable[:, None]
     # float, because matrix products of bool do not exist
     return batch.labels | ((same.float() @ batch.labels.float()) > 0)
+
+
+class MatchingSettings(Section):
+    """The settings of one kind of assignment: its keys, and what they make."""
+
+    kind: str
+
+    @abstractmethod
+    def assignment(self, anchor_generator: AnchorGenerator, *, multi_label: bool) -> Assignment:
+        """The assignment with these settings; `multi_label` as of Matcher."""
+
+
+class MaxIoUSettings(MatchingSettings):
+    kind: Literal["max_iou"] = item("max_iou", "by thresholds of the IoU")
+    foreground: Fraction = item(0.5, "an anchor at or above this IoU with a box is foreground")
+    background: Fraction = item(0.4, "below this IoU with every box it is background; else ignored")
+    low_quality: bool = item(
+        default=True, description="a box also gets its best anchors, if they overlap it at all"
+    )
+    crowd_overlap: Fraction = item(
+        0.5, "share of an anchor in a crowd box above which it is ignored"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> MaxIoUSettings:
+        if self.background > self.foreground:
+            raise ValueError(
+                f"background is {self.background}, above foreground {self.foreground}; "
+                "it should be at most foreground"
+            )
+        return self
+
+    def assignment(self, anchor_generator: AnchorGenerator, *, multi_label: bool) -> Matcher:
+        return Matcher(
+            foreground=self.foreground,
+            background=self.background,
+            low_quality=self.low_quality,
+            crowd_overlap=self.crowd_overlap,
+            multi_label=multi_label,
+        )

@@ -32,11 +32,11 @@ from detector.data.annotations import read_annotations
 from detector.data.coco import CocoIndex
 from detector.data.images import FORMATS
 from detector.data.loader import DetectionDataset, train_loader
+from detector.data.transforms import FixedSize
 from detector.evaluation.coco import evaluate
 from detector.files import write_json
 from detector.lab.placement import usable_cores
 from detector.model.retinanet import IMAGENET_MEAN, IMAGENET_STD
-from detector.settings.data import Fixed
 
 BOXES_AN_IMAGE = 7.2  # as in COCO's val2017
 DETECTIONS_AN_IMAGE = 100
@@ -107,10 +107,10 @@ def _torchvision_loader(setup: Setup, index: CocoIndex, workers: int) -> Iterabl
 
 
 def _torchvision_transform(setup: Setup) -> v2.Transform:
-    resize = setup.config.data.resize
+    resize = setup.config.data.resize.resize()
     size = (
         v2.Resize((resize.height, resize.width))
-        if isinstance(resize, Fixed)
+        if isinstance(resize, FixedSize)
         else v2.RandomShortestSize(list(resize.shorter), max_size=resize.longer)
     )
     return v2.Compose([

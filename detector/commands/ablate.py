@@ -18,6 +18,7 @@ from detector.commands.ablation_results import (
     last_metric,
     results_table,
 )
+from detector.data.settings import DataSettings
 from detector.errors import InputError
 from detector.files import locked, make_directory, occupied, read_object, write_json
 from detector.lab.choice import Choice, choose
@@ -27,7 +28,6 @@ from detector.lab.results import Results, RunnerTime, read_results, write_result
 from detector.lab.sweep import Outcome, Run, Stage, Sweep
 from detector.report.page import write_report
 from detector.settings.ablation import changing_measure
-from detector.settings.data import DataSettings
 
 MARK = "ablation.json"
 DETECTOR = ("-m", "detector")  # installed or not, wherever the package lies

@@ -18,12 +18,12 @@ from detector.commands.ablation_results import diverged
 from detector.commands.train import Assembly
 from detector.config import Config
 from detector.data.sampling import steps_per_epoch
+from detector.data.settings import DataSettings
 from detector.engine.meter import Meter
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
 from detector.lab.sweep import Run, clock, read_finished
-from detector.settings.data import DataSettings
 
 TIMED = 8  # steps, after one that sets things up
 

@@ -2,7 +2,7 @@
 
 A file names others under `base:`, relative to itself or shipped (detector/shipped.py); they are
 merged in order, the file over them, `--set` last. All errors are reported at once, each with its
-file and line (an unknown kind of loss alone: it says which keys there are).
+file and line.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from detector import shipped
-from detector.config.merging import CLASSIFICATION, document_of, merged, read_file
-from detector.config.messages import line, nearest
+from detector.config.merging import document_of, merged, read_file
+from detector.config.messages import line
 from detector.config.schema import Config
 from detector.errors import InputError
-from detector.loss.assemble import KINDS, settings_of
+from detector.loss.assemble import CLASSIFICATION_LOSSES
 from detector.settings.section import Section
-from detector.yaml_text import KeyPath, YamlDocument
+from detector.yaml_text import YamlDocument
 
 S = TypeVar("S", bound=Section)
 
@@ -62,6 +62,14 @@ def parse(text: str, source: str) -> Config:
     return _config(document_of(text, source))
 
 
+def _config(document: YamlDocument) -> Config:
+    loss = document.values.get("loss")
+    if isinstance(loss, dict) and isinstance(loss.get("classification"), dict):
+        loss = {**loss, "classification": _with_kind(loss["classification"])}
+        document = YamlDocument({**document.values, "loss": loss}, document.origins)
+    return _validated(document, Config)
+
+
 def _with_kind(old: dict[str, Any]) -> dict[str, Any]:
     """The classification loss of a run's config as it is written now; another one as it is.
 
@@ -70,48 +78,17 @@ def _with_kind(old: dict[str, Any]) -> dict[str, Any]:
     if not old.keys() >= {"leaf", "poly", "ghm"} or not isinstance(old["ghm"], dict):
         return old
     kind = old["leaf"] if old["poly"] is None else "poly"
-    if kind not in KINDS:
+    settings = CLASSIFICATION_LOSSES.kinds.get(kind)
+    if settings is None:
         return old
     renamed = {**old, **old["ghm"], "kind": kind, "epsilon": old["poly"]}
-    return {key: value for key, value in renamed.items() if key in KINDS[kind].model_fields}
-
-
-def _config(document: YamlDocument) -> Config:
-    """The classification loss is checked apart: its kind, which may be a user's own, says how."""
-    loss = document.values.get("loss")
-    values = loss.get("classification") if isinstance(loss, dict) else None
-    if not isinstance(values, dict):
-        return _validated(document, Config)
-    values = _with_kind(values)
-    kind = values.get("kind", "focal")
-    try:
-        settings = settings_of(kind)
-    except ValueError as error:
-        where = document.origin((*CLASSIFICATION, "kind"))
-        near = nearest(str(kind), KINDS)
-        raise InputError(f"{where}: loss.classification.kind: {error}{near}") from None
-    others = {key: value for key, value in loss.items() if key != "classification"}
-    rest = YamlDocument({**document.values, "loss": others}, document.origins)
-    config, lines = _checked(rest, Config)
-    own, more = _checked(YamlDocument(values, document.origins), settings, CLASSIFICATION)
-    if config is None or own is None:
-        raise InputError("\n".join([*more, *lines]))
-    whole = config.loss.model_copy(update={"classification": own})
-    return config.model_copy(update={"loss": whole})
+    return {key: value for key, value in renamed.items() if key in settings.model_fields}
 
 
 def _validated(document: YamlDocument, kind: type[S]) -> S:
-    section, lines = _checked(document, kind)
-    if section is None:
-        raise InputError("\n".join(lines))
-    return section
-
-
-def _checked(document: YamlDocument, kind: type[S], at: KeyPath = ()) -> tuple[S | None, list[str]]:
-    """The section whose values, at key path `at` of the files, a document holds; or its errors."""
     try:
         # as JSON, because in strict mode only that lets a list be a tuple and a text be a path
-        return kind.model_validate_json(json.dumps(document.values)), []
+        return kind.model_validate_json(json.dumps(document.values))
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        return None, [line(details, document, kind, at) for details in errors]
+        raise InputError("\n".join(line(details, document, kind) for details in errors)) from None

@@ -9,13 +9,11 @@ from typing import Any
 
 from detector import shipped, yaml_text
 from detector.config.messages import nearest, shown
+from detector.config.schema import ALTERNATIVES
 from detector.errors import InputError
 from detector.yaml_text import KeyPath, YamlDocument
 
 Replaces = Callable[[dict[str, Any], dict[str, Any], KeyPath], bool]
-CLASSIFICATION: KeyPath = ("loss", "classification")
-MATCHING: KeyPath = ("matching",)
-WITH_KINDS = {CLASSIFICATION, MATCHING, (*CLASSIFICATION, "sampling")}
 
 
 def merged(path: Path, overrides: Sequence[str], places: Mapping[str, str]) -> YamlDocument:
@@ -102,7 +100,7 @@ def _other_form(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> 
 
 def _stated(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> bool:
     """Whether `above` replaces `below`: by stating its kind, or another alternative."""
-    whole = path in {CLASSIFICATION, MATCHING} and "kind" in above
+    whole = path in ALTERNATIVES and "kind" in above
     return whole or _other_form(below, above, path)
 
 
@@ -126,11 +124,6 @@ def _merge(below: Any, above: Any, path: KeyPath, replaces: Replaces) -> Any:
     return below | merged
 
 
-def _form(mapping: dict[str, Any], path: KeyPath) -> Any:
+def _form(mapping: dict[str, Any], path: KeyPath) -> str | None:
     """Which of several alternatives a mapping states."""
-    if path in WITH_KINDS:
-        return str(mapping.get("kind")) if "kind" in mapping else None
-    if path == ("data", "resize"):
-        forms = ({"width", "height"}, {"shorter", "longer"})
-        return next((form for form, keys in enumerate(forms) if mapping.keys() & keys), None)
-    return None
+    return ALTERNATIVES[path].stated(mapping) if path in ALTERNATIVES else None

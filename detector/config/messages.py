@@ -7,18 +7,14 @@ import json
 import re
 from collections.abc import Iterable
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic_core import ErrorDetails
 
-from detector.settings.data import RESIZES
-from detector.settings.loss import SAMPLINGS
-from detector.settings.network import MATCHINGS
+from detector.settings.one_of import OneOf
 from detector.settings.section import Section
 from detector.yaml_text import KeyPath, YamlDocument
 
-# pydantic puts these names into the location of an error, where the config has no key
-ALTERNATIVES: dict[str, type[Section]] = {**RESIZES, **SAMPLINGS, **MATCHINGS}
 # of older configs
 RENAMED = {
     "leaf": "; it is named kind now: {kind: ghm}",
@@ -43,44 +39,48 @@ WORDS = {
 }
 
 
-def line(error: ErrorDetails, document: YamlDocument, kind: type[Section], at: KeyPath) -> str:
-    """Where, which key, what was found and what is allowed; `kind` stands at the path `at`."""
-    path, section = _located(error["loc"], kind)
-    path = (*at, *path)
+def line(error: ErrorDetails, document: YamlDocument, root: type[Section]) -> str:
+    """Where, which key, what was found and what is allowed; `root` is what the document holds."""
+    path, section = error["loc"], _section(root, error["loc"], document.values)
     while path and isinstance(path[-1], int) and path not in document.origins:
         path = path[:-1]  # a single value that stands for a list of one
-    if error["type"].startswith("union_tag"):
+    if error["type"] == "kind":
         path = (*path, "kind")
     key = ".".join(map(str, path))
     return f"{document.origin(path)}: {key + ': ' if key else ''}{_problem(error, section)}"
 
 
-def _located(loc: KeyPath, root: type[Section]) -> tuple[KeyPath, type[Section] | None]:
-    """The key path of an error's location, and the section that holds its last key."""
-    path: list[str | int] = []
-    section: type[Section] | None = root
-    holder, named = section, None  # `named`: what a mapping from names holds
-    for part in loc:
-        if section is None and part in ALTERNATIVES:
-            section = ALTERNATIVES[str(part)]
-            continue
-        path.append(part)
-        if named is not None:
-            section, named = named, None
-            continue
-        holder = section
-        field = None if section is None else section.model_fields.get(str(part))
-        kind = None if field is None else _without_none(field.annotation)
-        values = get_args(kind)[1] if get_origin(kind) is dict else None
-        named = values if isinstance(values, type) and issubclass(values, Section) else None
-        section = kind if isinstance(kind, type) and issubclass(kind, Section) else None
-    return tuple(path), holder
+def _section(root: type[Section], path: KeyPath, values: Any) -> type[Section] | None:
+    """The section that holds the last key of a path in the values of a document."""
+    holder: Any = root
+    for key in path[:-1]:
+        values = dict(enumerate(values) if isinstance(values, list) else values).get(key)
+        holder = _held(holder, key, values)
+    return holder if _is_section(holder) else None
 
 
-def _without_none(kind: Any) -> Any:
-    """X of `X | None`; anything else as it is."""
+def _held(holder: Any, key: str | int, values: Any) -> Any:
+    """The type of what stands under a key of a section, or is an item of a list or a mapping."""
+    kind, *metadata = _annotation(holder, key)
+    one_of = next((data for data in metadata if isinstance(data, OneOf)), None)
+    if one_of is not None and isinstance(values, dict):
+        return one_of.settings_of(values)
     kinds = [one for one in get_args(kind) if one is not type(None)]
     return kinds[0] if get_origin(kind) is UnionType and len(kinds) == 1 else kind
+
+
+def _annotation(holder: Any, key: str | int) -> tuple[Any, ...]:
+    """A type and what annotates it."""
+    if _is_section(holder):
+        field = holder.model_fields.get(str(key))
+        return (None,) if field is None else (field.annotation, *field.metadata)
+    items = [kind for kind in get_args(holder) if kind is not Ellipsis]
+    kind = items[-1] if get_origin(holder) in {dict, tuple} else None
+    return get_args(kind) if get_origin(kind) is Annotated else (kind,)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _problem(error: ErrorDetails, section: type[Section] | None) -> str:
@@ -91,12 +91,12 @@ def _problem(error: ErrorDetails, section: type[Section] | None) -> str:
             key, known = str(error["loc"][-1]), list(section.model_fields) if section else []
             near = RENAMED.get(key) or nearest(key, known) or "; known: " + ", ".join(known)
             return f"unknown key {key!r}{near}"
-        case "missing" | "union_tag_not_found":
+        case "missing":
             return "missing, it must be given"
+        case "kind":
+            return error["msg"] + nearest(str(found.get("kind")), context["known"].split(", "))
         case "value_error":
             return error["msg"].removeprefix("Value error, ")
-        case "union_tag_invalid":
-            found, allowed = context["tag"], context["expected_tags"]
         case "literal_error":
             allowed = context["expected"]
         case kind:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Annotated
+
 from pydantic import SerializeAsAny, model_validator
 
 from detector import yaml_text
+from detector.anchors.atss import ATSSSettings
+from detector.anchors.matching import MatchingSettings, MaxIoUSettings
+from detector.data.settings import DataSettings
+from detector.loss.assemble import CLASSIFICATION_LOSSES
 from detector.loss.elementwise import ElementwiseSettings
 from detector.loss.focal import FocalSettings
+from detector.loss.settings import BoxLossSettings
 from detector.settings import network, training
-from detector.settings.data import DataSettings
-from detector.settings.loss import BoxLossSettings
+from detector.settings.one_of import OneOf
 from detector.settings.section import Section
+from detector.yaml_text import KeyPath
+
+MATCHINGS = OneOf(
+    base=MatchingSettings,
+    kinds={"max_iou": MaxIoUSettings, "atss": ATSSSettings},
+    default="max_iou",
+)
 
 
 class LossSettings(Section):
-    """Of the classification loss each kind has a class of its own; `config.load` puts it in."""
-
-    classification: SerializeAsAny[ElementwiseSettings] = FocalSettings()
+    classification: Annotated[SerializeAsAny[ElementwiseSettings], CLASSIFICATION_LOSSES] = (
+        FocalSettings()
+    )
     box: BoxLossSettings = BoxLossSettings()
 
 
@@ -26,7 +40,7 @@ class Config(Section):
     data: DataSettings = DataSettings()
     model: network.ModelSettings = network.ModelSettings()
     anchors: network.AnchorsSettings = network.AnchorsSettings()
-    matching: network.Matching = network.MaxIoUSettings()
+    matching: Annotated[SerializeAsAny[MatchingSettings], MATCHINGS] = MaxIoUSettings()
     loss: LossSettings = LossSettings()
     optimizer: training.OptimizerSettings = training.OptimizerSettings()
     schedule: training.ScheduleSettings = training.ScheduleSettings()
@@ -46,3 +60,17 @@ class Config(Section):
     def to_yaml(self) -> str:
         """Every key with its value, as YAML that `parse` reads back to an equal Config."""
         return yaml_text.write(self.model_dump(mode="json"))
+
+
+def _alternatives(section: type[Section], above: KeyPath = ()) -> Iterator[tuple[KeyPath, OneOf]]:
+    for name, field in section.model_fields.items():
+        path = (*above, name)
+        one_of = next((data for data in field.metadata if isinstance(data, OneOf)), None)
+        if one_of is not None:
+            yield path, one_of
+            yield from _alternatives(one_of.base, path)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _alternatives(field.annotation, path)
+
+
+ALTERNATIVES = dict(_alternatives(Config))  # the key paths of which there are several kinds

@@ -6,15 +6,19 @@ than a torchvision v2 Compose with float tensors.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from pydantic import BeforeValidator, model_validator
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from detector.boxes import area, clip, flip
 from detector.data.batch import Sample, filled
+from detector.settings.one_of import OneOf, Values
+from detector.settings.section import Count, NotEmpty, Section, item
 
 LEAST_PIXELS = 1.0  # height and width that a box must have left after scale jitter
 LEAST_VISIBLE = 0.1  # share of its area that a box must have left
@@ -87,6 +91,66 @@ class FixedSize:
     def for_evaluation(self) -> FixedSize:
         """The same, since nothing here is random."""
         return self
+
+
+Resize = ShorterSide | FixedSize
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+class ResizeSettings(Section):
+    """The settings of one kind of resize: its keys, and what they make."""
+
+    @abstractmethod
+    def resize(self) -> Resize:
+        """The resize with these settings."""
+
+
+class ShorterSideSettings(ResizeSettings):
+    """Keeps the aspect ratio."""
+
+    shorter: Annotated[tuple[Count, ...], NotEmpty, BeforeValidator(_listed)] = item(
+        (800,), "pixels of the shorter side; of a list, each training image draws one"
+    )
+    longer: Count = item(1333, "the longer side stays within this, whatever the shorter becomes")
+
+    @model_validator(mode="after")
+    def _check(self) -> ShorterSideSettings:
+        if self.longer < max(self.shorter):
+            raise ValueError(
+                f"longer is {self.longer}, it should be at least shorter, {max(self.shorter)}"
+            )
+        return self
+
+    def resize(self) -> ShorterSide:
+        return ShorterSide(self.shorter, self.longer)
+
+
+class FixedSizeSettings(ResizeSettings):
+    """Stretches every image to one size."""
+
+    width: Count
+    height: Count
+
+    def resize(self) -> FixedSize:
+        return FixedSize(self.width, self.height)
+
+
+def _by_keys(values: Values) -> str | None:
+    """A size says by its keys which kind it is."""
+    if values.keys() & {"width", "height"}:
+        return "fixed_size"
+    return "shorter_side" if values.keys() & {"shorter", "longer"} else None
+
+
+RESIZES = OneOf(
+    base=ResizeSettings,
+    kinds={"shorter_side": ShorterSideSettings, "fixed_size": FixedSizeSettings},
+    default="shorter_side",
+    stated=_by_keys,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-
 import torch
 from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
 from detector.errors import InputError, about
-from detector.imported import imported
 from detector.loss import normalizer as normalizers
-from detector.loss import sampling as samplers
 from detector.loss.class_weights import ClassWeighted, effective_number_weights
 from detector.loss.classification import ClassificationLoss
 from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
@@ -20,41 +16,26 @@ from detector.loss.focal import FocalSettings
 from detector.loss.ghm import GHMCSettings
 from detector.loss.iou_aware import QualityFocalSettings, VarifocalSettings
 from detector.loss.poly import PolySettings
-from detector.settings.loss import (
-    AllSettings,
-    HardNegativesSettings,
-    OHEMSettings,
-    RandomSettings,
-    Sampling,
+from detector.settings.one_of import OneOf
+
+CLASSIFICATION_LOSSES = OneOf(
+    base=ElementwiseSettings,
+    kinds={
+        "focal": FocalSettings,
+        "poly": PolySettings,
+        "ghm": GHMCSettings,
+        "quality_focal": QualityFocalSettings,
+        "varifocal": VarifocalSettings,
+    },
+    default="focal",
 )
-
-KINDS: dict[str, type[ElementwiseSettings]] = {
-    "focal": FocalSettings,
-    "poly": PolySettings,
-    "ghm": GHMCSettings,
-    "quality_focal": QualityFocalSettings,
-    "varifocal": VarifocalSettings,
+NORMALIZERS: dict[str, type[normalizers.Normalizer]] = {
+    "positives": normalizers.Positives,
+    "positives_per_image": normalizers.PositivesPerImage,
+    "ema_positives": normalizers.EmaPositives,
+    "sampled": normalizers.Sampled,
+    "images": normalizers.Images,
 }
-
-
-def settings_of(kind: object) -> type[ElementwiseSettings]:
-    """The settings class of a kind: a name in KINDS, or "module:Class" of a module of one's own.
-
-    Such a module is looked for as `import` does, and in the current folder.
-
-    Raises:
-        ValueError: there is no such kind, or it is not a subclass of ElementwiseSettings.
-    """
-    if isinstance(kind, str) and kind in KINDS:
-        return KINDS[kind]
-    if not isinstance(kind, str) or ":" not in kind:
-        raise ValueError(f"found {kind!r}, it should be {', '.join(KINDS)}, or module:Class")
-    settings = imported(kind)
-    if not (isinstance(settings, type) and issubclass(settings, ElementwiseSettings)):
-        raise ValueError(f"found {kind!r}, it should be a subclass of ElementwiseSettings")
-    if inspect.isabstract(settings):
-        raise ValueError(f"found {kind!r}, which has no method elementwise() that makes its loss")
-    return settings
 
 
 def classification_loss(
@@ -72,7 +53,7 @@ def classification_loss(
     with about("loss.classification"):  # a loss of a user's own may refuse its keys
         plain = loss.elementwise()
     elementwise = _by_class(plain, loss, boxes_per_class)
-    return ClassificationLoss(code=code, elementwise=elementwise, sampler=_sampler(loss.sampling))
+    return ClassificationLoss(code=code, elementwise=elementwise, sampler=loss.sampling.sampler())
 
 
 def _by_class(
@@ -92,31 +73,3 @@ def _by_class(
     if loss.equalization is not None:
         elementwise = Equalized(elementwise, rare_classes(boxes_per_class, below=loss.equalization))
     return elementwise
-
-
-def _sampler(sampling: Sampling) -> samplers.Sampler:
-    match sampling:
-        case AllSettings():
-            return samplers.All()
-        case OHEMSettings(per_image=per_image, nms=nms):
-            return samplers.OHEM(per_image=per_image, nms=nms)
-        case HardNegativesSettings(ratio=ratio):
-            return samplers.HardNegatives(ratio=ratio)
-        case RandomSettings(per_image=per_image, positive_fraction=fraction):
-            return samplers.Random(per_image=per_image, positive_fraction=fraction)
-
-
-def normalizer(name: str) -> normalizers.Normalizer:
-    """What the sums of the losses are divided by."""
-    match name:
-        case "positives":
-            return normalizers.Positives()
-        case "positives_per_image":
-            return normalizers.PositivesPerImage()
-        case "ema_positives":
-            return normalizers.EmaPositives()
-        case "sampled":
-            return normalizers.Sampled()
-        case "images":
-            return normalizers.Images()
-    raise AssertionError(name)

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from detector.anchors.class_code import Terms
-from detector.settings.loss import ClassificationLossSettings
+from detector.loss.settings import ClassificationLossSettings
 
 # begins a pass over a micro-batch in chunks: terms (..., T), and bool (...), which rows count
 Chunks = Callable[[], Iterator[tuple[Terms, Tensor]]]

@@ -10,8 +10,7 @@ from torch import Tensor
 from detector.anchors.class_code import Terms
 from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
 from detector.loss.smoothing import Smoothed
-from detector.settings.loss import Below1
-from detector.settings.section import Fraction, NotNegative, item
+from detector.settings.section import Below1, Fraction, NotNegative, item
 
 
 def focal(terms: Terms, *, alpha: float | None, gamma: float) -> Tensor:

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from detector.anchors.class_code import Terms
 from detector.distributed import sum_over_ranks
 from detector.loss.elementwise import Chunks, ElementwiseLoss, ElementwiseSettings
-from detector.settings.loss import Below1
-from detector.settings.section import Count, item
+from detector.settings.section import Below1, Count, item
 
 
 class GHMC(nn.Module, ElementwiseLoss):

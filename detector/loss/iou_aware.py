@@ -15,7 +15,7 @@ from torch import Tensor
 from detector.anchors.class_code import Terms
 from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
 from detector.loss.focal import minus_alpha
-from detector.settings.loss import SIGMOID
+from detector.loss.settings import SIGMOID
 from detector.settings.section import Fraction, NotNegative, item
 
 SMALL = 1e-6  # distance of p from y below which a root of it would have too steep a slope

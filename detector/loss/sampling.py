@@ -6,13 +6,16 @@ without a shape or a loop that depends on the data.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from detector.boxes import iou
+from detector.settings.one_of import OneOf
+from detector.settings.section import Count, Fraction, Positive, Section, item
 from detector.structures import Targets
 
 
@@ -171,3 +174,64 @@ def _highest(values: Tensor, among: Tensor, counts: Tensor, *, most: int) -> Ten
     ranked = values.masked_fill(~among, last).topk(min(most, values.shape[1]), dim=1).indices
     within = torch.arange(ranked.shape[1], device=ranked.device) < counts[:, None]
     return torch.zeros_like(among).scatter(1, ranked, within) & among
+
+
+class SamplerSettings(Section):
+    """The settings of one kind of sampler: its keys, and what they make."""
+
+    kind: str
+
+    @abstractmethod
+    def sampler(self) -> Sampler:
+        """The sampler with these settings."""
+
+
+class AllSettings(SamplerSettings):
+    kind: Literal["all"] = item("all", "every anchor that is not ignored")
+
+    def sampler(self) -> All:
+        return All()
+
+
+class OHEMSettings(SamplerSettings):
+    """The anchors of highest loss (Shrivastava et al. 2016), after NMS at this IoU if not null."""
+
+    kind: Literal["ohem"] = "ohem"
+    per_image: Count = 512
+    nms: Fraction | None = None
+
+    def sampler(self) -> OHEM:
+        return OHEM(per_image=self.per_image, nms=self.nms)
+
+
+class HardNegativesSettings(SamplerSettings):
+    """All positives, and `ratio` times as many negatives of highest loss (SSD, section 2.2)."""
+
+    kind: Literal["hard_negatives"] = "hard_negatives"
+    ratio: Positive = 3.0
+
+    def sampler(self) -> HardNegatives:
+        return HardNegatives(ratio=self.ratio)
+
+
+class RandomSettings(SamplerSettings):
+    """A random draw with at most this fraction of positives (Faster R-CNN, section 3.1.3)."""
+
+    kind: Literal["random"] = "random"
+    per_image: Count = 256
+    positive_fraction: Fraction = 0.5
+
+    def sampler(self) -> Random:
+        return Random(per_image=self.per_image, positive_fraction=self.positive_fraction)
+
+
+SAMPLERS = OneOf(
+    base=SamplerSettings,
+    kinds={
+        "all": AllSettings,
+        "ohem": OHEMSettings,
+        "hard_negatives": HardNegativesSettings,
+        "random": RandomSettings,
+    },
+    default=None,
+)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from detector.settings.section import (
     Count,
@@ -91,47 +91,6 @@ class AnchorsSettings(Section):
         if counts and (min(counts) == 0 or min(counts) != max(counts)):
             raise ValueError(f"cells has {counts} a level, it should be equally many, at least 1")
         return self
-
-
-class MaxIoUSettings(Section):
-    kind: Literal["max_iou"] = item("max_iou", "by thresholds of the IoU")
-    foreground: Fraction = item(0.5, "an anchor at or above this IoU with a box is foreground")
-    background: Fraction = item(0.4, "below this IoU with every box it is background; else ignored")
-    low_quality: bool = item(
-        default=True, description="a box also gets its best anchors, if they overlap it at all"
-    )
-    crowd_overlap: Fraction = item(
-        0.5, "share of an anchor in a crowd box above which it is ignored"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> MaxIoUSettings:
-        if self.background > self.foreground:
-            raise ValueError(
-                f"background is {self.background}, above foreground {self.foreground}; "
-                "it should be at most foreground"
-            )
-        return self
-
-
-class ATSSSettings(Section):
-    """Thresholds that adapt to each box (Zhang et al. 2020)."""
-
-    kind: Literal["atss"] = "atss"
-    candidates: Count = 9
-    crowd_overlap: Fraction = 0.5
-
-
-def _kind_of_matching(value: Any) -> str:
-    kind = value.get("kind", "max_iou") if isinstance(value, dict) else getattr(value, "kind", "")
-    return str(kind)
-
-
-MATCHINGS: dict[str, type[Section]] = {"max_iou": MaxIoUSettings, "atss": ATSSSettings}  # by kind
-Matching = Annotated[
-    Annotated[MaxIoUSettings, Tag("max_iou")] | Annotated[ATSSSettings, Tag("atss")],
-    Discriminator(_kind_of_matching),
-]
 
 
 class PostprocessSettings(Section):

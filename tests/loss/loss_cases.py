@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
-from detector.loss.assemble import KINDS
+from detector.loss.assemble import CLASSIFICATION_LOSSES
 from detector.loss.class_weights import ClassWeighted
 from detector.loss.classification import trainable
 from detector.loss.elementwise import ElementwiseLoss
@@ -17,6 +17,7 @@ from detector.loss.sampling import OHEM, All, HardNegatives, Random, Sampler
 from detector.loss.smoothing import Smoothed
 from detector.structures import BACKGROUND, IGNORED, Targets
 
+KINDS = CLASSIFICATION_LOSSES.kinds
 ELEMENTWISE = {
     "cross_entropy": Focal(alpha=None, gamma=0),
     "balanced": Focal(alpha=0.3, gamma=0),

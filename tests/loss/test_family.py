@@ -38,16 +38,17 @@ from detector.commands.train import train
 from detector.config import load, parse
 from detector.errors import InputError
 from detector.loss import classification
-from detector.loss.assemble import KINDS
+from detector.loss.assemble import CLASSIFICATION_LOSSES
 from detector.loss.box import L1, BoxLoss
 from detector.loss.classification import ClassificationLoss, per_anchor_loss, trainable
 from detector.loss.detection import DetectionLoss
 from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
 from detector.loss.normalizer import Positives
 from detector.loss.sampling import All
-from detector.settings.loss import ClassificationLossSettings
+from detector.loss.settings import ClassificationLossSettings
 from detector.structures import BACKGROUND, Outputs, Targets
 
+KINDS = CLASSIFICATION_LOSSES.kinds
 WAITING = (DataDependentOutputException, DynamicOutputShapeException)
 COMPILED = {"sigmoid-negatives", "softmax-class"}
 every_pair = pytest.mark.parametrize(("row", "name"), PAIRS)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
+from detector.data.transforms import RESIZES, ResizeSettings, ShorterSideSettings
 from detector.settings.section import (
     Count,
     FilePath,
     Fraction,
-    NotEmpty,
     Pair,
     Proper,
     Section,
@@ -18,54 +18,12 @@ from detector.settings.section import (
     item,
 )
 
-
-def _listed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
 Depth = Annotated[int, Field(ge=8, le=16)]
 
 
 class Source(Section):
     images: FilePath | None = item(None, "folder of the images")
     annotations: FilePath | None = item(None, "COCO JSON file with the boxes and the class names")
-
-
-class Sides(Section):
-    """Keeps the aspect ratio."""
-
-    shorter: Annotated[tuple[Count, ...], NotEmpty, BeforeValidator(_listed)] = item(
-        (800,), "pixels of the shorter side; of a list, each training image draws one"
-    )
-    longer: Count = item(1333, "the longer side stays within this, whatever the shorter becomes")
-
-    @model_validator(mode="after")
-    def _check(self) -> Sides:
-        if self.longer < max(self.shorter):
-            raise ValueError(
-                f"longer is {self.longer}, it should be at least shorter, {max(self.shorter)}"
-            )
-        return self
-
-
-class Fixed(Section):
-    """Stretches every image to one size."""
-
-    width: Count
-    height: Count
-
-
-RESIZES: dict[str, type[Section]] = {"sides": Sides, "fixed": Fixed}  # by their tags
-
-
-def _form(value: Any) -> str:
-    stretched = isinstance(value, dict) and value.keys() & {"width", "height"}
-    return "fixed" if stretched or isinstance(value, Fixed) else "sides"
-
-
-Resize = Annotated[
-    Annotated[Sides, Tag("sides")] | Annotated[Fixed, Tag("fixed")], Discriminator(_form)
-]
 
 
 class AugmentSettings(Section):
@@ -86,7 +44,7 @@ class DataSettings(Section):
     tuning: Proper | None = item(
         None, "share of the training images to validate on instead of val, trained on the rest"
     )
-    resize: Resize = Sides()
+    resize: Annotated[SerializeAsAny[ResizeSettings], RESIZES] = ShorterSideSettings()
     augment: AugmentSettings = AugmentSettings()
     invalid: Literal["refuse", "skip"] = item(
         "refuse",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import SerializeAsAny, model_validator
 
+from detector.loss.sampling import SAMPLERS, AllSettings, SamplerSettings
 from detector.settings.section import (
-    Count,
-    Fraction,
+    Below1,
     NotEmpty,
     NotNegative,
     Positive,
@@ -17,46 +17,7 @@ from detector.settings.section import (
     item,
 )
 
-Below1 = Annotated[float, Field(ge=0, lt=1)]
 SIGMOID = "set activation to sigmoid"
-
-
-class AllSettings(Section):
-    kind: Literal["all"] = item("all", "every anchor that is not ignored")
-
-
-class OHEMSettings(Section):
-    """The anchors of highest loss (Shrivastava et al. 2016), after NMS at this IoU if not null."""
-
-    kind: Literal["ohem"] = "ohem"
-    per_image: Count = 512
-    nms: Fraction | None = None
-
-
-class HardNegativesSettings(Section):
-    """All positives, and `ratio` times as many negatives of highest loss (SSD, section 2.2)."""
-
-    kind: Literal["hard_negatives"] = "hard_negatives"
-    ratio: Positive = 3.0
-
-
-class RandomSettings(Section):
-    """A random draw with at most this fraction of positives (Faster R-CNN, section 3.1.3)."""
-
-    kind: Literal["random"] = "random"
-    per_image: Count = 256
-    positive_fraction: Fraction = 0.5
-
-
-SAMPLINGS: dict[str, type[Section]] = {
-    "all": AllSettings,
-    "ohem": OHEMSettings,
-    "hard_negatives": HardNegativesSettings,
-    "random": RandomSettings,
-}  # by `kind`
-Sampling = Annotated[
-    AllSettings | OHEMSettings | HardNegativesSettings | RandomSettings, Field(discriminator="kind")
-]
 
 
 class ClassificationLossSettings(Section):
@@ -79,7 +40,7 @@ class ClassificationLossSettings(Section):
         None,
         "share of boxes below which a class is rare: boxes of others do not lower it; null: off",
     )
-    sampling: Sampling = AllSettings()
+    sampling: Annotated[SerializeAsAny[SamplerSettings], SAMPLERS] = AllSettings()
     normalizer: Literal[
         "positives", "positives_per_image", "ema_positives", "sampled", "images"
     ] = item("positives", "positives | positives_per_image | ema_positives | sampled | images")
