@@ -24,7 +24,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from detector.errors import InputError, run_command
+from detector.errors import InputError, exit_codes
 
 BASE_URL = "http://images.cocodataset.org"  # what arrives is trusted for its MD5 sum alone
 CHUNK = 1 << 20  # bytes
@@ -235,4 +235,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    with exit_codes():
+        sys.exit(main())

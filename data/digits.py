@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from detector.errors import InputError, run_command
+from detector.errors import InputError, exit_codes
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLITS = ("train", "val")
@@ -296,4 +296,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    with exit_codes():
+        sys.exit(main())

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from detector import __version__
-from detector.errors import InputError, run_command
+from detector.errors import InputError, exit_codes
 
 Command = Callable[[Sequence[str]], int]
 
@@ -28,7 +28,8 @@ options:
 
 def main() -> int:
     """Run the command that the process was started with; the exit code."""
-    return run_command(lambda: _run(sys.argv[1:]))
+    with exit_codes():
+        return _run(sys.argv[1:])
 
 
 def _run(words: Sequence[str]) -> int:

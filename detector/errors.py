@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from detector.command_line import harmless_output
@@ -17,7 +17,7 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # disk, quota, l
 class InputError(ValueError):
     """Wrong input, in one sentence: file, key or id, what is wrong, what was expected, what to do.
 
-    Exceptions that `run_command` does not know are bugs of this project and keep their traceback.
+    Exceptions that `exit_codes` does not know are bugs of this project and keep their traceback.
     """
 
     exit_code = 2
@@ -52,47 +52,54 @@ class Diverged(ArithmeticError):
     """Loss, gradient or weights are not finite; the run directory has a report."""
 
 
-def run_command(main: Callable[[], int]) -> int:
-    """Run `main` and return its exit code, or that of the exception that ended it.
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Around a command: an exception that ends it becomes one sentence on stderr and an exit code.
 
-    With one sentence on stderr: 1 for a training that diverged, 2 for wrong input or a full disk, 3
-    for a lost loader worker, 130 for Ctrl-C. Silently: 141 if the reader of the output is gone
-    (`| head`), and the code of another rank, which prints the sentence. Control characters in the
-    output are escaped.
+    1 for a training that diverged, 2 for wrong input or a full disk, 3 for a lost loader worker,
+    130 for Ctrl-C. Silently: 141 if the reader of the output is gone (`| head`), and the code of
+    another rank, which prints the sentence. Control characters in the output are escaped.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may be undecodable bytes
         sys.stdout.reconfigure(errors="backslashreplace")
+    # a context, so that no frame of it stands in the way of a debugger or a traceback
     with harmless_output():
-        return _exit_code(main)
+        try:
+            try:
+                yield
+            except SystemExit:
+                sys.stdout.flush()
+                raise
+        except (InputError, WorkerLost, Stopped, Diverged, OSError) as error:
+            raise SystemExit(_told(error)) from None
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            raise SystemExit(130) from None
 
 
-def _exit_code(main: Callable[[], int]) -> int:
-    try:
-        code = main()
-        sys.stdout.flush()
-        return code
-    except Diverged as error:
-        sys.stderr.write(f"diverged: {error}\n")
-        return 1
-    except (InputError, WorkerLost) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    except Stopped as stopped:
-        return stopped.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
-        return 141
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+def _told(error: Exception) -> int:
+    """The exit code for an exception that is no bug, once it is said; raises any other."""
+    match error:
+        case Diverged():
+            sys.stderr.write(f"diverged: {error}\n")
+            return 1
+        case InputError() | WorkerLost():
+            sys.stderr.write(f"error: {error}\n")
+            return error.exit_code
+        case Stopped():
+            return error.exit_code
+        case BrokenPipeError():
+            # Python flushes it at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        case OSError(errno=errno.ENAMETOOLONG):
             sys.stderr.write(f"error: {error.filename}: {error.strerror}; shorten it.\n")
             return 2
-        if error.errno not in NO_ROOM:
-            raise
-        sys.stderr.write(
-            f"error: {error.filename or 'a file'} cannot be written whole: {error.strerror}. Make "
-            "room, then give the command again (a training: with --resume); what was whole stays.\n"
-        )
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
+        case OSError(errno=number) if number in NO_ROOM:
+            sys.stderr.write(
+                f"error: {error.filename or 'a file'} cannot be written whole: {error.strerror}. "
+                "Make room, then give the command again (a training: with --resume); what was "
+                "whole stays.\n"
+            )
+            return 2
+    raise error

@@ -21,6 +21,8 @@ import pytest
 import torch
 from PIL import Image
 
+from detector.errors import exit_codes
+
 hypothesis.settings.register_profile("busy machine", deadline=None)
 hypothesis.settings.load_profile("busy machine")
 
@@ -140,7 +142,7 @@ def tool() -> Command:
     """Calls tools/NAME.py in this process, where another costs seconds, from the project's folder.
 
     What a command does to its process, and a signal or a full disk to it, is seen in
-    `tests/engine/runs_apart.py` and tests/test_run_command.py.
+    `tests/engine/runs_apart.py` and tests/test_exit_codes.py.
     """
 
     def call(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -172,6 +174,13 @@ def refused(tool: Command) -> Refused:
         return said
 
     return call
+
+
+def exit_code(main: Callable[[], int]) -> int:
+    """What a process would end with that runs `main` as the tools do."""
+    with pytest.raises(SystemExit) as end, exit_codes():
+        sys.exit(main())
+    return int(end.value.code or 0)
 
 
 def call_script(

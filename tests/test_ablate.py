@@ -316,10 +316,11 @@ def one_thread() -> Iterator[None]:
 TOGETHER = """
 import sys
 from detector.lab import placement
-from detector.errors import run_command
+from detector.errors import exit_codes
 placement.visible_gpus = lambda: ["0", "1", "2", "3"]
 from detector.cli.ablate import main
-sys.exit(run_command(main))
+with exit_codes():
+    sys.exit(main())
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import HOME, Refused, load_script
+from conftest import HOME, Refused, exit_code, load_script
 
 from detector.benchmark import made_up, tables, timing
 from detector.benchmark.run import BY_REQUEST, SECTIONS
@@ -24,7 +24,6 @@ from detector.benchmark.timing import (
     in_turn,
     kernels,
 )
-from detector.errors import run_command
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PRESETS = {"cross_entropy", "background_cross_entropy", "focal"}
@@ -45,7 +44,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr("sys.argv", ["benchmark.py", *words])
         patch.setattr("detector.benchmark.data.usable_cores", lambda: 1)
         torch.set_num_threads(1)
-        assert run_command(script.main) == 0
+        assert exit_code(script.main) == 0
     torch.set_num_threads(threads)
     yield folder
 

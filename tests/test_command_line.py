@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import HOME, load_script
+from conftest import HOME, exit_code, load_script
 
 from detector.command_line import harmless
-from detector.errors import InputError, run_command
+from detector.errors import InputError
 
 SHOWN = {
     "caf\u00e9 \u732b\tone\ntwo": "caf\u00e9 \u732b\tone\ntwo",  # lines and every script stay
@@ -36,7 +36,7 @@ def test_whatever_a_command_writes_is_harmless(
         sys.stdout.writelines([f"{text}\n", text])
         raise InputError(text)
 
-    assert run_command(main) == 2
+    assert exit_code(main) == 2
     assert (sys.stdout, sys.stderr) == streams
     said = capsys.readouterr()
     assert (
@@ -50,7 +50,7 @@ def test_a_progress_bar_still_returns_to_its_line(capsys: pytest.CaptureFixture[
         sys.stderr.write("\rstep 2 of 9\r")
         return 0
 
-    assert run_command(main) == 0
+    assert exit_code(main) == 0
     assert capsys.readouterr().err == "\rstep 2 of 9\\r"
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HOME, Refused, Said, load_script
+from conftest import HOME, Refused, Said, exit_code, load_script
 from PIL import Image
 
 from detector.commands.predict import drawn_names, image_files
-from detector.errors import run_command
 
 Predict = Callable[..., tuple[int, Said]]
 
@@ -26,7 +25,7 @@ def predict(
     def call(*words: object) -> tuple[int, Said]:
         script = load_script(HOME / "tools" / "predict.py")
         monkeypatch.setattr("sys.argv", ["predict.py", "--run", str(finished), *map(str, words)])
-        code = run_command(script.main)
+        code = exit_code(script.main)
         return code, Said(*capsys.readouterr())
 
     return call

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 
 from detector.cli.ablate import main
-from detector.errors import run_command
+from detector.errors import exit_codes
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    with exit_codes():
+        sys.exit(main())

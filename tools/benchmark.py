@@ -18,7 +18,7 @@ from detector.benchmark.setup import Counts, Figures, Setup
 from detector.benchmark.steps import SIDES
 from detector.benchmark.tables import section
 from detector.command_line import add_set
-from detector.errors import InputError, run_command
+from detector.errors import InputError, exit_codes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 COUNTS = {
@@ -94,4 +94,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    with exit_codes():
+        sys.exit(main())

@@ -18,7 +18,7 @@ import torch
 from detector.benchmark.gpu_check import GpuSection, check
 from detector.benchmark.gpu_scale import FULL, QUICK, Scale
 from detector.benchmark.gpu_sections import gpu_sections, headline
-from detector.errors import InputError, run_command
+from detector.errors import InputError, exit_codes
 from detector.files import make_directory, occupied
 
 
@@ -82,4 +82,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    with exit_codes():
+        sys.exit(main())

@@ -13,7 +13,7 @@ from pathlib import Path
 from detector import build
 from detector.command_line import add_set
 from detector.commands.lesson import teach
-from detector.errors import run_command
+from detector.errors import exit_codes
 
 HOME = Path(__file__).parents[1]
 
@@ -48,4 +48,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    with exit_codes():
+        sys.exit(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HOME
+from conftest import HOME, exit_code
 from on_device import no_waiting
 from runs_apart import assert_same, last_state, records
 from scenes import network
@@ -19,7 +19,6 @@ from detector.commands.train import Assembly, train
 from detector.config import Config
 from detector.engine.meter import Meter
 from detector.engine.step import TrainingStep
-from detector.errors import run_command
 
 pytestmark = pytest.mark.gpu
 NO_OVERFLOW = "loss={box: {weight: 0.01}, classification: {weight: 0.01}}"  # of float16, scaled
@@ -176,7 +175,7 @@ def test_a_nan_stops_the_run_and_is_reported(
     settings = [f"train.precision={precision}", "optimizer.lr=1e30", "train.log_every=4"]
     settings += ["optimizer.reference_batch=null", "schedule.steps=4", NO_OVERFLOW]
     config, run = configured(tiny, device, *settings), tmp_path / "run"
-    assert run_command(lambda: train(config, run, resume=False, command=[])) == 1
+    assert exit_code(lambda: train(config, run, resume=False, command=[])) == 1
     said = capsys.readouterr().err
     assert said.startswith("diverged: the ") and "at step 2" in said
     report = json.loads((run / "failure" / "report.json").read_text())

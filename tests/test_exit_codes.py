@@ -6,19 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from detector.errors import run_command
+from conftest import exit_code
 
 PROGRAM = """
 import sys
-from detector.errors import run_command
+from detector.errors import exit_codes
 
 def main():
     for _ in range(100_000):
         print("a line of output")
     return 0
 
-sys.exit(run_command(main))
+with exit_codes():
+    sys.exit(main())
 """
 
 
@@ -33,9 +33,9 @@ def test_a_reader_that_goes_away_leaves_no_traceback() -> None:
 def test_a_text_on_a_full_disk_is_named_and_leaves_no_draft(tmp_path: Path) -> None:
     """In a process of its own: a limit on the size of a file stands for the end of the disk."""
     program = (
-        "import resource, sys; from pathlib import Path; from detector.errors import run_command;"
-        "from detector.files import write_text; resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9));"
-        "sys.exit(run_command(lambda: write_text(Path(sys.argv[1]), 'x' * 10_000)))"
+        "import resource, sys; from pathlib import Path; from detector.errors import exit_codes;"
+        "from detector.files import write_text; resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))\n"
+        "with exit_codes(): write_text(Path(sys.argv[1]), 'x' * 10_000)"
     )
     file = tmp_path / "config.yaml"
     done = subprocess.run(
@@ -52,7 +52,7 @@ def fail(number: int) -> int:
 
 
 def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(lambda: fail(errno.ENOSPC)) == 2
+    assert exit_code(lambda: fail(errno.ENOSPC)) == 2
     assert capsys.readouterr().err == (
         "error: runs/a.json cannot be written whole: what the system says. Make room, then give "
         "the command again (a training: with --resume); what was whole stays.\n"
@@ -61,14 +61,13 @@ def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_name_too_long_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     name = "x" * 256
-    assert run_command(lambda: int(Path(name).exists())) == 2
+    assert exit_code(lambda: int(Path(name).exists())) == 2
     assert capsys.readouterr().err == f"error: {name}: File name too long; shorten it.\n"
 
 
 def test_a_name_that_is_no_text_is_printed_harmlessly() -> None:
     program = (
-        "import sys; from detector.errors import run_command;"
-        "sys.exit(run_command(lambda: print(sys.argv[1]) or 0))"
+        "import sys; from detector.errors import exit_codes\nwith exit_codes(): print(sys.argv[1])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, b"caf\xe9"],
@@ -79,4 +78,4 @@ def test_a_name_that_is_no_text_is_printed_harmlessly() -> None:
 
 def test_another_fault_of_the_system_keeps_its_traceback() -> None:
     with pytest.raises(OSError, match="what the system says"):
-        run_command(lambda: fail(errno.EIO))
+        exit_code(lambda: fail(errno.EIO))
