@@ -127,7 +127,7 @@ def test_a_diverging_run_exits_with_one_and_leaves_the_evidence(
     step = Assembly(config, output, torch.device("cpu")).step
     step.model.load_state_dict(weights["model"])
     meter = Meter(torch.device("cpu"))
-    assert not step.gradients([Batch(**each) for each in saved], meter, index=0).isfinite()
+    assert not step([Batch(**each) for each in saved], meter, rate=0, index=0).isfinite()
 
 
 def spoil(digits: Path, tmp_path: Path, change: Any) -> list[str]:

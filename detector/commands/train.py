@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,16 @@ def train(config: Config, output: Path, *, resume: bool, command: Sequence[str])
             run.refuse_existing(output)
         barrier()
         torch.manual_seed(config.train.seed + rank())  # nothing of ours draws from it; be sure
-        return Assembly(config, output, on).run(state, command)
+        assembly = Assembly(config, output, on)
+        changes = [] if state is None else assembly.changes(state)
+        total = assembly.schedule.total_steps
+        if state is not None and state["step"] == state["validated"] == total:
+            if is_main():
+                sys.stdout.write(f"{output}: finished already, {total} of {total} steps.\n")
+            return 0
+        trainer = assembly.begin(state, command, changes)
+        with closing(trainer.logger):
+            return trainer.run()
 
 
 class Assembly:
@@ -78,33 +88,26 @@ class Assembly:
             else evaluator(config, self.validation, self.code, on, self.step.criterion)
         )
 
-    def run(self, state: dict[str, Any] | None, command: Sequence[str]) -> int:
-        """Write the run directory, say what was found, and train from `state` on."""
+    def begin(
+        self, state: dict[str, Any] | None, command: Sequence[str], changes: Sequence[str]
+    ) -> Trainer:
+        """Write the run directory and say what was found; what trains from `state` on."""
         total = self.schedule.total_steps
-        changes = [] if state is None else self._changes(state)
-        if state is not None and state["step"] == state["validated"] == total:
-            if is_main():
-                sys.stdout.write(f"{self.output}: finished already, {total} of {total} steps.\n")
-            return 0
         findings = [f"{self.output}: a new run of {total} steps"]
         with together():
             if is_main() and state is None:
                 findings += [*self._findings(), *self.weights]
                 run.create(self.output, self.config.to_yaml(), command)
-        logger = self._logger(state)
-        trainer = self._trainer(logger)
+        trainer = self._trainer(self._logger(state))
         if state is not None:
             trainer.restore(state)
+            findings = [f"{self.output}: resumed at step {state['step']} of {total}.", *changes]
             if is_main():
                 run.note_resumption(self.output, command, state["step"])
-            findings = [f"{self.output}: resumed at step {state['step']} of {total}.", *changes]
-        logger.say("\n".join(findings))
-        try:
-            return trainer.run()
-        finally:
-            logger.close()
+        trainer.logger.say("\n".join(findings))
+        return trainer
 
-    def _changes(self, state: dict[str, Any]) -> list[str]:
+    def changes(self, state: dict[str, Any]) -> list[str]:
         """What a resumed run says of its data; InputError where it cannot go on from `state`."""
         path = run.checkpoint_file(self.output, "last")
         changes = check_resumed_data(state, path, self.index, self.validation)

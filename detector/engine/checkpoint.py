@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -166,3 +167,16 @@ def _check(state: dict[Any, Any], path: Path) -> None:
             f"{path}: it is neither a whole checkpoint of detector train nor a state dict of "
             f"tensors alone: {key}: {first['msg']}. Name another file, or restore this one."
         ) from None
+
+
+def random_state() -> dict[str, Tensor | None]:
+    """The states of torch's generators, of the CPU and of this process's GPU."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore_random(state: Mapping[str, Any]) -> None:
+    """Go on from what `random_state` gave; that of a GPU only where there is one."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

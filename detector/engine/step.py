@@ -76,26 +76,12 @@ class TrainingStep:
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self._readings = torch.zeros(1, device=device)  # at first_bad: loss, norms of gradients
 
-    def __call__(self, batches: Sequence[Batch], meter: Meter, *, rate: float, index: int) -> None:
+    def __call__(
+        self, batches: Sequence[Batch], meter: Meter, *, rate: float, index: int
+    ) -> Tensor:
         """Step `index` (from 0) at learning rate `rate`, on the micro-batches of this rank.
 
         batches: on the device already.
-        """
-        loss = self.gradients(batches, meter, index=index)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        # before the norm, which is compared with clip_norm and reported without the loss scale
-        self.scaler.unscale_(self.optimizer)
-        norms = self._gradient_norms()
-        norm = torch.linalg.vector_norm(norms)
-        self._watch(loss, norms, norm, index)
-        self._descend(norm)
-        if self.ema is not None:
-            self.ema.update(plain(self.model), index)
-        meter.end_step(norm, self.clip_norm)
-
-    def gradients(self, batches: Sequence[Batch], meter: Meter, *, index: int) -> Tensor:
-        """Compute the gradient of step `index`, over all its micro-batches and ranks, in `p.grad`.
 
         Returns this rank's share of the loss, a detached float32 scalar.
         """
@@ -113,14 +99,35 @@ class TrainingStep:
                 if self.diagnose_every is not None and index % self.diagnose_every == 0:
                     self._diagnose(outputs, losses, targets[micro], meter)
                 loss += losses.total.detach()
-                # An infinite loss can have a finite gradient, with which the scaler would update.
-                # A gradient of NaN makes it skip this step and every later one.
-                finite = (self.first_bad < 0) & loss.isfinite()
-                factor = torch.where(finite, 1.0, torch.nan)
-                # DDP takes the mean over ranks; the divisors already count all ranks.
-                self.scaler.scale(losses.total * world_size() * factor).backward()
+                self._backward(losses.total, loss)
             meter.add(losses, targets[micro], divisors[micro])
+        self._update(loss, meter, rate=rate, index=index)
         return loss
+
+    def _backward(self, share: Tensor, loss: Tensor) -> None:
+        """Add to the gradient that of a micro-batch's share of the loss, of which `loss` is so far.
+
+        An infinite loss can have a finite gradient, with which the scaler would update. A gradient
+        of NaN makes it skip this step and every later one.
+        """
+        finite = (self.first_bad < 0) & loss.isfinite()
+        factor = torch.where(finite, 1.0, torch.nan)
+        # DDP takes the mean over ranks; the divisors already count all ranks.
+        self.scaler.scale(share * world_size() * factor).backward()
+
+    def _update(self, loss: Tensor, meter: Meter, *, rate: float, index: int) -> None:
+        """Clip the gradient, and move the parameters and their average."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # before the norm, which is compared with clip_norm and reported without the loss scale
+        self.scaler.unscale_(self.optimizer)
+        norms = self._gradient_norms()
+        norm = torch.linalg.vector_norm(norms)
+        self._watch(loss, norms, norm, index)
+        self._descend(norm)
+        if self.ema is not None:
+            self.ema.update(plain(self.model), index)
+        meter.end_step(norm, self.clip_norm)
 
     def _diagnose(self, outputs: Outputs, losses: Losses, targets: Targets, meter: Meter) -> None:
         """Meter the share of each group of anchors in the loss and, later, in the gradient.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detector.distributed import (
     FAULTS,
+    Fault,
     barrier,
     broadcast,
     gather_objects,
@@ -102,39 +103,45 @@ class Trainer:
         with Interrupt() as interrupt:
             try:
                 while self.done < self.schedule.total_steps:
-                    self._epoch(interrupt)
+                    self._end_of_epoch()
+                    # closed even after an exception: at exit Python waits for the loader
+                    # processes, and these ignore signals
+                    with closing(self._rest_of_epoch()) as steps:
+                        for batches in interrupt.until_stopped(steps):
+                            rate = self.schedule(self.done)
+                            self.step(batches, self.meter, rate=rate, index=self.done)
+                            self._after_step()
                 self._end_of_epoch()
             except FAULTS as fault:  # of any rank, on all ranks at the same step
-                self._save("last")
-                if fault.exit_code <= 128:
-                    raise
-                saved = self.run_directory / "checkpoints" / "last.pt"
-                self.logger.say(
-                    f"Stopped by a signal; step {self.done} is saved in {saved}; go on with "
-                    f"--output {self.run_directory} --resume."
-                )
-                return fault.exit_code
+                return self._saved(fault)
         return 0
 
-    def _epoch(self, interrupt: Interrupt) -> None:
-        self._end_of_epoch()
+    def _rest_of_epoch(self) -> Generator[list[Batch]]:
+        """The micro-batches of each step, on the device."""
         epoch, skip = divmod(self.done, self.pace.steps_per_epoch)
         self.step.model.train()
         self._clock, self._clocked = time.perf_counter(), self.done
         left = self.schedule.total_steps - self.done
-        # closed even after an exception: at exit Python waits for the loader processes, and these
-        # ignore signals
-        with closing(batches for batches in islice(self.load_epoch(epoch, skip), left)) as steps:
-            for batches in interrupt.until_stopped(steps):
-                self._one_step(batches)
+        for batches in islice(self.load_epoch(epoch, skip), left):
+            yield [batch.to(self.device) for batch in batches]
 
-    def _one_step(self, batches: Sequence[Batch]) -> None:
-        batches = [batch.to(self.device) for batch in batches]
-        self.step(batches, self.meter, rate=self.schedule(self.done), index=self.done)
+    def _after_step(self) -> None:
         self.done += 1
         self._log()
         if self._save_due():
             self._save("last")
+
+    def _saved(self, fault: Fault) -> int:
+        """Save after a fault; the exit code for a signal, and the fault itself for another."""
+        self._save("last")
+        if fault.exit_code <= 128:
+            raise fault
+        saved = self.run_directory / "checkpoints" / "last.pt"
+        self.logger.say(
+            f"Stopped by a signal; step {self.done} is saved in {saved}; go on with "
+            f"--output {self.run_directory} --resume."
+        )
+        return fault.exit_code
 
     def _log(self) -> None:
         """Read the meter and log a record, if this step is one that is logged."""
@@ -169,7 +176,7 @@ class Trainer:
     def _end_of_epoch(self) -> None:
         """Validate and save, if an epoch has just ended and this has not been done yet.
 
-        `_epoch` calls it first, too: a resumed run may have ended between an epoch and its
+        Called before each epoch, too: a resumed run may have ended between an epoch and its
         validation.
         """
         epoch, rest = divmod(self.done, self.pace.steps_per_epoch)
@@ -246,7 +253,7 @@ class Trainer:
             "optimizer": step.optimizer.state_dict(),
             "scaler": step.scaler.state_dict(),
             "criterion": step.criterion.state_dict(),
-            "ranks": gather_objects({"meter": self.meter.state(), **_random_state()}),
+            "ranks": gather_objects({"meter": self.meter.state(), **checkpoint.random_state()}),
             "journal": self.logger.position(),  # the key of older checkpoints
         }
 
@@ -272,9 +279,7 @@ class Trainer:
             return
         own = ranks[rank()]
         self.meter.restore(own["meter"])
-        torch.set_rng_state(own["cpu"])
-        if own["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(own["cuda"])
+        checkpoint.restore_random(own)
 
     def _fail(self, record: dict[str, Any], index: int) -> NoReturn:
         """Write what is needed to repeat step `index` (from 0) to failure/, and raise Diverged."""
@@ -292,8 +297,3 @@ class Trainer:
             "batches and the names of its images. Try a lower optimizer.lr, optimizer.clip_norm, a "
             "prior, or train.precision float32."
         )
-
-
-def _random_state() -> dict[str, Tensor | None]:
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}

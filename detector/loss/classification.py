@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -60,9 +60,8 @@ class _Rows:
         """Of logits (M, C)."""
         return code.terms(logits, self.table.index_select(0, self.numbers), self.quality)
 
-    def loss(self, logits: Tensor, *, code: ClassCode, elementwise: ElementwiseLoss) -> Tensor:
-        """The plain formula: logits (M, C) -> (M,), 0 and without gradient where not trained."""
-        costs = elementwise(self.terms(logits, code=code))
+    def summed(self, costs: Tensor) -> Tensor:
+        """Costs (M, T) of the terms -> (M,), 0 and without gradient where not trained."""
         return torch.where(self.trained, costs.sum(-1), 0.0)
 
 
@@ -83,8 +82,9 @@ class _ChunkedLoss(torch.autograd.Function):
         gradient = torch.empty_like(logits, dtype=narrow)
         for part in _parts(logits):
             chunk = logits[part].detach().to(wide).requires_grad_()
+            few = rows.part(part)
             with torch.enable_grad():
-                loss = rows.part(part).loss(chunk, code=code, elementwise=elementwise)
+                loss = few.summed(elementwise(few.terms(chunk, code=code)))
             losses[part] = loss.detach()
             gradient[part] = torch.autograd.grad(loss, chunk, torch.ones_like(loss))[0]
         ctx.save_for_backward(gradient)
@@ -151,16 +151,25 @@ def per_anchor_loss(
     Returns:
         (N, A), at least float32, exactly 0 where the anchor is not `trainable`.
     """
-    if torch.compiler.is_compiling() or not _worth_compiling(logits):
-        return _per_anchor_loss(logits, matches, labels, quality, code, elementwise)
-    try:
-        return _compiled()(logits, matches, labels, quality, code, elementwise)
-    except TorchDynamoException as error:  # there is no C compiler, or no Triton
-        _compile_errors.append(str(error).splitlines()[0])
-        warnings.warn(
-            f"The classification loss stays uncompiled: {_compile_errors[0]}", stacklevel=2
-        )
-        return _per_anchor_loss(logits, matches, labels, quality, code, elementwise)
+    if not torch.compiler.is_compiling() and _worth_compiling(logits):
+        whole = partial(_compiled(), code=code, elementwise=elementwise)
+        try:
+            return whole(logits, matches, labels, quality)
+        except TorchDynamoException as error:  # there is no C compiler, or no Triton
+            _compile_errors.append(str(error).splitlines()[0])
+            message = f"The classification loss stays uncompiled: {_compile_errors[0]}"
+            warnings.warn(message, stacklevel=2)
+    rows = _Rows.of(matches, labels, quality, code=code)
+    flat = logits.reshape(-1, logits.shape[-1])
+    if torch.compiler.is_compiling():
+        return rows.summed(elementwise(rows.terms(flat, code=code))).view_as(matches)
+    if flat.requires_grad and torch.is_grad_enabled():
+        return _ChunkedLoss.apply(flat, rows, code, elementwise).view_as(matches)
+    losses = []
+    for part in _parts(flat):
+        few = rows.part(part)
+        losses.append(few.summed(elementwise(few.terms(flat[part], code=code))))
+    return torch.cat(losses).view_as(matches)
 
 
 def _worth_compiling(logits: Tensor) -> bool:
@@ -168,31 +177,10 @@ def _worth_compiling(logits: Tensor) -> bool:
     return many and not _compile_errors
 
 
-def _per_anchor_loss(
-    logits: Tensor,
-    matches: Tensor,
-    labels: Tensor,
-    quality: Tensor | None,
-    code: ClassCode,
-    elementwise: ElementwiseLoss,
-) -> Tensor:
-    rows = _Rows.of(matches, labels, quality, code=code)
-    flat = logits.reshape(-1, logits.shape[-1])
-    if torch.compiler.is_compiling():
-        return rows.loss(flat, code=code, elementwise=elementwise).view_as(matches)
-    if flat.requires_grad and torch.is_grad_enabled():
-        return _ChunkedLoss.apply(flat, rows, code, elementwise).view_as(matches)
-    losses = [
-        rows.part(part).loss(flat[part], code=code, elementwise=elementwise)
-        for part in _parts(flat)
-    ]
-    return torch.cat(losses).view_as(matches)
-
-
 @cache
 def _compiled() -> Callable[..., Tensor]:
     """Made on demand: torch.compile imports for seconds what most commands never need."""
-    return torch.compile(_per_anchor_loss)
+    return torch.compile(per_anchor_loss)
 
 
 _compile_errors: list[str] = []  # after one, this process compiles no more

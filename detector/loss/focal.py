@@ -13,20 +13,6 @@ from detector.loss.smoothing import Smoothed
 from detector.settings.section import Below1, Fraction, NotNegative, item
 
 
-def focal(terms: Terms, *, alpha: float | None, gamma: float) -> Tensor:
-    """-alpha_t (1 - p_t)^gamma log p_t (Lin et al. 2017, equations 4 and 5): terms -> (..., T).
-
-    Args:
-        terms: log p_t and log(1 - p_t), each (..., T), at least float32.
-        alpha: weight of positive terms, 1 - alpha is that of the others; None: all weigh 1.
-        gamma: focusing, >= 0; 0 is cross entropy.
-    """
-    weight = minus_alpha(terms, alpha)
-    if gamma == 0:  # log(1 - p_t) may be -inf, and 0 * -inf is not 0
-        return weight * terms.log_p
-    return weight * (gamma * terms.log_q).exp() * terms.log_p
-
-
 def minus_alpha(terms: Terms, alpha: float | None) -> Tensor | float:
     """-alpha_t (..., T), in the terms' dtype: where() of two numbers gives float32."""
     if alpha is None:
@@ -37,13 +23,20 @@ def minus_alpha(terms: Terms, alpha: float | None) -> Tensor | float:
 
 @dataclass(frozen=True, kw_only=True)
 class Focal(ElementwiseLoss):
-    """`focal` with its two numbers; cross entropy is Focal(alpha=None, gamma=0)."""
+    """-alpha_t (1 - p_t)^gamma log p_t (Lin et al. 2017, equations 4 and 5).
+
+    alpha: weight of positive terms, 1 - alpha is that of the others; None: all weigh 1.
+    gamma: focusing, >= 0; 0 is cross-entropy.
+    """
 
     alpha: float | None = 0.25
     gamma: float = 2.0
 
     def __call__(self, terms: Terms) -> Tensor:
-        return focal(terms, alpha=self.alpha, gamma=self.gamma)
+        weight = minus_alpha(terms, self.alpha)
+        if self.gamma == 0:  # log(1 - p_t) may be -inf, and 0 * -inf is not 0
+            return weight * terms.log_p
+        return weight * (self.gamma * terms.log_q).exp() * terms.log_p
 
 
 class FocalSettings(ElementwiseSettings):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detector.anchors.class_code import Terms
 from detector.loss.elementwise import ElementwiseLoss
-from detector.loss.focal import FocalSettings, focal, minus_alpha
+from detector.loss.focal import Focal, FocalSettings, minus_alpha
 from detector.settings.section import item
 
 
@@ -29,7 +29,7 @@ class Poly1(ElementwiseLoss):
 
     def __call__(self, terms: Terms) -> Tensor:
         first = ((self.gamma + 1) * terms.log_q).exp()
-        plain = focal(terms, alpha=self.alpha, gamma=self.gamma)
+        plain = Focal(alpha=self.alpha, gamma=self.gamma)(terms)
         return plain - self.epsilon * minus_alpha(terms, self.alpha) * first
 
 

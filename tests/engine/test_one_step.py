@@ -70,7 +70,7 @@ def test_micro_batches_have_divisors_of_their_own() -> None:
     The loss is 2 ln 2 / 2 + 2 ln 2 / 4, the gradient 1 / 2 - 1 / 4.
     """
     step, meter = make_step(normalizer=PositivesPerImage()), Meter(CPU)
-    actual = step.gradients([batch(), batch(*ANCHORS)], meter, index=0)
+    actual = step([batch(), batch(*ANCHORS)], meter, rate=0, index=0)
     assert actual.item() == pytest.approx(1.5 * LN2)
     assert step.model.weight.grad.item() == pytest.approx(0.25)
 
@@ -80,7 +80,7 @@ def test_more_ranks_multiply_the_gradient_that_ddp_divides(
 ) -> None:
     monkeypatch.setattr(step_module, "world_size", lambda: 2)
     step = make_step()
-    step.gradients([batch()], Meter(CPU), index=0)
+    step([batch()], Meter(CPU), rate=0, index=0)
     assert step.model.weight.grad.item() == 2
 
 

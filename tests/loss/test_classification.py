@@ -137,9 +137,9 @@ def loss_and_gradient() -> Tensor:
 @pytest.mark.usefixtures("worth_compiling")
 def test_many_logits_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here by a backend that only traces."""
-    function, calls = torch.compile(classification._per_anchor_loss, backend="aot_eager"), []
+    function, calls = torch.compile(per_anchor_loss, backend="aot_eager"), []
     monkeypatch.setattr(
-        classification, "_compiled", lambda: lambda *a: calls.append(a) or function(*a)
+        classification, "_compiled", lambda: lambda *a, **k: calls.append(a) or function(*a, **k)
     )
     compiled = loss_and_gradient()
     monkeypatch.setattr(classification, "_worth_compiling", lambda logits: False)
@@ -164,7 +164,7 @@ def test_what_is_worth_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_compiler_that_fails_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def compiled(*arguments: object) -> Tensor:
+    def compiled(*arguments: object, **objects: object) -> Tensor:
         calls.append(arguments)
         raise TorchDynamoException("no C compiler\nand how to find out more")
 

@@ -7,7 +7,7 @@ from loss_cases import ELEMENTWISE
 from torchvision.ops import sigmoid_focal_loss
 
 from detector.anchors.class_code import ClassCode, Terms
-from detector.loss.focal import Focal, focal
+from detector.loss.focal import Focal
 
 
 def terms_at(p: float, *, positive: bool) -> Terms:
@@ -30,7 +30,7 @@ def terms_at(p: float, *, positive: bool) -> Terms:
 def test_by_hand(
     p: float, positive: bool, alpha: float | None, gamma: float, by_hand: float
 ) -> None:
-    loss = focal(terms_at(p, positive=positive), alpha=alpha, gamma=gamma)
+    loss = Focal(alpha=alpha, gamma=gamma)(terms_at(p, positive=positive))
     assert loss.item() == pytest.approx(by_hand, rel=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_is_torchvisions() -> None:
 
 def test_gamma_0_ignores_an_infinite_log_q() -> None:
     certain = Terms(torch.zeros(1), torch.full((1,), -torch.inf), torch.ones(1, dtype=torch.bool))
-    assert focal(certain, alpha=None, gamma=0).item() == 0
+    assert Focal(alpha=None, gamma=0)(certain).item() == 0
 
 
 @pytest.mark.parametrize("elementwise", ELEMENTWISE.values(), ids=ELEMENTWISE.keys())
