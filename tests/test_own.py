@@ -1,0 +1,46 @@
+"""Own pieces, from outside the package: the files and keys that the guide shows, as they stand."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import HOME
+
+from detector.commands.train import train
+from detector.config import load, parse
+
+GUIDE = (HOME / "docs" / "guide.md").read_text()
+EXAMPLES = re.findall(r"```python\n# (\w+\.py)[^\n]*\n(.*?)```.*?```yaml\n(.*?)```", GUIDE, re.S)
+CHANGED = {
+    "my_loss.py": "loss.classification.slope=3",
+    "my_matching.py": "matching.share=0.25",
+    "my_sampler.py": "loss.classification.sampling.above=1e-7",
+}
+
+
+@pytest.mark.parametrize(("name", "code", "keys"), EXAMPLES, ids=[e[0] for e in EXAMPLES])
+def test_an_own_piece_trains_and_its_key_changes_the_loss(
+    name: str, code: str, keys: str, tiny: Sequence[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The first loss is that of the untrained network, and differs by the key alone."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / name).write_text(code)
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        yaml.safe_dump({"base": [str(HOME / "configs/digits.yaml")], **yaml.safe_load(keys)})
+    )
+
+    def first_loss(folder: str, *changes: str) -> float:
+        config = load(file, [*tiny, "schedule.steps=1", *changes])
+        run = tmp_path / folder
+        assert train(config, run, resume=False, command=[]) == 0
+        assert parse((run / "config.yaml").read_text(), "written") == config
+        return json.loads((run / "metrics.jsonl").read_text().splitlines()[0])[
+            "loss/classification"
+        ]
+
+    assert first_loss("shown") != first_loss("changed", CHANGED[name])
