@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from detector import build
-from detector.commands.evaluate import Trained
-from detector.commands.predict import batch_of
 from detector.config import Config, parse
 from detector.data.annotations import annotations_of, read_annotations
 from detector.data.inputs import ImageInput, to_image
@@ -24,6 +22,7 @@ from detector.evaluation.coco import CocoResult, Engine
 from detector.evaluation.coco import evaluate as evaluate_rows
 from detector.evaluation.coco_files import detections_of, ground_truth_of
 from detector.files import read_json
+from detector.trained import Trained, batch_of
 
 
 @dataclass(frozen=True)

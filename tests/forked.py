@@ -13,7 +13,7 @@ from typing import IO, Any
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["detector.commands.ablate", "detector.commands.diagnose", "detector.commands.train"]
+    ["detector.commands.ablate", "detector.cli.diagnose", "detector.training"]
 )
 
 

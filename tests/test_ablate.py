@@ -19,10 +19,10 @@ from conftest import HOME, Command
 from forked import popen
 
 from detector import build
+from detector.cli.compare import bootstrap_comparison, diagnosed_run
+from detector.cli.train import train
 from detector.commands import ablate
-from detector.commands.compare import bootstrap_comparison, diagnosed_run
 from detector.commands.forecast import forecast
-from detector.commands.train import train
 from detector.config import parse
 from detector.files import write_json
 from detector.lab.placement import Placement

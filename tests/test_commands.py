@@ -10,9 +10,10 @@ import torch
 from conftest import HOME, Command
 
 from detector import build
-from detector.commands.train import Assembly, train
+from detector.cli.train import train
 from detector.engine.meter import Meter
 from detector.structures import Batch
+from detector.training import Assembly
 
 KEYS = "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split()
 SOFTMAX = ["loss.classification.activation=softmax", "loss.classification.background=class"]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from conftest import HOME, Command, Refused, load_script
 
-from detector.commands import diagnose
-from detector.commands.evaluate import Trained
+from detector.cli import diagnose
 from detector.report.diagnostics import DIAGNOSTICS_FILE
+from detector.trained import Trained
 
 Refusal = Callable[..., str]
 PARTS = {"foreground", "background"}

@@ -10,9 +10,9 @@ import torch
 from conftest import HOME, Command, Refused
 
 from detector import build
-from detector.commands.train import Assembly
 from detector.engine.restore import Classes, check_classes
 from detector.errors import InputError
+from detector.training import Assembly
 
 SMALL_BATCHES = "train.batch_size=2"  # eight steps an epoch
 

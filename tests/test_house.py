@@ -33,6 +33,8 @@ FLOORS = [
     {"config"},
     {"engine", "evaluation", "lab"},
     {"build", "report"},
+    {"trained"},
+    {"training"},
     {"commands"},
     {"benchmark", "cli", "library"},
     {"__main__"},

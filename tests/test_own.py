@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import HOME
 
-from detector.commands.train import train
+from detector.cli.train import train
 from detector.config import load, parse
 
 GUIDE = (HOME / "docs" / "guide.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 from conftest import HOME, Refused, Said, exit_code, load_script
 from PIL import Image
 
-from detector.commands.predict import drawn_names, image_files
+from detector.cli.predict import drawn_names, image_files
 
 Predict = Callable[..., tuple[int, Said]]
 

@@ -26,12 +26,12 @@ from detector.benchmark.timing import (
     kernels,
     with_extra_peak,
 )
-from detector.commands.train import training_step
 from detector.config import Config
 from detector.engine.meter import Meter
 from detector.engine.step import TrainingStep
 from detector.errors import InputError
 from detector.structures import Batch
+from detector.training import training_step
 
 NO_PARTNER = "mobilenet_v2"  # its stages have other names in torchvision's detectors
 RATIOS = (  # time of one side / that of another

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from detector import build
 from detector.command_line import program
-from detector.commands.compare import compare, evaluated_file, evaluated_run
+from detector.engine import run
 from detector.errors import InputError
+from detector.evaluation.coco_files import load_detections, load_ground_truth
+from detector.files import new_directory, write_json
+from detector.lab.bootstrap import Comparison, paired_bootstrap
+from detector.lab.matches import Matches, match
+
+DETECTIONS = "detections.json"
+FEWEST_RESAMPLES = 100  # the ends of a 95 % interval are two or three of them on each side
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -54,3 +67,190 @@ def main(argv: Sequence[str] | None = None) -> int:
     numbers = {"resamples": options.resamples, "seed": options.seed}
     print(compare(first, second, options.output, **numbers))
     return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """Detections with the boxes and images that they are measured against."""
+
+    name: str  # as on the command line
+    detections_file: Path
+    truth_file: Path
+    detections: NDArray[np.float64]  # (D, 7) as of load_detections
+    truth: dict[str, Any]  # as of load_ground_truth
+    image_ids: list[int]
+
+    def matches(self) -> Matches:
+        """COCO's matching of the detections with the boxes."""
+        return match(self.detections, self.truth, self.image_ids)
+
+
+def evaluated_run(directory: Path, checkpoint: str | None) -> Evaluated:
+    """What tools/evaluate.py left, of a run or in the folder of its --output.
+
+    checkpoint: a folder of RUN/evaluation; None: that of the best one.
+    """
+    if directory.is_file():
+        raise InputError(
+            f"{directory}: it is a file, not a run directory; two COCO result files are compared "
+            "with --ground-truth FILE."
+        )
+    config = run.config_file(directory)
+    if (directory / DETECTIONS).is_file():
+        if checkpoint is not None:
+            raise InputError(
+                f"{directory}: it is the folder of one evaluation, so there is no checkpoint to "
+                f"choose; leave out --checkpoint and name RUN/evaluation/{checkpoint} for a run."
+            )
+        return _on_validation_set(directory, directory / DETECTIONS, config)
+    checkpoint = checkpoint or "best"
+    folder = directory / "evaluation" / checkpoint
+    detections = folder / DETECTIONS
+    if not detections.is_file():
+        raise InputError(
+            f"{detections}: there is no such file, so this checkpoint was not evaluated yet; do it "
+            f"by detector evaluate --run {directory} --checkpoint {checkpoint}"
+        )
+    return _on_validation_set(directory, detections, folder / run.CONFIG)
+
+
+def diagnosed_run(directory: Path) -> Evaluated:
+    """What tools/diagnose.py left of the last checkpoint of a run."""
+    detections = directory / "diagnosis" / "last" / DETECTIONS
+    return _on_validation_set(directory, detections, run.config_file(directory))
+
+
+def _on_validation_set(directory: Path, detections: Path, config: Path) -> Evaluated:
+    index = build.data_index(build.load_config(config), "val")
+    truth = load_ground_truth(index.annotations_file, only=index.annotation_ids)
+    return Evaluated(
+        name=str(directory),
+        detections_file=detections,
+        truth_file=index.annotations_file,
+        detections=load_detections(detections, truth),
+        truth=truth,
+        image_ids=index.image_ids.tolist(),
+    )
+
+
+def evaluated_file(detections: Path, ground_truth: Path) -> Evaluated:
+    """A COCO result file, on all images of the ground truth."""
+    if detections.is_dir():
+        raise InputError(
+            f"{detections}: it is a folder; --ground-truth goes with two COCO result files, and "
+            "two runs are compared without it."
+        )
+    truth = load_ground_truth(ground_truth)
+    return Evaluated(
+        name=str(detections),
+        detections_file=detections,
+        truth_file=ground_truth,
+        detections=load_detections(detections, truth),
+        truth=truth,
+        image_ids=[image["id"] for image in truth["images"]],
+    )
+
+
+def compare(
+    first: Callable[[], Evaluated],
+    second: Callable[[], Evaluated],
+    output: Path | None,
+    *,
+    resamples: int,
+    seed: int,
+) -> str:
+    """The comparison as lines of text; `output` gets comparison.json where it is named.
+
+    The two are read by calls, so that an `output` that cannot be used is refused before them.
+    """
+    if output is None:
+        runs = (first(), second())
+        return comparison_table(*runs, bootstrap_comparison(*runs, resamples=resamples, seed=seed))
+    with new_directory(output) as draft:
+        runs = (first(), second())
+        comparison = bootstrap_comparison(*runs, resamples=resamples, seed=seed)
+        write_json(draft / "comparison.json", comparison_content(*runs, comparison, seed=seed))
+    return comparison_table(*runs, comparison)
+
+
+def bootstrap_comparison(
+    first: Evaluated, second: Evaluated, *, resamples: int, seed: int
+) -> Comparison:
+    """The paired bootstrap of two that are about the same images, classes and boxes."""
+    if resamples < FEWEST_RESAMPLES:
+        raise InputError(
+            f"--resamples is {resamples}; expected at least {FEWEST_RESAMPLES}, for the ends of "
+            "the interval are a few of them."
+        )
+    if seed < 0:
+        raise InputError(f"--seed is {seed}; expected 0 or more.")
+    check_same_truth(first, second)
+    if len(first.image_ids) < 2:
+        raise InputError(
+            f"{first.truth_file}: it has 1 image; an interval over images needs at least 2."
+        )
+    matches = first.matches()
+    if not len(matches.truth_images):
+        raise InputError(
+            f"{first.truth_file}: it holds no boxes that count (crowds do not), so there is no AP "
+            "to compare; expected at least one."
+        )
+    return paired_bootstrap(matches, second.matches(), resamples=resamples, seed=seed)
+
+
+def check_same_truth(first: Evaluated, second: Evaluated) -> None:
+    """InputError where the two were not measured against the same images, classes and boxes."""
+    images = set(first.image_ids) ^ set(second.image_ids)
+    classes = [[(c["id"], c["name"]) for c in each.truth["categories"]] for each in (first, second)]
+    boxes = [each.truth["annotations"] for each in (first, second)]
+    if images:
+        other = f"images ({len(images)} ids are in one of them alone, such as {min(images)})"
+    elif classes[0] != classes[1]:
+        strange = sorted(set(classes[0]) ^ set(classes[1]))
+        other = f"classes ({len(strange)} are in one of them alone, such as {strange[0]})"
+    elif boxes[0] != boxes[1]:
+        other = "boxes, on the same images and classes"
+    else:
+        return
+    raise InputError(
+        f"{second.name}: it was evaluated against {second.truth_file}, and {first.name} against "
+        f"{first.truth_file}, which have other {other}; a paired comparison needs the same: "
+        "evaluate both with one data.val."
+    )
+
+
+def comparison_content(
+    first: Evaluated, second: Evaluated, comparison: Comparison, *, seed: int
+) -> dict[str, Any]:
+    """The content of comparison.json: the figures, and where they come from."""
+    origin = {
+        key: {"name": each.name, "detections": str(each.detections_file), "AP": ap}
+        for key, each, ap in (
+            ("first", first, comparison.first),
+            ("second", second, comparison.second),
+        )
+    }
+    truth = str(first.truth_file)
+    return {**asdict(comparison), **origin, "confidence": 0.95, "seed": seed, "ground_truth": truth}
+
+
+def comparison_table(first: Evaluated, second: Evaluated, comparison: Comparison) -> str:
+    """The comparison as lines of text."""
+    rows = [
+        ("first", f"{comparison.first:8.4f}  {first.name}"),
+        ("second", f"{comparison.second:8.4f}  {second.name}"),
+        ("difference", f"{comparison.difference:+8.4f}  second less first"),
+        ("95 % interval", f"{comparison.interval.low:+8.4f} to {comparison.interval.high:+.4f}"),
+        ("p", f"{comparison.p:8.4f}  two-sided, of no difference"),
+    ]
+    lines = [f"{'AP':<13}", *(f"{key:<13}  {text}" for key, text in rows)]
+    lines += ["", f"{comparison.images} images, {comparison.resamples} paired resamples of them"]
+    seen = set(first.detections[:, 0]) | set(second.detections[:, 0])
+    if unseen := comparison.images - len(seen):
+        lines.append(f"{unseen} images without a detection in either; is it their ground truth?")
+    if comparison.lacking:
+        lines.append(
+            f"{comparison.lacking:.1%} of these lack all boxes of some class, and average the "
+            "AP of the others: rare classes make the interval wide and may shift it"
+        )
+    return "\n".join(line.rstrip() for line in lines)

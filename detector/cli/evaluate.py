@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detector.command_line import add_set, program
-from detector.commands.evaluate import Trained, evaluate_files, evaluate_run
 from detector.errors import InputError
-from detector.evaluation.coco import CocoResult, Engine, metrics_table
+from detector.evaluation.coco import (
+    CocoResult,
+    Engine,
+    evaluate,
+    metrics,
+    metrics_table,
+    recall_limits,
+)
+from detector.evaluation.coco_files import load_detections, load_ground_truth
+from detector.evaluation.figures import precision_recall
+from detector.evaluation.predict import coco_json
+from detector.files import finite, new_directory, write_json
+from detector.trained import Trained, describe_validation
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -71,6 +83,45 @@ def _evaluate_detections(options: argparse.Namespace) -> CocoResult:
         raise InputError("--detections needs --ground-truth, the COCO file to compare with.")
     engine: Engine = options.engine or "hotcoco"
     return evaluate_files(options.detections, options.ground_truth, options.output, engine=engine)
+
+
+def evaluate_run(trained: Trained, output: Path) -> CocoResult:
+    """The metrics of a detector, with detections.json, metrics.json and curves left in `output`."""
+    index = trained.validation()
+    examine = trained.evaluator(index)
+    sys.stdout.writelines(f"{line}\n" for line in describe_validation(index, examine))
+    with new_directory(output) as draft:
+        found = examine.run(trained.net)
+        result = examine.metrics(found.rows)
+        write_json(draft / "detections.json", coco_json(found.rows))
+        write_metrics(result, draft, {**found.losses, **trained.origin()})
+        (draft / "config.yaml").write_text(trained.config.to_yaml(), encoding="utf-8")
+    precision_recall(result, output / "precision_recall.png")  # the figures are safe by now
+    return result
+
+
+def evaluate_files(
+    detections: Path, ground_truth: Path, output: Path | None, *, engine: Engine
+) -> CocoResult:
+    """The metrics of anybody's COCO result file; written only where `output` is named."""
+    truth = load_ground_truth(ground_truth)
+    rows = load_detections(detections, truth)
+    images = [image["id"] for image in truth["images"]]
+    sys.stdout.writelines(f"{line}\n" for line in recall_limits(truth, images))
+    if output is None:
+        return evaluate(rows, truth, engine=engine)
+    with new_directory(output) as draft:
+        result = evaluate(rows, truth, engine=engine)
+        origin = {"result_file": str(detections), "ground_truth": str(ground_truth)}
+        write_metrics(result, draft, origin)
+    precision_recall(result, output / "precision_recall.png")
+    return result
+
+
+def write_metrics(result: CocoResult, output: Path, more: Mapping[str, float | str]) -> None:
+    """metrics.json, with losses and where they come from."""
+    shown = {k: finite(v) if isinstance(v, float) else v for k, v in more.items()}
+    write_json(output / "metrics.json", {**metrics(result), **shown})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from detector.build import load_config
+import torch
+
+from detector import build
 from detector.command_line import add_set, program, python_arguments
-from detector.commands.train import train
+from detector.config import Config, flat, parse
+from detector.distributed import barrier, is_main, process_group, rank
+from detector.engine import run
+from detector.errors import InputError
+from detector.files import occupied
+from detector.training import Assembly
+
+# what may change on --resume
+MOVABLE = {
+    "data.workers", "train.device", "train.log_every", "train.diagnose_every", "evaluation.engine",
+}  # fmt: skip
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,6 +43,48 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; the exit code."""
     options = arguments(argv)
-    config = load_config(options.config, options.set)
+    config = build.load_config(options.config, options.set)
     output = options.output or Path("runs") / options.config.stem
     return train(config, output, resume=options.resume, command=python_arguments())
+
+
+def train(config: Config, output: Path, *, resume: bool, command: Sequence[str]) -> int:
+    """Train into the run directory `output`; the exit code. Under torchrun every rank calls it."""
+    on = build.device(config)
+    with process_group(on), run.held(output):
+        state = _resumed(config, output) if resume and occupied(output) else None
+        if not resume:
+            run.refuse_existing(output)
+        barrier()
+        torch.manual_seed(config.train.seed + rank())  # nothing of ours draws from it; be sure
+        assembly = Assembly(config, output, on, state)
+        changes = assembly.changes()
+        total = assembly.schedule.total_steps
+        if state is not None and state["step"] == state["validated"] == total:
+            if is_main():
+                sys.stdout.write(f"{output}: finished already, {total} of {total} steps.\n")
+            return 0
+        trainer = assembly.begin(command, changes)
+        with closing(trainer.logger):
+            return trainer.run()
+
+
+def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
+    """The last state of the run, refused if its config is another one."""
+    file = run.config_file(output)
+    before = parse(file.read_text(encoding="utf-8"), str(file))
+    theirs, ours = (flat(c) for c in (before, config))
+    gone = "no such key"
+    changed = [
+        key
+        for key in {**theirs, **ours}
+        if theirs.get(key, gone) != ours.get(key, gone) and key not in MOVABLE
+    ]
+    if changed:
+        key = changed[0]
+        raise InputError(
+            f"{file}: the run to resume has {key} {theirs.get(key, gone)!r}, now it is "
+            f"{ours.get(key, gone)!r}; resume with the run's own settings (--config {file} "
+            f"--output {output} --resume), or start another run with another --output."
+        )
+    return run.last_state(output)

@@ -15,7 +15,6 @@ import torch
 from detector import build
 from detector.commands.ablate import runs_of, trials_of
 from detector.commands.ablation_results import diverged
-from detector.commands.train import Assembly
 from detector.config import Config
 from detector.data.sampling import steps_per_epoch
 from detector.data.settings import DataSettings
@@ -24,6 +23,7 @@ from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
 from detector.lab.sweep import Run, clock, read_finished
+from detector.training import Assembly
 
 TIMED = 8  # steps, after one that sets things up
 

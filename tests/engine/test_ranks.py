@@ -27,9 +27,9 @@ from torch import Tensor
 from torch.multiprocessing import start_processes  # type: ignore[attr-defined]
 
 from detector import build
-from detector.commands.train import Assembly
 from detector.engine.meter import Meter
 from detector.structures import Batch
+from detector.training import Assembly
 
 CPU = torch.device("cpu")
 RANKS = 2

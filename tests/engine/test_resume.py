@@ -13,7 +13,7 @@ from conftest import HOME, Command
 from runs_apart import assert_same_run, last_state, records, run_here, start, wait_for
 
 from detector import build
-from detector.commands.train import train
+from detector.cli.train import train
 from detector.errors import InputError
 
 LONG = [

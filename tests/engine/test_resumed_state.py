@@ -14,14 +14,15 @@ from conftest import HOME
 from runs_apart import last_state
 
 from detector import build
-from detector.commands.evaluate import Trained
-from detector.commands.train import Assembly, train
+from detector.cli.train import train
 from detector.data.coco import CocoIndex
 from detector.engine import checkpoint
 from detector.engine.restore import Classes
 from detector.engine.resume import check_resumed_data, check_resumed_state, data_identity
 from detector.engine.step import TrainingStep
 from detector.errors import InputError
+from detector.trained import Trained
+from detector.training import Assembly
 
 Edit = Callable[[dict[str, Any]], object]
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from waits import Waits
 
 from detector import build
-from detector.commands.train import Assembly
 from detector.engine.meter import GRADIENT_ORIGINS, NAMES, Meter, training_record
 from detector.structures import Batch, Losses, Outputs
+from detector.training import Assembly
 
 HOME = Path(__file__).parents[2]
 CPU = torch.device("cpu")

@@ -11,11 +11,11 @@ from runs_apart import last_state
 from torch import nn
 
 from detector import build
-from detector.commands.train import Assembly
 from detector.engine.logger import SilentLogger
 from detector.engine.train import Trainer
 from detector.errors import Diverged, InputError, WorkerLost
 from detector.structures import Validation
+from detector.training import Assembly
 
 Validate = Callable[[nn.Module], Validation]
 

@@ -19,7 +19,7 @@ from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
 from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Matcher
-from detector.commands.predict import predict
+from detector.cli.predict import predict
 from detector.data.batch import Sample, collate
 from detector.engine.restore import Classes
 from detector.evaluation import predict as predict_module

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from detector import build
 from detector.anchors.class_code import ClassCode
-from detector.commands.train import training_step
 from detector.config import Config
 from detector.data.batch import Sample, collate
 from detector.engine.step import TrainingStep
@@ -20,6 +19,7 @@ from detector.model.head import Head
 from detector.model.initialize import initialize
 from detector.model.retinanet import RetinaNet
 from detector.structures import Batch
+from detector.training import training_step
 
 CLASSES = 5
 BOXES_PER_CLASS = torch.tensor([1, 40, 300, 5, 90])  # the first and the fourth are rare

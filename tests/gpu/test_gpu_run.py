@@ -15,10 +15,11 @@ from runs_apart import assert_same, last_state, records
 from scenes import network
 
 from detector import build
-from detector.commands.train import Assembly, train
+from detector.cli.train import train
 from detector.config import Config
 from detector.engine.meter import Meter
 from detector.engine.step import TrainingStep
+from detector.training import Assembly
 
 pytestmark = pytest.mark.gpu
 NO_OVERFLOW = "loss={box: {weight: 0.01}, classification: {weight: 0.01}}"  # of float16, scaled

@@ -238,7 +238,7 @@ def test_a_group_of_one(device: torch.device, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, str(value))
     sums, all_reduce = [], dist.all_reduce
     monkeypatch.setattr(dist, "all_reduce", lambda *a, **k: sums.append(a) or all_reduce(*a, **k))
-    for room in ("detector.distributed", "detector.commands.train"):
+    for room in ("detector.distributed", "detector.training"):
         monkeypatch.setattr(f"{room}.world_size", lambda: 2)
     with process_group(device):
         # torch 2.11 names every backend of the group: cpu:gloo,cuda:nccl

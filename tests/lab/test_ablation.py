@@ -12,10 +12,10 @@ import pytest
 from conftest import HOME, Command
 
 from detector import build
+from detector.cli.compare import Evaluated, bootstrap_comparison
 from detector.commands import ablate as command
 from detector.commands import ablation_bootstrap, forecast
 from detector.commands.ablation_results import last_metric
-from detector.commands.compare import Evaluated, bootstrap_comparison
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan

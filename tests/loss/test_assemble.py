@@ -12,8 +12,6 @@ from conftest import Command
 from loss_cases import example, logits_for
 
 from detector import build
-from detector.commands.evaluate import Trained
-from detector.commands.train import Assembly
 from detector.config import parse
 from detector.engine import checkpoint
 from detector.errors import InputError
@@ -26,6 +24,8 @@ from detector.loss.ghm import GHMC
 from detector.loss.iou_aware import QualityFocal, Varifocal
 from detector.loss.poly import Poly1
 from detector.loss.smoothing import Smoothed
+from detector.trained import Trained
+from detector.training import Assembly
 
 HOME = Path(__file__).parents[2]
 LOSS = "validation/loss/classification"

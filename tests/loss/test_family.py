@@ -34,7 +34,7 @@ from detector import build
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode, Terms
 from detector.benchmark.timing import extra_peak
-from detector.commands.train import train
+from detector.cli.train import train
 from detector.config import load, parse
 from detector.errors import InputError
 from detector.loss import classification

@@ -21,7 +21,6 @@ from torchvision.models.detection import (
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
 from detector.anchors.generator import AnchorGenerator
-from detector.commands.evaluate import Trained
 from detector.engine.restore import Classes, load_detector
 from detector.errors import InputError
 from detector.model.backbone import Backbone
@@ -36,6 +35,7 @@ from detector.model.pretrained import (
 from detector.model.retinanet import RetinaNet
 from detector.postprocess import Postprocess
 from detector.structures import Detections
+from detector.trained import Trained
 
 MISSING = (0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # channels of 91 that COCO does not use
 CATEGORIES = [category for category in range(91) if category not in MISSING]

@@ -1,9 +1,8 @@
-"""Evaluate a detector on its validation set, or anybody's result file."""
+"""A trained detector, and its evaluation on a data set."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from detector import build
 from detector.anchors.class_code import ClassCode
 from detector.config import Config
+from detector.data.batch import Sample, collate
 from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, evaluation_loader
 from detector.distributed import rank, world_size
@@ -19,12 +19,11 @@ from detector.engine import checkpoint, run
 from detector.engine.preflight import describe_data
 from detector.engine.restore import Classes, check_classes, classes_of, load_detector
 from detector.errors import InputError
-from detector.evaluation.coco import CocoResult, Engine, evaluate, metrics, recall_limits
-from detector.evaluation.coco_files import load_detections, load_ground_truth
-from detector.evaluation.figures import precision_recall
-from detector.evaluation.predict import Evaluator, coco_json
-from detector.files import finite, new_directory, write_json
+from detector.evaluation.coco import recall_limits
+from detector.evaluation.coco_files import load_ground_truth
+from detector.evaluation.predict import Evaluator
 from detector.loss.detection import DetectionLoss
+from detector.structures import Batch
 
 
 def evaluator(
@@ -132,40 +131,17 @@ class Trained:
         return evaluator(self.config, index, self.code, self.device, self.criterion)
 
 
-def evaluate_run(trained: Trained, output: Path) -> CocoResult:
-    """The metrics of a detector, with detections.json, metrics.json and curves left in `output`."""
-    index = trained.validation()
-    examine = trained.evaluator(index)
-    sys.stdout.writelines(f"{line}\n" for line in describe_validation(index, examine))
-    with new_directory(output) as draft:
-        found = examine.run(trained.net)
-        result = examine.metrics(found.rows)
-        write_json(draft / "detections.json", coco_json(found.rows))
-        write_metrics(result, draft, {**found.losses, **trained.origin()})
-        (draft / "config.yaml").write_text(trained.config.to_yaml(), encoding="utf-8")
-    precision_recall(result, output / "precision_recall.png")  # the figures are safe by now
-    return result
-
-
-def evaluate_files(
-    detections: Path, ground_truth: Path, output: Path | None, *, engine: Engine
-) -> CocoResult:
-    """The metrics of anybody's COCO result file; written only where `output` is named."""
-    truth = load_ground_truth(ground_truth)
-    rows = load_detections(detections, truth)
-    images = [image["id"] for image in truth["images"]]
-    sys.stdout.writelines(f"{line}\n" for line in recall_limits(truth, images))
-    if output is None:
-        return evaluate(rows, truth, engine=engine)
-    with new_directory(output) as draft:
-        result = evaluate(rows, truth, engine=engine)
-        origin = {"result_file": str(detections), "ground_truth": str(ground_truth)}
-        write_metrics(result, draft, origin)
-    precision_recall(result, output / "precision_recall.png")
-    return result
-
-
-def write_metrics(result: CocoResult, output: Path, more: Mapping[str, float | str]) -> None:
-    """metrics.json, with losses and where they come from."""
-    shown = {k: finite(v) if isinstance(v, float) else v for k, v in more.items()}
-    write_json(output / "metrics.json", {**metrics(result), **shown})
+def batch_of(trained: Trained, image: Tensor, number: int = 0) -> Batch:
+    """One image, uint8 (3, H, W) RGB, with the id `number` and no boxes, resized for `trained`."""
+    height, width = image.shape[-2:]
+    sample = Sample(
+        image=image,
+        boxes=torch.zeros(0, 4),
+        labels=torch.zeros(0, len(trained.classes), dtype=torch.bool),
+        crowd=torch.zeros(0, dtype=torch.bool),
+        image_id=number,
+        original_size=(height, width),
+        key=0,
+    )
+    resize = build.transform(trained.config).for_evaluation()
+    return collate([resize(sample, torch.Generator())]).to(trained.device)

@@ -1,11 +1,9 @@
-"""Train a detector from its config: assemble, say what was found, run."""
+"""All objects of one training, made from its config."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detector import build
 from detector.anchors.class_code import ClassCode
-from detector.commands.evaluate import describe_validation, evaluator
-from detector.config import Config, flat, parse
+from detector.config import Config
 from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, StepLoader, train_loader
-from detector.distributed import barrier, is_main, process_group, rank, together, world_size
+from detector.distributed import barrier, is_main, rank, together, world_size
 from detector.engine import preflight, run
 from detector.engine.ema import EMA
 from detector.engine.logger import Logger, RunLogger, SilentLogger
@@ -27,43 +24,23 @@ from detector.engine.restore import Classes, check_classes
 from detector.engine.resume import check_resumed_data, check_resumed_state, data_identity
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
-from detector.errors import InputError
-from detector.files import occupied
 from detector.model.retinanet import RetinaNet
 from detector.structures import Batch
-
-# what may change on --resume
-MOVABLE = {
-    "data.workers", "train.device", "train.log_every", "train.diagnose_every", "evaluation.engine",
-}  # fmt: skip
-
-
-def train(config: Config, output: Path, *, resume: bool, command: Sequence[str]) -> int:
-    """Train into the run directory `output`; the exit code. Under torchrun every rank calls it."""
-    on = build.device(config)
-    with process_group(on), run.held(output):
-        state = _resumed(config, output) if resume and occupied(output) else None
-        if not resume:
-            run.refuse_existing(output)
-        barrier()
-        torch.manual_seed(config.train.seed + rank())  # nothing of ours draws from it; be sure
-        assembly = Assembly(config, output, on)
-        changes = [] if state is None else assembly.changes(state)
-        total = assembly.schedule.total_steps
-        if state is not None and state["step"] == state["validated"] == total:
-            if is_main():
-                sys.stdout.write(f"{output}: finished already, {total} of {total} steps.\n")
-            return 0
-        trainer = assembly.begin(state, command, changes)
-        with closing(trainer.logger):
-            return trainer.run()
+from detector.trained import describe_validation, evaluator
 
 
 class Assembly:
     """All objects of one run. Everything that can be wrong is found before a file is written."""
 
-    def __init__(self, config: Config, output: Path, on: torch.device) -> None:
+    def __init__(
+        self,
+        config: Config,
+        output: Path,
+        on: torch.device,
+        state: dict[str, Any] | None = None,  # to resume from
+    ) -> None:
         self.config = config
+        self.state = state
         self.output = output
         self.device = on
         self.index = build.data_index(config, "train")
@@ -72,10 +49,11 @@ class Assembly:
         self.validation = self._validation_index()
         self.dataset = DetectionDataset(self.index, build.transform(config), config.train.seed)
         self.pin = on.type == "cuda"
+        # by the loader, because it refuses batches that the ranks cannot share
         self.steps_per_epoch = len(self.load(0, 0, workers=0))
         self.schedule = build.schedule(config, self.steps_per_epoch)
         self.net = build.model(config, self.code)
-        self.weights = build.load_pretrained(self.net, config, self.classes)
+        self.weights = [] if state else build.load_pretrained(self.net, config, self.classes)
         boxes_per_class = torch.from_numpy(self.index.boxes_per_class)
         self.step = training_step(config, self.code, self.net, on, boxes_per_class)
         preflight.check_batch_norm(
@@ -88,17 +66,15 @@ class Assembly:
             else evaluator(config, self.validation, self.code, on, self.step.criterion)
         )
 
-    def begin(
-        self, state: dict[str, Any] | None, command: Sequence[str], changes: Sequence[str]
-    ) -> Trainer:
-        """Write the run directory and say what was found; what trains from `state` on."""
-        total = self.schedule.total_steps
+    def begin(self, command: Sequence[str], changes: Sequence[str]) -> Trainer:
+        """Write the run directory and say what was found; what trains from the state on."""
+        state, total = self.state, self.schedule.total_steps
         findings = [f"{self.output}: a new run of {total} steps"]
         with together():
             if is_main() and state is None:
                 findings += [*self._findings(), *self.weights]
                 run.create(self.output, self.config.to_yaml(), command)
-        trainer = self._trainer(self._logger(state))
+        trainer = self._trainer(self._logger())
         if state is not None:
             trainer.restore(state)
             findings = [f"{self.output}: resumed at step {state['step']} of {total}.", *changes]
@@ -107,11 +83,14 @@ class Assembly:
         trainer.logger.say("\n".join(findings))
         return trainer
 
-    def changes(self, state: dict[str, Any]) -> list[str]:
-        """What a resumed run says of its data; InputError where it cannot go on from `state`."""
+    def changes(self) -> list[str]:
+        """What a resumed run says of its data; InputError where it cannot go on from the state."""
+        if self.state is None:
+            return []
         path = run.checkpoint_file(self.output, "last")
-        changes = check_resumed_data(state, path, self.index, self.validation)
-        check_resumed_state(state, path, self.step, total_steps=self.schedule.total_steps)
+        changes = check_resumed_data(self.state, path, self.index, self.validation)
+        total = self.schedule.total_steps
+        check_resumed_state(self.state, path, self.step, total_steps=total)
         return changes
 
     def _check_room(self) -> None:
@@ -185,11 +164,11 @@ class Assembly:
     def _file_name(self, image_id: int) -> str:
         return str(self.index.file_names[self.index.image_ids == image_id][0])
 
-    def _logger(self, state: dict[str, Any] | None) -> Logger:
+    def _logger(self) -> Logger:
         barrier()
         if not is_main():
             return SilentLogger()
-        position, step = (state["journal"], state["step"]) if state else (0, 0)
+        position, step = (self.state["journal"], self.state["step"]) if self.state else (0, 0)
         total = self.schedule.total_steps
         return RunLogger(self.output, total_steps=total, position=position, step=step)
 
@@ -276,24 +255,3 @@ def _spread(net: nn.Module, on: torch.device) -> nn.Module:
     if on.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     return DistributedDataParallel(net, device_ids=[on] if on.type == "cuda" else None)
-
-
-def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
-    """The last state of the run, refused if its config is another one."""
-    file = run.config_file(output)
-    before = parse(file.read_text(encoding="utf-8"), str(file))
-    theirs, ours = (flat(c) for c in (before, config))
-    gone = "no such key"
-    changed = [
-        key
-        for key in {**theirs, **ours}
-        if theirs.get(key, gone) != ours.get(key, gone) and key not in MOVABLE
-    ]
-    if changed:
-        key = changed[0]
-        raise InputError(
-            f"{file}: the run to resume has {key} {theirs.get(key, gone)!r}, now it is "
-            f"{ours.get(key, gone)!r}; resume with the run's own settings (--config {file} "
-            f"--output {output} --resume), or start another run with another --output."
-        )
-    return run.last_state(output)
