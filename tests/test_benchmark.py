@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import HOME, Refused, load_script
-
-from detector.benchmark import made_up, tables, timing
-from detector.benchmark.run import BY_REQUEST, SECTIONS
-from detector.benchmark.timing import (
+from benchmarking import made_up, tables, timing
+from benchmarking.run import BY_REQUEST, SECTIONS
+from benchmarking.timing import (
     PARTS,
     Kernels,
     Ratio,
@@ -24,6 +22,8 @@ from detector.benchmark.timing import (
     in_turn,
     kernels,
 )
+from conftest import HOME, Refused, load_script
+
 from detector.errors import run_command
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -43,7 +43,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["benchmark.py", *words])
-        patch.setattr("detector.benchmark.data.usable_cores", lambda: 1)
+        patch.setattr("benchmarking.data.usable_cores", lambda: 1)
         torch.set_num_threads(1)
         assert run_command(script.main) == 0
     torch.set_num_threads(threads)
@@ -182,7 +182,7 @@ def test_extra_peak_counts_what_is_held_at_once() -> None:
 def test_parts_share_out_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of 1, 2, 3, 4 seconds and the rest, 10 of 20."""
     ticks = iter([100.0, 101.0, 103.0, 106.0, 110.0, 120.0])
-    monkeypatch.setattr("detector.benchmark.timing._now", lambda on: next(ticks))
+    monkeypatch.setattr("benchmarking.timing._now", lambda on: next(ticks))
     parts = StepParts(CPU)
     shares = parts.shares(lambda: [parts.end(part) for part in PARTS[:4]])
     assert list(shares.values()) == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.5])

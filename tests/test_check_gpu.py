@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarking import gpu_check, gpu_sections
+from benchmarking.gpu_check import GpuSection, Task, check, run_within
+from benchmarking.gpu_scale import FULL
 from conftest import HOME, Refused, call_script
-
-from detector.benchmark import gpu_check, gpu_sections
-from detector.benchmark.gpu_check import GpuSection, Task, check, run_within
-from detector.benchmark.gpu_scale import FULL
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 import torch
+from benchmarking.run import BY_REQUEST, SECTIONS, benchmark
+from benchmarking.setup import Counts, Figures, Setup
+from benchmarking.steps import SIDES
+from benchmarking.tables import section
 
-from detector.benchmark.run import BY_REQUEST, SECTIONS, benchmark
-from detector.benchmark.setup import Counts, Figures, Setup
-from detector.benchmark.steps import SIDES
-from detector.benchmark.tables import section
 from detector.command_line import add_set
 from detector.errors import InputError, run_command
 

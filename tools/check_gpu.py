@@ -14,10 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from benchmarking.gpu_check import GpuSection, check
+from benchmarking.gpu_scale import FULL, QUICK, Scale
+from benchmarking.gpu_sections import gpu_sections, headline
 
-from detector.benchmark.gpu_check import GpuSection, check
-from detector.benchmark.gpu_scale import FULL, QUICK, Scale
-from detector.benchmark.gpu_sections import gpu_sections, headline
 from detector.errors import InputError, run_command
 from detector.files import make_directory, occupied
 

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from detector.benchmark.setup import Figures
-from detector.benchmark.tables import markdown
+from benchmarking.setup import Figures
+from benchmarking.tables import markdown
 from detector.engine.run import run_environment
 from detector.files import write_json, write_text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from detector.benchmark.setup import Figures
+from benchmarking.setup import Figures
 
 
 def section(name: str, figures: Figures) -> str:

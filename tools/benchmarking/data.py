@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from benchmarking import made_up
+from benchmarking.setup import Figures, Setup
+from benchmarking.timing import Ratio
 from detector import build
-from detector.benchmark import made_up
-from detector.benchmark.setup import Figures, Setup
-from detector.benchmark.timing import Ratio
 from detector.data.annotations import read_annotations
 from detector.data.coco import CocoIndex
 from detector.data.images import FORMATS

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights, retinanet_resnet50_fpn
 
+from benchmarking import made_up
+from benchmarking.setup import Figures, Setup
+from benchmarking.timing import Ratio, Work, in_turn
 from detector import build
-from detector.benchmark import made_up
-from detector.benchmark.setup import Figures, Setup
-from detector.benchmark.timing import Ratio, Work, in_turn
 from detector.engine.restore import Classes, load_detector
 from detector.evaluation.predict import Predictor
 from detector.structures import Batch, Detections

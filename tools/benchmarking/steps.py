@@ -10,11 +10,10 @@ from functools import partial
 import torch
 from torch.optim import Optimizer
 
-from detector import build
-from detector.benchmark import made_up
-from detector.benchmark.partners import torchvision_detector, torchvision_images
-from detector.benchmark.setup import PRESETS, Figures, Setup
-from detector.benchmark.timing import (
+from benchmarking import made_up
+from benchmarking.partners import torchvision_detector, torchvision_images
+from benchmarking.setup import PRESETS, Figures, Setup
+from benchmarking.timing import (
     PARTS,
     WARM_UP,
     Ratio,
@@ -26,6 +25,7 @@ from detector.benchmark.timing import (
     kernels,
     with_extra_peak,
 )
+from detector import build
 from detector.commands.train import training_step
 from detector.config import Config
 from detector.engine.meter import Meter

@@ -58,11 +58,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from detector.benchmark.data import measure_evaluation, measure_index, measure_loader
-from detector.benchmark.losses import measure_compiled_losses, measure_losses, measure_matching
-from detector.benchmark.prediction import measure_prediction
-from detector.benchmark.setup import Figures, Setup
-from detector.benchmark.steps import measure_parts, measure_step, refuse_sides
+from benchmarking.data import measure_evaluation, measure_index, measure_loader
+from benchmarking.losses import measure_compiled_losses, measure_losses, measure_matching
+from benchmarking.prediction import measure_prediction
+from benchmarking.setup import Figures, Setup
+from benchmarking.steps import measure_parts, measure_step, refuse_sides
 from detector.engine.run import run_environment
 from detector.files import new_directory, write_json
 

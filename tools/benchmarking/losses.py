@@ -10,12 +10,12 @@ from torch import Tensor
 from torchvision.models.detection._utils import Matcher as TorchvisionMatcher
 from torchvision.ops import box_iou
 
+from benchmarking import made_up
+from benchmarking.partners import PARTNER_LOSSES, LossOf
+from benchmarking.setup import PRESETS, Figures, Setup
+from benchmarking.timing import Ratio, Work, extra_peak, in_turn
 from detector import build
 from detector.anchors.matching import Matcher
-from detector.benchmark import made_up
-from detector.benchmark.partners import PARTNER_LOSSES, LossOf
-from detector.benchmark.setup import PRESETS, Figures, Setup
-from detector.benchmark.timing import Ratio, Work, extra_peak, in_turn
 from detector.structures import Targets
 
 IMAGES = 2

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from detector.benchmark import tables
-from detector.benchmark.gpu_check import GpuSection, Task, python
-from detector.benchmark.gpu_scale import DIGITS, Scale, StepCase
-from detector.benchmark.setup import Figures
+from benchmarking import tables
+from benchmarking.gpu_check import GpuSection, Task, python
+from benchmarking.gpu_scale import DIGITS, Scale, StepCase
+from benchmarking.setup import Figures
 
 LAB = """# Eight short runs for the wall time of several runs on one GPU.
 config: {config}
