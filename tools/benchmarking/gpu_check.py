@@ -1,32 +1,32 @@
 """The check on a GPU: sections of commands, each in processes of its own with a time limit.
 
-What a section runs are this project's own tools; what they leave in JSON becomes `gpu.json` and the
-tables of `gpu.md`, both written anew after every section, and one log a section.
+What their commands leave becomes `gpu.json` and the tables of `gpu.md`, both written anew after
+every task, and one log a section.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from benchmarking.setup import Figures
-from benchmarking.tables import markdown
+from benchmarking.tables import table, tables
+from benchmarking.timing import Figures
 from detector.engine.run import run_environment
 from detector.files import write_json, write_text
 
 HOME = Path(__file__).parents[2]
 GRACE = 10.0  # seconds from SIGINT to SIGKILL
 UNREADABLE = (OSError, LookupError, ValueError, ElementTree.ParseError)
-OUT_OF_TIME = None  # instead of an exit code
-Headline = Callable[[Mapping[str, Figures]], list[tuple[str, str]]]
+LEAST_AGREEMENT = 0.99  # of the detections of one set of weights
+CPU_TOLERANCE = 0.005  # of AP between a GPU and a CPU with the same weights
 
 
 @dataclass(frozen=True)
@@ -34,90 +34,80 @@ class Task:
     """One command, and how its figures are read from what it leaves."""
 
     name: str
-    command: tuple[str, ...]
+    command: Sequence[str]
     read: Callable[[], Figures] = dict
-    table: Callable[[Figures], str] | None = None
 
 
 @dataclass(frozen=True)
-class GpuSection:
+class Section:
     """Tasks that check one thing, one after the other, within one time limit."""
 
     name: str
     share: float  # of the minutes, beside the shares of the sections after it
-    tasks: tuple[Task, ...]
-    # figures by task -> what is wrong with them, in sentences
-    judge: Callable[[Mapping[str, Figures]], list[str]] = field(default=lambda figures: [])
-
-
-@dataclass
-class Report:
-    """The result of one section."""
-
-    seconds: float
-    limit: float  # seconds
-    failures: list[str]
-    figures: dict[str, Figures]  # of each task that succeeded
+    tasks: Sequence[Task]
+    least_ap: float = 0.0  # that its trainings must reach
 
 
 def check(
-    sections: Sequence[GpuSection],
+    sections: Sequence[Section],
     output: Path,
     *,
     minutes: float,
     command: Sequence[str],
-    headline: Headline,
     say: Callable[[str], None],
 ) -> bool:
-    """Run the sections into the folder `output`; whether all of them passed.
-
-    headline: the rows of the first table of gpu.md, from the figures by task.
-    """
+    """Run the sections into the folder `output`; whether all of them passed."""
     head = {"environment": run_environment(command), "driver": driver()}
+    results: dict[str, Figures] = {}
     deadline = time.monotonic() + 60 * minutes
-    reports: dict[str, Report] = {}
     for index, section in enumerate(sections):
         left = max(0.0, deadline - time.monotonic())
         limit = left * section.share / sum(other.share for other in sections[index:])
-
-        def keep(report: Report, name: str = section.name) -> None:
-            reports[name] = report
-            _write(output, head, sections, reports, headline)
-
-        report = _run(section, output / f"{section.name}.log", limit, keep)
-        say(f"{section.name}: {_verdict(report)} after {report.seconds:.0f} of {limit:.0f} s")
-        for sentence in report.failures:
+        # a machine that is lost in a later task keeps what the earlier ones measured
+        for result in _run(section, output / f"{section.name}.log", limit):
+            result["passed"] = not result["failures"]
+            results[section.name] = result
+            write_json(output / "gpu.json", {**head, "sections": results})
+            write_text(output / "gpu.md", _document(head, results))
+        say(f"{section.name}: {_verdict(result)} after {result['seconds']:.0f} of {limit:.0f} s")
+        for sentence in result["failures"]:
             say(f"  {sentence}")
-    return not any(report.failures for report in reports.values())
+    return all(result["passed"] for result in results.values())
 
 
-def _run(section: GpuSection, log: Path, limit: float, keep: Callable[[Report], object]) -> Report:
+def _run(section: Section, log: Path, limit: float) -> Iterator[Figures]:
+    """The result of the section as it is after each task, and in the end."""
     began = time.monotonic()
-    report = Report(0.0, limit, [], {})
+    result: Figures = {
+        "passed": True,
+        "seconds": 0.0,
+        "limit": limit,
+        "failures": [],
+        "figures": {},
+    }
     for task in section.tasks:
         left = limit - (time.monotonic() - began)
-        if left > 0:
-            code = run_within(task.command, log, left)
-            report.failures += _result(task, code, report.figures, log)
-        else:
-            report.failures.append(f"{task.name} was not started: no time was left; see --minutes")
-        report.seconds = time.monotonic() - began
-        keep(report)  # a machine that is lost in a later task keeps what this one measured
-    report.failures += section.judge(report.figures)
-    keep(report)
-    return report
+        result["failures"] += _perform(task, log, left, result["figures"])
+        result["seconds"] = time.monotonic() - began
+        yield result
+    result["failures"] += failures(result["figures"], least_ap=section.least_ap)
+    yield result
 
 
-def _result(task: Task, code: int | None, figures: dict[str, Figures], log: Path) -> Iterator[str]:
-    """Add the task's figures; sentences where there are none."""
+def _perform(task: Task, log: Path, left: float, figures: dict[str, Figures]) -> list[str]:
+    """Add the task's figures; a sentence where there are none."""
+    if left <= 0:
+        return [f"{task.name} was not started: no time was left; see --minutes"]
+    code = run_within(task.command, log, left)
     if code != 0:
-        ended = "ran out of time" if code is OUT_OF_TIME else f"ended with exit code {code}"
-        yield f"{task.name} {ended}; see {log.name}"
-        return
+        ended = "ran out of time" if code is None else f"ended with exit code {code}"
+        return [f"{task.name} {ended}; see {log.name}"]
     try:
         figures[task.name] = task.read()
     except UNREADABLE as error:
-        yield f"{task.name} left no figures ({type(error).__name__}: {error}); see {log.name}"
+        what = f"{type(error).__name__}: {error}"
+        return [f"{task.name} left no figures ({what}); see {log.name}"]
+    return []
 
 
 def run_within(command: Sequence[str], log: Path, limit: float) -> int | None:
@@ -126,18 +116,14 @@ def run_within(command: Sequence[str], log: Path, limit: float) -> int | None:
     All processes that it started end with it, and if we are interrupted meanwhile.
     """
     paths = [str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     with log.open("a", encoding="utf-8") as output:
-        output.write(f"$ {' '.join(command)}\n")
+        output.write(f"$ {shlex.join(command)}\n")
         output.flush()
         process = subprocess.Popen(
-            command,
-            cwd=HOME,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
+            command, cwd=HOME, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment}, start_new_session=True,
+        )  # fmt: skip
         try:
             return process.wait(limit)
         except subprocess.TimeoutExpired:
@@ -145,7 +131,7 @@ def run_within(command: Sequence[str], log: Path, limit: float) -> int | None:
             with suppress(subprocess.TimeoutExpired):
                 os.killpg(process.pid, signal.SIGINT)
                 process.wait(GRACE)
-            return OUT_OF_TIME
+            return None
         finally:
             # the whole group: workers may outlive the command, and would hold the GPU
             with suppress(ProcessLookupError):
@@ -153,9 +139,26 @@ def run_within(command: Sequence[str], log: Path, limit: float) -> int | None:
             process.wait()
 
 
-def python(script: str, *words: object) -> tuple[str, ...]:
-    """A command of this interpreter on a script of the project."""
-    return (sys.executable, script, *map(str, words))
+def failures(figures: Mapping[str, Figures], *, least_ap: float) -> list[str]:
+    """What is wrong with the figures of a section, by task, in sentences."""
+    sentences = []
+    for name, own in figures.items():
+        if "skipped" in own and own["tests"] <= own["skipped"]:
+            sentences.append(f"all {own['tests']} tests were skipped, so nothing was tested")
+        if name.startswith("training") and own["AP"] < least_ap:
+            sentences.append(f"{name}: AP is {own['AP']:.3f}; at least {least_ap} is expected")
+        if "predict" in own and own["predict"]["agreement"] < LEAST_AGREEMENT:
+            sentences.append(
+                f"{name}: only {own['predict']['agreement']:.4f} of torchvision's detections are "
+                f"ours too; at least {LEAST_AGREEMENT} is expected"
+            )
+    here, there = figures.get("training in float32"), figures.get("evaluation on the CPU")
+    if here and there and abs(here["AP"] - there["AP"]) > CPU_TOLERANCE:
+        sentences.append(
+            f"the checkpoint has AP {here['AP']:.4f} where it was trained and {there['AP']:.4f} on "
+            f"the CPU; at most {CPU_TOLERANCE} apart is expected"
+        )
+    return sentences
 
 
 def driver() -> str | None:
@@ -168,39 +171,22 @@ def driver() -> str | None:
     return done.stdout.strip()
 
 
-def _write(
-    output: Path,
-    head: Figures,
-    sections: Sequence[GpuSection],
-    reports: Mapping[str, Report],
-    headline: Headline,
-) -> None:
-    content = {name: {"passed": not r.failures, **asdict(r)} for name, r in reports.items()}
-    write_json(output / "gpu.json", {**head, "sections": content})
-    write_text(output / "gpu.md", _document(head, sections, reports, headline))
-
-
-def _document(
-    head: Figures,
-    sections: Sequence[GpuSection],
-    reports: Mapping[str, Report],
-    headline: Headline,
-) -> str:
+def _document(head: Figures, results: Mapping[str, Figures]) -> str:
+    """The text of gpu.md."""
     about = head["environment"]
-    figures = {name: own for report in reports.values() for name, own in report.figures.items()}
-    times = [(n, _verdict(r), f"{r.seconds:.0f} of {r.limit:.0f}") for n, r in reports.items()]
-    lines = [
+    figures = {name: own for result in results.values() for name, own in result["figures"].items()}
+    return "\n\n".join([
         f"{head['driver'] or 'no NVIDIA driver'}; torch {about['torch']}, "
         f"torchvision {about['torchvision']}; {about['started']}; commit {about['git']}",
-        markdown(("section", "result", "seconds"), times),
-        *(f"{name}: {sentence}" for name, r in reports.items() for sentence in r.failures),
-        markdown(("figure", "value"), headline(figures)),
-    ]
-    for task in (task for section in sections for task in section.tasks):
-        if task.table is not None and task.name in figures:
-            lines.append(f"**{task.name}**\n\n{task.table(figures[task.name])}")
-    return "\n\n".join(lines) + "\n"
+        table([
+            {"section": name, "result": _verdict(own),
+             "seconds": f"{own['seconds']:.0f} of {own['limit']:.0f}"}
+            for name, own in results.items()
+        ]),
+        *(f"{name}: {sentence}" for name, own in results.items() for sentence in own["failures"]),
+        *(tables(name, own) for name, own in figures.items() if own),
+    ]) + "\n"  # fmt: skip
 
 
-def _verdict(report: Report) -> str:
-    return "failed" if report.failures else "passed"
+def _verdict(result: Figures) -> str:
+    return "passed" if result["passed"] else "failed"

@@ -1,110 +1,186 @@
-"""The sections of tools/check_gpu.py, most important first."""
+"""The sections of tools/check_gpu.py: their commands, and the figures that these leave."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from benchmarking import tables
-from benchmarking.gpu_check import GpuSection, Task, python
-from benchmarking.gpu_scale import DIGITS, Scale, StepCase
-from benchmarking.setup import Figures
+from benchmarking.gpu_check import HOME, Section, Task
+from benchmarking.timing import Figures
 
-LAB = """# Eight short runs for the wall time of several runs on one GPU.
+SHARES = {  # of the minutes, by section, most important first
+    "tests": 3, "training": 3, "step": 5, "loss": 1.5, "predict": 1.5, "lab": 3, "compiled": 3,
+}  # fmt: skip
+Commands = Mapping[str, Mapping[str, str]]  # by section and task: a script and its options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Sizes of the check, as words of command lines."""
+
+    device: str  # cuda, cpu
+    tests: str  # options of pytest
+    digits: str  # options of data/digits.py
+    training: str  # settings of the trainings on the digits
+    least_ap: float  # that such a training must reach
+    lab: str  # settings of the runs of the lab
+    together: int  # runs at a time, an even number
+    benchmarks: Commands  # without the device
+
+
+BENCHMARK = "tools/benchmark.py --only"
+DIGITS = "--config configs/digits.yaml"
+COCO = "--config configs/coco_r50_1x.yaml"
+CASES = {  # steps that are measured: the network, and the size and number of images
+    "R50": f"{COCO} --classes 80 --set 'data.resize={{width: 1344, height: 800}}' "
+    "train.batch_size=16",
+    "ResNeXt-50": f"{COCO} --classes 264 --set model.backbone.name=resnext50_32x4d "
+    "'data.resize={width: 800, height: 800}' train.batch_size=16",
+    "digits": f"{DIGITS} --classes 10 --set train.batch_size=16",
+}
+MODES = {  # sides of a step that one process measures
+    "eager": "ours network torchvision torchvision_default",
+    "graph": "ours ours_graph network_graph",
+}
+FULL = Scale(
+    device="cuda",
+    tests="-m gpu --numprocesses 8",
+    digits="",
+    training="",
+    least_ap=0.65,
+    lab="schedule.epochs=null schedule.steps=300 evaluation.images=0",
+    together=8,
+    benchmarks={
+        "step": {
+            **{
+                f"step {mode}, {case}": f"{BENCHMARK} step --rounds 20 --sides {sides} {options}"
+                for mode, sides in MODES.items()
+                for case, options in CASES.items()
+            },
+            "parts, R50": f"{BENCHMARK} parts --rounds 3 {CASES['R50']}",
+        },
+        "loss": {
+            "loss of 80 classes": f"{BENCHMARK} loss matching --anchors 200000 --rounds 20",
+            "loss of 1,203 classes": f"{BENCHMARK} loss --anchors 200000 --classes 1203 --rounds 5",
+        },
+        "predict": {
+            "at 800 px": f"{BENCHMARK} predict loader {COCO} --rounds 5 --images 5000",
+            "at 128 px": f"{BENCHMARK} loader {DIGITS} --rounds 3 --images 20000",
+        },
+        "compiled": {  # takes a compiler minutes
+            "step compiled, R50": f"{BENCHMARK} step --rounds 20 "
+            f"--sides ours ours_compiled network_compiled {CASES['R50']}",
+        },
+    },
+)
+TINY = "train.batch_size=2 evaluation.batch_size=1 'data.resize={width: 96, height: 64}'"
+LITTLE = f"--rounds 1 --anchors 1000 --classes 5 --images 20 {DIGITS} --set {TINY}"
+QUICK = Scale(
+    device="cpu",
+    tests="-m 'gpu and not slow' --sample 1",
+    digits="--train 16 --val 6 --size 64 --objects 1 3 --scale 20 36",
+    training="'data.resize={width: 64, height: 64}' schedule.epochs=null schedule.steps=2 "
+    "train.batch_size=8 train.log_every=1 data.workers=0",
+    least_ap=0.0,
+    lab="'data.resize={width: 64, height: 64}' schedule.epochs=null schedule.steps=1 "
+    "train.batch_size=2 data.workers=0 evaluation.images=0",
+    together=2,
+    benchmarks={
+        "step": {
+            "step eager, digits": f"{BENCHMARK} step {LITTLE}",
+            "parts, digits": f"{BENCHMARK} parts {LITTLE}",
+        },
+        "loss": {"loss of 5 classes": f"{BENCHMARK} loss matching {LITTLE}"},
+        "predict": {"at 96 px": f"{BENCHMARK} predict loader {LITTLE}"},
+        # ours alone, as it is: compiling takes a CPU minutes
+        "compiled": {"step compiled, digits": f"{BENCHMARK} step --sides ours {LITTLE}"},
+    },
+)
+LAB = """# Short runs for the wall time of several runs on one GPU.
 config: {config}
-set: {settings}
 seeds: {seeds}
 baseline: focal
 variants:
   focal: {{set: [loss.classification.gamma=2]}}
   cross_entropy: {{set: [loss.classification.gamma=0, loss.classification.alpha=null]}}
 """
-CPU_TOLERANCE = 0.005  # of AP between a GPU and a CPU with the same weights
 
 
-def gpu_sections(scale: Scale, work: Path) -> dict[str, GpuSection]:
+def gpu_sections(scale: Scale, work: Path) -> dict[str, Section]:
     """Of the check, most important first; their files go into the folder `work`."""
-    makers = (_tests, _training, _step, _loss, _predict_and_data, _lab, _compiled)
-    return {section.name: section for section in (make(scale, work) for make in makers)}
+    on = f"train.device={scale.device}"
+    benchmarks = {
+        section: {name: f"{words} --set {on}" for name, words in commands.items()}
+        for section, commands in scale.benchmarks.items()
+    }
+    commands = {**_own_commands(scale, work), **benchmarks}
+    return {
+        name: Section(
+            name, share, [_task(*item, work) for item in commands[name].items()], scale.least_ap
+        )
+        for name, share in SHARES.items()
+    }
 
 
-def _tests(scale: Scale, work: Path) -> GpuSection:
-    report = work / "tests.xml"
-    command = python(
-        "-m", "pytest", "tests/gpu", "--device", scale.device, *scale.tests, "-v",
-        "--durations=15", "-p", "no:cacheprovider", f"--junitxml={report}",
-    )  # fmt: skip
-    task = Task("pytest", command, partial(_test_counts, report), _counts_table)
-    return GpuSection("tests", 3, (task,), _judge_tests)
+def _own_commands(scale: Scale, work: Path) -> Commands:
+    """Tests, trainings in two precisions and on the CPU what one of them gave, and the lab.
+
+    Two runs one at a time tell how long one takes; all of them at once, how much that saves.
+    """
+    folder = shlex.quote(str(work))
+    data = " ".join(
+        f"data.{split}.images={folder}/digits/{split} "
+        f"data.{split}.annotations={folder}/digits/annotations/{split}.json"
+        for split in ("train", "val")
+    )
+    data = f"{data} train.device={scale.device}"
+    train = f"tools/train.py {DIGITS} --set {data} {scale.training} evaluation.every=5"
+    evaluate = f"tools/evaluate.py --run {folder}/training_in_float32 --checkpoint last"
+    ablate = {}
+    for runs, workers in ((2, 1), (scale.together, scale.together)):
+        file = work / f"{runs}_runs.yaml"
+        config, seeds = HOME / "configs" / "digits.yaml", list(range(runs // 2))  # of two variants
+        file.write_text(LAB.format(config=config, seeds=seeds), encoding="utf-8")
+        options = f"--config {shlex.quote(str(file))} --workers {workers} --set {data} {scale.lab}"
+        ablate[f"{runs} runs, {workers} at a time"] = f"tools/ablate.py {options}"
+    pytest = "-m pytest tests/gpu -v --durations=15 -p no:cacheprovider"
+    digits = {"digits": f"data/digits.py {scale.digits}"}
+    return {
+        "tests": {"pytest": f"{pytest} --device {scale.device} {scale.tests}"},
+        "training": {
+            **digits,
+            "training in bfloat16": f"{train} train.precision=bfloat16",
+            "training in float32": f"{train} train.precision=float32",
+            "evaluation on the CPU": f"{evaluate} --set train.device=cpu",
+        },
+        "lab": {**digits, **ablate},
+    }  # fmt: skip
 
 
-def _test_counts(report: Path) -> Figures:
+def _task(name: str, words: str, work: Path) -> Task:
+    """A script and its options, with an output that is named after the task."""
+    output = work / name.replace(" ", "_").replace(",", "")
+    script, *options = shlex.split(words)
+    into = "--junitxml" if script == "-m" else "--output"
+    command = [sys.executable, script, *options, into, str(output)]
+    return Task(name, command, partial(READERS[script], output))
+
+
+def _tests(report: Path) -> Figures:
     suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
     counts = {key: int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")}
     return {**counts, "seconds": float(suite.get("time", "0"))}
 
 
-def _counts_table(counts: Figures) -> str:
-    return tables.record({key: f"{value:g}" for key, value in counts.items()})
-
-
-def _judge_tests(figures: Mapping[str, Figures]) -> list[str]:
-    counts = figures.get("pytest")
-    if counts is None or counts["tests"] > counts["skipped"]:
-        return []
-    return [f"all {counts['tests']} tests were skipped, so nothing was tested"]
-
-
-def _training(scale: Scale, work: Path) -> GpuSection:
-    runs = {precision: work / precision for precision in ("bfloat16", "float32")}
-    trainings = [
-        Task(
-            f"training in {precision}",
-            _train(scale, work, run, f"train.precision={precision}", "evaluation.every=5"),
-            partial(_training_figures, run),
-            _training_table,
-        )
-        for precision, run in runs.items()
-    ]
-    on_cpu = work / "on_cpu"
-    evaluation = Task(
-        "evaluation on the CPU",
-        python("tools/evaluate.py", "--run", runs["float32"], "--checkpoint", "last",
-               "--output", on_cpu, "--set", "train.device=cpu"),
-        partial(_read_json, on_cpu / "metrics.json", "AP", "AP50"),
-    )  # fmt: skip
-    judge = partial(_judge_training, scale.least_ap)
-    return GpuSection("training", 3, (_make_digits(scale, work), *trainings, evaluation), judge)
-
-
-def _make_digits(scale: Scale, work: Path) -> Task:
-    command = python("data/digits.py", "--output", work / "digits", *scale.digits)
-    return Task("digits", command)
-
-
-def _train(scale: Scale, work: Path, run: Path, *settings: str) -> tuple[str, ...]:
-    common = (*_digits_settings(scale, work), *scale.training)
-    words = ("--config", DIGITS, "--output", run, "--set", *common, *settings)
-    return python("tools/train.py", *words)
-
-
-def _digits_settings(scale: Scale, work: Path) -> tuple[str, ...]:
-    data = work / "digits"
-    return (
-        f"data.train.images={data}/train",
-        f"data.train.annotations={data}/annotations/train.json",
-        f"data.val.images={data}/val",
-        f"data.val.annotations={data}/annotations/val.json",
-        f"train.device={scale.device}",
-    )
-
-
-def _training_figures(run: Path) -> Figures:
+def _training(run: Path) -> Figures:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records: list[dict[str, Any]] = [json.loads(line) for line in lines]
     validation = [record for record in records if "validation/AP" in record][-1]
@@ -117,159 +193,27 @@ def _training_figures(run: Path) -> Figures:
     }
 
 
-def _training_table(figures: Figures) -> str:
-    return tables.record({
-        "AP": f"{figures['AP']:.3f}", "AP50": f"{figures['AP50']:.3f}",
-        "steps": f"{figures['steps']:,}",
-        "images/s, median of the log": f"{figures['images_per_second']:,.0f}",
-    })  # fmt: skip
+def _evaluation(folder: Path) -> Figures:
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return {"AP": metrics["AP"], "AP50": metrics["AP50"]}
 
 
-def _judge_training(least: float, figures: Mapping[str, Figures]) -> list[str]:
-    ap = {name: own["AP"] for name, own in figures.items() if name.startswith("training")}
-    sentences = [
-        f"{name}: AP is {value:.3f}; at least {least} is expected"
-        for name, value in ap.items()
-        if value < least
-    ]
-    here, there = figures.get("training in float32"), figures.get("evaluation on the CPU")
-    if here and there and abs(here["AP"] - there["AP"]) > CPU_TOLERANCE:
-        sentences.append(
-            f"the checkpoint has AP {here['AP']:.4f} where it was trained and {there['AP']:.4f} on "
-            f"the CPU; at most {CPU_TOLERANCE} apart is expected"
-        )
-    return sentences
+def _benchmark(folder: Path) -> Figures:
+    report = json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))
+    return {key: own for key, own in report.items() if key not in ("environment", "setting")}
 
 
-def _step(scale: Scale, work: Path) -> GpuSection:
-    """Every case in each mode, and the first in parts."""
-    first = scale.steps[0]
-    tasks = [
-        _step_task(scale, work, f"step {mode}", case, words)
-        for mode, words in scale.step_modes.items()
-        for case in scale.steps
-    ]
-    parts = _step_task(scale, work, "parts", first, scale.parts)
-    return GpuSection("step", 5, (*tasks, parts))
+def _ablation(folder: Path) -> Figures:
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    runs, seconds = len(results["seeds"]) * len(results["variants"]), results["runner"]["wall"]
+    return {"runs": runs, "seconds": seconds, "seconds_a_run": seconds / runs}
 
 
-def _step_task(scale: Scale, work: Path, name: str, case: StepCase, words: Sequence[str]) -> Task:
-    options = ("--config", case.config, "--classes", str(case.classes), *words)
-    return _benchmark(
-        scale, work, f"{name}, {case.name}", name.split()[:1], (*options, "--set", *case.settings)
-    )
-
-
-def _compiled(scale: Scale, work: Path) -> GpuSection:
-    """What takes a compiler minutes, last."""
-    task = _step_task(scale, work, "step compiled", scale.steps[0], scale.compiled_step)
-    return GpuSection("compiled", 3, (task,))
-
-
-def _loss(scale: Scale, work: Path) -> GpuSection:
-    tasks = [_benchmark(scale, work, *measured) for measured in scale.losses]
-    return GpuSection("loss", 1.5, tuple(tasks))
-
-
-def _predict_and_data(scale: Scale, work: Path) -> GpuSection:
-    tasks = [_benchmark(scale, work, *measured) for measured in scale.data]
-    return GpuSection("predict", 1.5, tuple(tasks), _judge_prediction)
-
-
-def _judge_prediction(figures: Mapping[str, Figures]) -> list[str]:
-    return [
-        f"{name}: only {own['predict']['agreement']:.4f} of torchvision's detections are ours too; "
-        "at least 0.99 is expected"
-        for name, own in figures.items()
-        if "predict" in own and own["predict"]["agreement"] < 0.99
-    ]
-
-
-def _benchmark(
-    scale: Scale, work: Path, name: str, parts: Sequence[str], words: Sequence[str]
-) -> Task:
-    output = work / name.replace(" ", "_").replace(",", "")
-    command = python(
-        "tools/benchmark.py", "--device", scale.device, "--output", output, "--only", *parts, *words
-    )
-
-    def table(figures: Figures) -> str:
-        return "\n\n".join(tables.section(part, figures[part]) for part in parts)
-
-    return Task(name, command, partial(_read_json, output / "benchmark.json", *parts), table)
-
-
-def _lab(scale: Scale, work: Path) -> GpuSection:
-    """Two runs one at a time tell how long one takes; all of them at once, how much that saves."""
-    alone, together = work / "alone.yaml", work / "together.yaml"
-    seeds = scale.together // 2  # of two variants
-    tasks = (
-        _make_digits(scale, work),
-        _ablation(scale, work, alone, seeds=1, workers=1),
-        _ablation(scale, work, together, seeds=seeds, workers=scale.together),
-    )
-    return GpuSection("lab", 3, tasks)
-
-
-def _ablation(scale: Scale, work: Path, file: Path, *, seeds: int, workers: int) -> Task:
-    settings = [*_digits_settings(scale, work), *scale.lab]
-    text = LAB.format(config=Path(DIGITS).resolve(), settings=json.dumps(settings),
-                      seeds=list(range(seeds)))  # fmt: skip
-    file.write_text(text, encoding="utf-8")
-    output = file.with_suffix("")
-    words = ("--config", file, "--output", output, "--workers", workers)
-    name = f"{2 * seeds} runs, {workers} at a time"
-    read = partial(_lab_figures, output / "results.json", 2 * seeds)
-    return Task(name, python("tools/ablate.py", *words), read, _lab_table)
-
-
-def _lab_figures(results: Path, runs: int) -> Figures:
-    runner = _read_json(results, "runner")["runner"]
-    return {"runs": runs, "seconds": runner["wall"], "seconds_a_run": runner["wall"] / runs}
-
-
-def _lab_table(figures: Figures) -> str:
-    return tables.record({
-        "runs": f"{figures['runs']}", "seconds": f"{figures['seconds']:.0f}",
-        "seconds / runs": f"{figures['seconds_a_run']:.1f}",
-    })  # fmt: skip
-
-
-def _read_json(file: Path, *keys: str) -> Figures:
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return {key: content[key] for key in keys}
-
-
-def headline(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:
-    """What a person wants to know first, of the tasks that succeeded."""
-    rows = []
-    for name, own in figures.items():
-        rows += [(f"{name}: {label}", value) for label, value in _step_rows(own.get("step", {}))]
-        rows += [
-            (f"{name}: {preset} / copy of the logits", tables.ratio(loss["over_copy"]))
-            for preset, loss in own.get("loss", {}).items()
-        ]
-    return rows + _lab_rows(figures)
-
-
-def _step_rows(step: Figures) -> list[tuple[str, str]]:
-    if not step:
-        return []
-    ours, over = step["sides"]["ours"], step["ratios"].get("ours / network")
-    rows = [("images/s", f"{ours['images_per_second']:,.1f}")]
-    rows += [(label, tables.ratio(value)) for label, value in step["ratios"].items()]
-    if over is not None:
-        rows.append(("share that is not the network", f"{1 - 1 / over['median']:.1%}"))
-    if ours["launches"] is not None:
-        rows.append(("launches", f"{ours['launches']:,}"))
-    return rows
-
-
-def _lab_rows(figures: Mapping[str, Figures]) -> list[tuple[str, str]]:
-    """Time a run, one at a time / several at a time."""
-    labs = [(own["runs"], name, own) for name, own in figures.items() if "seconds_a_run" in own]
-    if len(labs) < 2:
-        return []
-    (_, _, alone), (_, name, together) = sorted(labs, key=lambda lab: lab[0])
-    gain = alone["seconds_a_run"] / together["seconds_a_run"]
-    return [(f"{name}: wall time of one at a time / of these, starts included", f"{gain:.2f}")]
+READERS: dict[str, Callable[[Path], Figures]] = {  # by script, of its output
+    "-m": _tests,
+    "data/digits.py": lambda folder: {},
+    "tools/train.py": _training,
+    "tools/evaluate.py": _evaluation,
+    "tools/ablate.py": _ablation,
+    "tools/benchmark.py": _benchmark,
+}

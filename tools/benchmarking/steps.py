@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch.optim import Optimizer
+from torch import Tensor, nn
+from torchvision.models import get_model
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from benchmarking import made_up
-from benchmarking.partners import torchvision_detector, torchvision_images
-from benchmarking.setup import PRESETS, Figures, Setup
+from benchmarking.setup import PRESETS, Setup, changed
 from benchmarking.timing import (
     PARTS,
     WARM_UP,
-    Ratio,
-    StepParts,
+    Figures,
     Timing,
     Work,
     as_graph,
+    extra_peak,
     in_turn,
     kernels,
-    with_extra_peak,
+    part_shares,
+    ratio,
+    spread,
 )
 from detector import build
 from detector.commands.train import training_step
@@ -31,9 +38,15 @@ from detector.config import Config
 from detector.engine.meter import Meter
 from detector.engine.step import TrainingStep
 from detector.errors import InputError
+from detector.model.backbone import Backbone, group_norm
 from detector.structures import Batch
 
 NO_PARTNER = "mobilenet_v2"  # its stages have other names in torchvision's detectors
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "frozen_batch": FrozenBatchNorm2d,
+    "batch": nn.BatchNorm2d,
+    "group": group_norm,
+}
 RATIOS = (  # time of one side / that of another
     ("ours", "network"),
     ("ours_compiled", "network_compiled"),
@@ -43,60 +56,53 @@ RATIOS = (  # time of one side / that of another
     ("ours", "ours_compiled"),
     ("ours", "ours_graph"),
 )
-Make = Callable[[Setup, Sequence[Batch]], Work]
 
 
 def measure_step(setup: Setup) -> Figures:
     """The section `step`: the sides of the setup, in turn."""
-    batches, works, peaks = _batches(setup), {}, {}
-    for name in setup.sides:
-        make = partial(_settled, SIDES[name], setup, batches)
-        works[name], peaks[name] = with_extra_peak(make, setup.on)
-    times = in_turn(works, rounds=setup.counts.rounds, on=setup.on)
+    batches = _batches(setup)
+    works: dict[str, Work] = {}
+
+    def settle(name: str) -> None:
+        """Set up libraries, memory and, compiled, the code of a side."""
+        works[name] = SIDES[name](setup, batches)
+        for _ in range(WARM_UP):
+            works[name]()
+
+    peaks = {name: extra_peak(partial(settle, name), setup.on) for name in setup.sides}
+    times = in_turn(works, rounds=setup.rounds, on=setup.on)
     images = sum(len(batch) for batch in batches)
     return {
         "images": [images, *batches[0].images.shape[2:]],
         "backbone": setup.config.model.backbone.name,
         "sides": {
-            name: {"peak_bytes": peaks[name], **_side(works[name], times[name], images, setup)}
+            name: {"peak_bytes": peaks[name], **_speed(times[name], images),
+                   **kernels(works[name], setup.on)}
             for name in setup.sides
         },
         "ratios": {
-            f"{above} / {below}": asdict(Ratio.of_times(times[above], times[below]))
+            f"{above} / {below}": ratio(times[above], times[below])
             for above, below in RATIOS
             if above in works and below in works
         },
-    }
+    }  # fmt: skip
 
 
-def _settled(make: Make, setup: Setup, batches: Sequence[Batch]) -> Work:
-    """A side that has set up its libraries, its memory and, compiled, its code."""
-    work = make(setup, batches)
-    for _ in range(WARM_UP):
-        work()
-    return work
-
-
-def _side(work: Work, times: Sequence[Timing], images: int, setup: Setup) -> Figures:
+def _speed(times: Sequence[Timing], images: int) -> Figures:
     seconds = statistics.median(timing.device for timing in times)
-    device = kernels(work, setup.on)
     return {
         "milliseconds": 1000 * seconds,
         "images_per_second": images / seconds,
         "host_milliseconds": 1000 * statistics.median(timing.host for timing in times),
-        "kernel_milliseconds": None if device is None else 1000 * device.seconds,
-        "launches": None if device is None else device.launches,
     }
 
 
 def _ours(setup: Setup, batches: Sequence[Batch]) -> Work:
-    return _work(_step(setup, setup.config), batches, setup)
+    return _work(_step(setup, setup.config), batches)
 
 
 def _ours_compiled(setup: Setup, batches: Sequence[Batch]) -> Work:
-    train = setup.config.train.model_copy(update={"compile": True})
-    config = setup.config.model_copy(update={"train": train})
-    return _work(_step(setup, config), batches, setup)
+    return _work(_step(setup, changed(setup.config, "train", compile=True)), batches)
 
 
 def _ours_graph(setup: Setup, batches: Sequence[Batch]) -> Work:
@@ -104,22 +110,17 @@ def _ours_graph(setup: Setup, batches: Sequence[Batch]) -> Work:
     for group in step.optimizer.param_groups:
         if "capturable" in group:
             group["capturable"] = True
-    return as_graph(_work(step, batches, setup), setup.on)
+    return as_graph(_work(step, batches), setup.on)
 
 
-def _network(setup: Setup, batches: Sequence[Batch]) -> Work:
+def _network(setup: Setup, batches: Sequence[Batch], *, compiled: bool = False) -> Work:
     """Forward, and backward of a random gradient: what no loss, matcher or optimizer can beat."""
-    return _network_of(setup, batches, lambda net: None)
-
-
-def _network_of(
-    setup: Setup, batches: Sequence[Batch], prepare: Callable[[torch.nn.Module], None]
-) -> Work:
-    code = build.class_code(setup.config, setup.counts.classes)
+    code = build.class_code(setup.config, setup.classes)
     net = build.model(setup.config, code).to(setup.on).train()
-    prepare(net)
+    if compiled:
+        net.compile()
     autocast = build.autocast(setup.precision, setup.on)
-    gradients: list[torch.Tensor] = []  # not constant ones, on which matrix units draw less power
+    gradients: list[Tensor] = []  # not constant ones, on which matrix units draw less power
 
     def work() -> None:
         net.zero_grad(set_to_none=True)
@@ -134,24 +135,13 @@ def _network_of(
     return work
 
 
-def _torchvision(setup: Setup, batches: Sequence[Batch]) -> Work:
-    """In our precision and memory format."""
-    channels_last = setup.config.train.channels_last
-    form = torch.channels_last if channels_last else torch.contiguous_format
-    return _torchvision_in(setup, batches, setup.precision, form)
-
-
-def _torchvision_default(setup: Setup, batches: Sequence[Batch]) -> Work:
-    """As its reference script trains without options."""
-    return _torchvision_in(setup, batches, torch.float32, torch.contiguous_format)
-
-
-def _torchvision_in(
-    setup: Setup, batches: Sequence[Batch], dtype: torch.dtype, form: torch.memory_format
-) -> Work:
-    net = torchvision_detector(setup.config, setup.counts.classes).to(setup.on, memory_format=form)
-    net.train()
-    inputs = [torchvision_images(batch) for batch in batches]
+def _torchvision(setup: Setup, batches: Sequence[Batch], *, default: bool = False) -> Work:
+    """In our precision and memory format; default: as its script trains without options."""
+    dtype = torch.float32 if default else setup.precision
+    ours = setup.config.train.channels_last and not default
+    form = torch.channels_last if ours else torch.contiguous_format
+    net = _retinanet(setup.config, setup.classes).to(setup.on, memory_format=form).train()
+    inputs = [_torchvision_batch(batch) for batch in batches]
     optimizer, clip = _plain_optimizer(setup.config, net), setup.config.optimizer.clip_norm
     scaler = torch.amp.GradScaler(setup.on.type, enabled=dtype is torch.float16)
     autocast = build.autocast(dtype, setup.on)
@@ -164,19 +154,71 @@ def _torchvision_in(
             scaler.scale(sum(losses.values())).backward()
         if clip is not None:
             scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
+            nn.utils.clip_grad_norm_(net.parameters(), clip)
         scaler.step(optimizer)
         scaler.update()
 
     return work
 
 
-def _plain_optimizer(config: Config, net: torch.nn.Module) -> Optimizer:
+def _plain_optimizer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
     """As a script of torchvision's would make it: torch's own choice of implementation."""
     o, trainable = config.optimizer, [p for p in net.parameters() if p.requires_grad]
     if o.name == "sgd":
         return torch.optim.SGD(trainable, 0.0, momentum=o.momentum, weight_decay=o.weight_decay)
     return torch.optim.AdamW(trainable, 0.0, weight_decay=o.weight_decay)
+
+
+def _retinanet(config: Config, classes: int) -> RetinaNet:
+    """torchvision's, of the same layers as the config's, with ResNets only.
+
+    It resizes nothing in training, as ours does not: that is the loader's work.
+    """
+    anchors, head, b, fpn = (
+        config.anchors,
+        config.model.head,
+        config.model.backbone,
+        config.model.fpn,
+    )
+    generator = AnchorGenerator(
+        tuple(tuple(size * scale for scale in anchors.scales) for size in anchors.sizes),
+        (anchors.ratios,) * len(anchors.sizes),
+    )
+    ours = Backbone(b.name, b.norm, b.frozen_stages)  # only asked for widths and frozen names
+    body = get_model(b.name, weights=None, norm_layer=partial(NORMS[b.norm], eps=b.norm_eps))
+    for name, parameter in ours.body.named_parameters():
+        body.get_parameter(name).requires_grad_(parameter.requires_grad)
+    last = LastLevelP6P7(ours.channels[2] if fpn.p6_from == "c5" else fpn.channels, fpn.channels)
+    stages = {"layer2": "0", "layer3": "1", "layer4": "2"}
+    backbone = BackboneWithFPN(body, stages, list(ours.channels), fpn.channels, last)
+    norm = group_norm if head.norm == "group" else None
+    heads = RetinaNetHead(
+        fpn.channels, generator.num_anchors_per_location()[0], classes, norm_layer=norm
+    )
+    for branch in (heads.classification_head, heads.regression_head):
+        branch.conv = branch.conv[: head.convs]  # torchvision's has always four
+    return RetinaNet(backbone, classes, anchor_generator=generator, head=heads, _skip_resize=True)
+
+
+def _torchvision_batch(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Images (3, H, W) in 0..1 and targets, as torchvision's detectors take them."""
+    targets = [
+        {"boxes": boxes[present], "labels": labels[present].int().argmax(-1)}
+        for boxes, labels, present in zip(batch.boxes, batch.labels, batch.present, strict=True)
+    ]
+    return list(batch.images.float() / 255), targets
+
+
+SIDES: dict[str, Callable[[Setup, Sequence[Batch]], Work]] = {
+    "ours": _ours,
+    "ours_compiled": _ours_compiled,
+    "ours_graph": _ours_graph,
+    "torchvision": _torchvision,
+    "torchvision_default": partial(_torchvision, default=True),
+    "network": _network,
+    "network_compiled": partial(_network, compiled=True),
+    "network_graph": lambda setup, batches: as_graph(_network(setup, batches), setup.on),
+}
 
 
 def refuse_sides(setup: Setup) -> None:
@@ -191,74 +233,38 @@ def refuse_sides(setup: Setup) -> None:
         )
 
 
-SIDES: dict[str, Make] = {
-    "ours": _ours,
-    "ours_compiled": _ours_compiled,
-    "ours_graph": _ours_graph,
-    "torchvision": _torchvision,
-    "torchvision_default": _torchvision_default,
-    "network": _network,
-    "network_compiled": partial(_network_of, prepare=torch.nn.Module.compile),
-    "network_graph": lambda setup, batches: as_graph(_network(setup, batches), setup.on),
-}
-
-
 def measure_parts(setup: Setup) -> Figures:
-    """The section `parts`."""
+    """The section `parts`: pieces of a step, steps under other losses, and with a diagnosis."""
     batches = _batches(setup)
-    shares, costs = _shares(setup, batches), _costs(setup, batches)
+    step = _step(setup, setup.config)
+    once = _work(step, batches)
+    once()  # libraries, anchors and the optimizer's state are set up here
+    shares = [part_shares(step, once, setup.on) for _ in range(setup.rounds)]
+    looked_at = _step(setup, setup.config)
+    looked_at.diagnose_every = 2
+    works = {name: _work(_step(setup, setup.preset(name)), batches) for name in PRESETS}
+    works["looked at"] = _work(looked_at, batches, index=0)
+    works["not looked at"] = _work(looked_at, batches)
+    for work in works.values():
+        work()
+    times = in_turn(works, rounds=setup.rounds, on=setup.on)
     return {
-        "share": {
-            part: asdict(Ratio.of([of_round[part] for of_round in shares])) for part in PARTS
-        },
-        "cost": {name: asdict(cost) for name, cost in costs.items()},
-        "diagnosis": asdict(_diagnosis(setup, batches)),
+        "share": {part: spread([of_round[part] for of_round in shares]) for part in PARTS},
+        "cost": {name: ratio(times[name], times["focal"]) for name in PRESETS},
+        "diagnosis": ratio(times["looked at"], times["not looked at"]),
         "diagnosis_every": setup.config.train.diagnose_every,
     }
 
 
-def _shares(setup: Setup, batches: Sequence[Batch]) -> list[dict[str, float]]:
-    """The share of each part in a step of the config, round by round."""
-    parts, step = StepParts(setup.on), _step(setup, setup.config)
-    parts.watch(step)
-    once = partial(step, batches, parts.meter, rate=0.0, index=1)
-    once()  # libraries, anchors and the optimizer's state are set up here
-    return [parts.shares(once) for _ in range(setup.counts.rounds)]
-
-
-def _costs(setup: Setup, batches: Sequence[Batch]) -> dict[str, Ratio]:
-    """The time of a step under each preset by that under focal."""
-    works = {
-        name: _work(_step(setup, config), batches, setup) for name, config in setup.presets.items()
-    }
-    times = _times(setup, works)
-    return {name: Ratio.of_times(times[name], times["focal"]) for name in PRESETS}
-
-
-def _diagnosis(setup: Setup, batches: Sequence[Batch]) -> Ratio:
-    """The time of a step that is looked at by that of the same step without it."""
-    step = _step(setup, setup.config)
-    step.diagnose_every = 2
-    works = {"with": _work(step, batches, setup, number=0), "without": _work(step, batches, setup)}
-    times = _times(setup, works)
-    return Ratio.of_times(times["with"], times["without"])
-
-
-def _times(setup: Setup, works: Mapping[str, Work]) -> dict[str, list[Timing]]:
-    for once in works.values():
-        once()
-    return in_turn(works, rounds=setup.counts.rounds, on=setup.on)
-
-
-def _work(step: TrainingStep, batches: Sequence[Batch], setup: Setup, *, number: int = 1) -> Work:
+def _work(step: TrainingStep, batches: Sequence[Batch], *, index: int = 1) -> Work:
     """At learning rate 0, so that every round does the same."""
-    return partial(step, batches, Meter(setup.on), rate=0.0, index=number)
+    return partial(step, batches, Meter(batches[0].images.device), rate=0.0, index=index)
 
 
 def _step(setup: Setup, config: Config) -> TrainingStep:
     """A step of a new network with its initial weights."""
-    code = build.class_code(config, setup.counts.classes)
-    net, boxes_per_class = build.model(config, code).train(), torch.ones(setup.counts.classes)
+    code = build.class_code(config, setup.classes)
+    net, boxes_per_class = build.model(config, code).train(), torch.ones(setup.classes)
     return training_step(config, code, net, setup.on, boxes_per_class)
 
 
@@ -267,6 +273,6 @@ def _batches(setup: Setup) -> list[Batch]:
     config, micro = setup.config, setup.config.optimizer.accumulate
     size = build.transform(config).resize.for_evaluation().target(*made_up.PHOTOGRAPH, draw=0.0)
     batch = made_up.batch(
-        config.train.batch_size // micro, *size, boxes=made_up.BOXES, classes=setup.counts.classes
+        config.train.batch_size // micro, *size, boxes=made_up.BOXES, classes=setup.classes
     )
     return [batch.to(setup.on)] * micro

@@ -6,51 +6,37 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from detector.engine.meter import Meter
 from detector.engine.step import TrainingStep
-from detector.loss.normalizer import Divisors
-from detector.structures import Losses, Targets
 
 PARTS = ("assign", "forward", "loss", "backward", "optimizer")
 LAUNCHES = ("LaunchKernel", "GraphLaunch")  # in the names of CUDA's calls, of every version
 WARM_UP = 3  # runs before a CUDA graph is captured: libraries and allocations are settled then
 Work = Callable[[], object]
-Result = TypeVar("Result")
+Figures = dict[str, Any]  # as they are written to JSON
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """One run of some work, in seconds."""
 
     device: float  # until the device has done it
     host: float  # until the host has handed it over; on a CPU the same
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio made within each round, over the rounds."""
+def spread(values: Sequence[float]) -> Figures:
+    """The median and the range of a figure that each round has."""
+    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
 
-    median: float
-    lowest: float
-    highest: float
 
-    @staticmethod
-    def of(values: Sequence[float]) -> Ratio:
-        """Of at least one round."""
-        return Ratio(statistics.median(values), min(values), max(values))
-
-    @staticmethod
-    def of_times(above: Sequence[Timing], below: Sequence[Timing]) -> Ratio:
-        """Device time of one side / that of another, round by round."""
-        return Ratio.of([a.device / b.device for a, b in zip(above, below, strict=True)])
+def ratio(above: Sequence[Timing], below: Sequence[Timing]) -> Figures:
+    """Device time of one side / that of another, made within each round."""
+    return spread([a.device / b.device for a, b in zip(above, below, strict=True)])
 
 
 def in_turn(works: Mapping[str, Work], *, rounds: int, on: torch.device) -> dict[str, list[Timing]]:
@@ -82,37 +68,28 @@ def _timing(work: Work, on: torch.device) -> Timing:
 
 def extra_peak(work: Work, on: torch.device) -> int:
     """The most bytes that `work` holds at once beyond what was there before."""
-    return with_extra_peak(work, on)[1]
-
-
-def with_extra_peak(work: Callable[[], Result], on: torch.device) -> tuple[Result, int]:
-    """What `work` returns, and its `extra_peak`."""
     if on.type == "cuda":
         before = torch.cuda.memory_allocated(on)
         torch.cuda.reset_peak_memory_stats(on)
-        result = work()
-        return result, torch.cuda.max_memory_allocated(on) - before
+        work()
+        return torch.cuda.max_memory_allocated(on) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
-        result = work()
+        work()
     assert run.profiler is not None and run.profiler.kineto_results is not None
     # a CPU has no counter of its peak: it is the maximum of the running sum of allocations
     moves = [e for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]
     in_order = sorted(moves, key=lambda e: e.start_ns())
-    return result, max(accumulate((e.nbytes() for e in in_order), initial=0))
+    return max(accumulate((e.nbytes() for e in in_order), initial=0))
 
 
-@dataclass(frozen=True)
-class Kernels:
-    """What a CUDA device was given by one run of some work."""
+def kernels(work: Work, on: torch.device) -> Figures:
+    """What torch's profiler sees a CUDA device do in one run; None on a CPU.
 
-    launches: int  # calls of the host: a kernel each, or a whole CUDA graph
-    seconds: float  # the kernels, copies and fills by themselves, without gaps between them
-
-
-def kernels(work: Work, on: torch.device) -> Kernels | None:
-    """As torch's profiler counts them; None on a CPU, which launches nothing."""
+    launches: calls of the host, a kernel each or a whole CUDA graph. kernel_milliseconds: kernels,
+    copies and fills by themselves, without gaps between them.
+    """
     if on.type != "cuda":
-        return None
+        return {"kernel_milliseconds": None, "launches": None}
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as run:
         work()
         torch.cuda.synchronize(on)
@@ -120,7 +97,7 @@ def kernels(work: Work, on: torch.device) -> Kernels | None:
     launches = sum(row.count for row in rows if any(name in row.key for name in LAUNCHES))
     on_device = (row for row in rows if row.device_type == DeviceType.CUDA)
     busy = sum(row.self_device_time_total for row in on_device if not row.is_user_annotation)
-    return Kernels(launches, busy / 1e6)
+    return {"kernel_milliseconds": busy / 1000, "launches": launches}
 
 
 def as_graph(work: Work, on: torch.device) -> Work:
@@ -138,69 +115,27 @@ def as_graph(work: Work, on: torch.device) -> Work:
     return graph.replay
 
 
-class StepParts:
-    """Seconds of the parts of one step, read where the step calls somebody between two of them.
+def part_shares(step: TrainingStep, work: Work, on: torch.device) -> dict[str, float]:
+    """The share of each of PARTS in the time of `work`, one run of `step`; they add up to 1.
 
-    The step that runs is the real one; only its autocast, scaler and meter also look at the clock.
+    The device is waited for around each part. torch.profiler could read the ranges without, but
+    kernels of a backward pass, launched by another thread, belong to none of its ranges.
     """
+    seconds = dict.fromkeys(PARTS, 0.0)
 
-    def __init__(self, on: torch.device) -> None:
-        self.on = on
-        self.meter = _WatchedMeter(self)
-        self.seconds = dict.fromkeys(PARTS, 0.0)
-        self.last = 0.0
+    @contextmanager
+    def clock(part: str) -> Iterator[None]:
+        began = _now(on)
+        yield
+        seconds[part] += _now(on) - began
 
-    def watch(self, step: TrainingStep) -> None:
-        """From now on the step ends its parts here; run it with `self.meter`."""
-        inner = step.autocast
-
-        @contextmanager
-        def autocast() -> Iterator[None]:
-            self.end("assign")
-            with inner():
-                yield
-            self.end("forward")
-
-        step.autocast = autocast
-        step.scaler = _WatchedScaler(self, enabled=step.scaler.is_enabled())
-
-    def end(self, part: str) -> None:
-        """What passed since the last end belongs to `part`."""
-        before, self.last = self.last, _now(self.on)
-        self.seconds[part] += self.last - before
-
-    def shares(self, step: Work) -> dict[str, float]:
-        """The share of each part in one run of a watched step; they add up to 1."""
-        self.seconds = dict.fromkeys(PARTS, 0.0)
-        self.last = _now(self.on)
-        step()
-        self.end("optimizer")
-        total = sum(self.seconds.values())
-        return {part: seconds / total for part, seconds in self.seconds.items()}
-
-
-class _WatchedScaler(torch.amp.GradScaler):
-    """A step scales its loss right before it differentiates it."""
-
-    def __init__(self, parts: StepParts, *, enabled: bool) -> None:
-        super().__init__(parts.on.type, enabled=enabled)
-        self.parts = parts
-
-    def scale(self, outputs: Any) -> Any:
-        self.parts.end("loss")
-        return super().scale(outputs)
-
-
-class _WatchedMeter(Meter):
-    """A step counts a micro-batch right after it has differentiated its loss."""
-
-    def __init__(self, parts: StepParts) -> None:
-        super().__init__(parts.on)
-        self.parts = parts
-
-    def add(self, losses: Losses, targets: Targets, divisors: Divisors) -> None:
-        self.parts.end("backward")
-        super().add(losses, targets, divisors)
+    step.part, usual = clock, step.part
+    began = _now(on)
+    work()
+    total = _now(on) - began
+    step.part = usual
+    seconds["optimizer"] = total - sum(seconds.values())
+    return {part: own / total for part, own in seconds.items()}
 
 
 def _now(on: torch.device) -> float:
