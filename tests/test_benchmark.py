@@ -9,28 +9,26 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import HOME, Refused, exit_code, load_script
-
-from detector.benchmark import made_up, tables, timing
-from detector.benchmark.run import BY_REQUEST, SECTIONS
-from detector.benchmark.timing import (
+from benchmarking import made_up, tables, timing
+from benchmarking.timing import (
     PARTS,
-    Kernels,
-    Ratio,
-    StepParts,
     Timing,
     as_graph,
     extra_peak,
     in_turn,
     kernels,
+    part_shares,
+    ratio,
+    spread,
 )
+from conftest import HOME, Refused, exit_code, load_script
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PRESETS = {"cross_entropy", "background_cross_entropy", "focal"}
 SMALL = ["model.fpn.channels=16", "model.head.convs=1", "data.resize={width: 72, height: 40}"]
 SIZES = "--rounds 2 --anchors 20000 --boxes 30 --classes 40 --images 40 --annotated 50".split()
 KNOBS = [*SMALL, "train.batch_size=4", "evaluation.batch_size=2", "optimizer.accumulate=2",
-         "train.ema=0.9", "train.channels_last=false"]  # fmt: skip
+         "train.ema=0.9", "train.device=cpu", "train.channels_last=false"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +36,11 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished benchmark of two micro-batches of two images, clipped and averaged."""
     folder = tmp_path_factory.mktemp("benchmark") / "deep" / "er"
     script = load_script(HOME / "tools" / "benchmark.py")
-    words = ["--output", str(folder), *SIZES, "--device", "cpu", "--set", *KNOBS]
+    words = ["--output", str(folder), *SIZES, "--set", *KNOBS]
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["benchmark.py", *words])
-        patch.setattr("detector.benchmark.data.usable_cores", lambda: 1)
+        patch.setattr("benchmarking.data.usable_cores", lambda: 1)
         torch.set_num_threads(1)
         assert exit_code(script.main) == 0
     torch.set_num_threads(threads)
@@ -65,7 +63,8 @@ def ratios(tree: Any) -> list[dict[str, float]]:
 
 def test_the_file_says_what_was_measured(output: Path, report: dict[str, Any]) -> None:
     assert [path.name for path in output.iterdir()] == ["benchmark.json"]
-    measured = [name for name in SECTIONS if name not in BY_REQUEST]
+    script = load_script(HOME / "tools" / "benchmark.py")
+    measured = [name for name in script.SECTIONS if name not in script.BY_REQUEST]
     assert list(report) == ["environment", "setting", *measured]
     assert report["environment"]["torch"] == torch.__version__
     sizes = {"rounds": 2, "anchors": 20000, "boxes": 30, "classes": 40, "images": 40}
@@ -143,19 +142,39 @@ def test_other_parts_give_the_results_of_their_partners(report: dict[str, Any]) 
 
 def test_tables_are_markdown(report: dict[str, Any]) -> None:
     for name in report.keys() - {"environment", "setting"}:
-        for table in tables.section(name, report[name]).split("\n\n"):
+        for table in tables.tables(name, report[name]).split("\n\n"):
             lines = table.splitlines()
             assert len(lines) >= 3 and set(lines[1]) == {"|", "-"}
             assert len({line.count("|") for line in lines}) == 1
-    assert tables.ratio({"median": 0.0123, "lowest": 0.01, "highest": 1.5}) == (
+    assert tables.cell({"median": 0.0123, "lowest": 0.01, "highest": 1.5}) == (
         "0.012 (0.010 to 1.500)"
     )
 
 
+def test_rows_with_the_same_heads_are_one_table() -> None:
+    ratio = {"median": 1.25, "lowest": 1.0, "highest": 2.0}
+    sides = {"ours": {"bytes": 12345, "rate": 0.125}, "other": {"bytes": None, "rate": 2e6}}
+    figures = {"images": [4, 64, 96], "sides": sides, "ratios": {"ours / other": ratio}}
+    assert tables.tables("step", figures).splitlines() == [
+        "| what | images      |",
+        "|------|-------------|",
+        "| step | 4 x 64 x 96 |",
+        "",
+        "| what               | bytes  | rate      |",
+        "|--------------------|--------|-----------|",
+        "| step: sides: ours  | 12,345 | 0.125     |",
+        "| step: sides: other | -      | 2,000,000 |",
+        "",
+        "| what         | ours / other        |",
+        "|--------------|---------------------|",
+        "| step: ratios | 1.25 (1.00 to 2.00) |",
+    ]
+
+
 def test_ratio() -> None:
-    assert Ratio.of([3.0, 1.0, 8.0, 2.0]) == Ratio(2.5, 1.0, 8.0)
+    assert spread([3.0, 1.0, 8.0, 2.0]) == {"median": 2.5, "lowest": 1.0, "highest": 8.0}
     above, below = ([Timing(s, 9.0) for s in seconds] for seconds in ((6.0, 2.0), (2.0, 4.0)))
-    assert Ratio.of_times(above, below) == Ratio(1.75, 0.5, 3.0)
+    assert ratio(above, below) == {"median": 1.75, "lowest": 0.5, "highest": 3.0}
 
 
 def test_sides_run_in_turn() -> None:
@@ -179,11 +198,19 @@ def test_extra_peak_counts_what_is_held_at_once() -> None:
 
 
 def test_parts_share_out_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of 1, 2, 3, 4 seconds and the rest, 10 of 20."""
-    ticks = iter([100.0, 101.0, 103.0, 106.0, 110.0, 120.0])
-    monkeypatch.setattr("detector.benchmark.timing._now", lambda on: next(ticks))
-    parts = StepParts(CPU)
-    shares = parts.shares(lambda: [parts.end(part) for part in PARTS[:4]])
+    """Parts of 1, 2, 3, 4 seconds, each twice in two micro-batches, and the rest, 20 of 40."""
+    clock = SimpleNamespace(at=100.0)
+    monkeypatch.setattr(timing, "_now", lambda on: clock.at)
+    step: Any = SimpleNamespace(part=None)
+
+    def work() -> None:
+        for seconds, part in (*enumerate(PARTS[:4], 1), *enumerate(PARTS[:4], 1)):
+            clock.at += 2.5
+            with step.part(part):
+                clock.at += seconds
+
+    shares = part_shares(step, work, CPU)
+    assert list(shares) == list(PARTS) and step.part is None
     assert list(shares.values()) == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.5])
 
 
@@ -276,8 +303,9 @@ def test_launches_and_kernels_are_counted(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(timing, "profile", Profile)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda on: None)
-    assert kernels(lambda: None, CUDA) == Kernels(launches=7, seconds=350e-6)
-    assert kernels(lambda: None, CPU) is None
+    expected = {"launches": 7, "kernel_milliseconds": pytest.approx(0.35)}
+    assert kernels(lambda: None, CUDA) == expected
+    assert kernels(lambda: None, CPU) == dict.fromkeys(expected)
 
 
 def test_made_up_annotations_lie_in_their_images() -> None:
@@ -294,13 +322,13 @@ def test_made_up_annotations_lie_in_their_images() -> None:
 REFUSED = {
     "no rounds": (["--rounds", "0"], ["--rounds is 0", "at least 1"]),
     "no such config": (["--config", "none.yaml"], ["none.yaml"]),
-    "no GPU": (["--device", "cuda"], ["--device is cuda", "cpu"]),
+    "no GPU": (["--set", "train.device=cuda"], ["train.device is cuda", "cpu"]),
     "a graph on a CPU": (
-        ["--only", "matching", "step", "--device", "cpu", "--sides", "ours_graph"],
+        ["--only", "matching", "step", "--sides", "ours_graph", "--set", "train.device=cpu"],
         ["--sides", "GPU"],
     ),
     "no partner": (
-        ["--only", "step", "--device", "cpu", "--sides", "torchvision", "--set",
+        ["--only", "step", "--sides", "torchvision", "--set", "train.device=cpu",
          "model.backbone.name=mobilenet_v2"], ["mobilenet_v2", "--sides"],
     ),
 }  # fmt: skip

@@ -5,22 +5,22 @@ import os
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from benchmarking import gpu_check
+from benchmarking.gpu_check import Section, Task, check, failures, run_within
+from benchmarking.gpu_sections import FULL, gpu_sections
 from conftest import HOME, Refused, call_script
-
-from detector.benchmark import gpu_check, gpu_sections
-from detector.benchmark.gpu_check import GpuSection, Task, check, run_within
-from detector.benchmark.gpu_scale import FULL
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole check at toy size, whose scripts run in this process."""
     output = tmp_path_factory.mktemp("check") / "gpu"
-    words = ["--device", "cpu", "--quick", "--output", output, "--minutes", "30"]
+    words = ["--quick", "--output", output, "--minutes", "30"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu_check, "run_within", run_here)
         done = call_script(HOME / "tools" / "check_gpu.py", *words)
@@ -42,7 +42,7 @@ def run_here(command: tuple[str, ...], log: Path, limit: float) -> int | None:
 
 def test_every_section_runs_at_toy_size(toy: Path, tmp_path: Path) -> None:
     names = ["tests", "training", "step", "loss", "predict", "lab", "compiled"]
-    assert list(gpu_sections.gpu_sections(FULL, tmp_path)) == names
+    assert list(gpu_sections(FULL, tmp_path)) == names
     content = json.loads((toy / "gpu.json").read_text())
     assert list(content["sections"]) == names
     for section in content["sections"].values():
@@ -70,10 +70,10 @@ def test_the_document_has_a_table_of_each(toy: Path) -> None:
     text = (toy / "gpu.md").read_text()
     for words in (
         "| tests ",
-        "**parts, digits**",
-        "| torchvision_default",
-        "| focal ",
-        "seconds / runs",
+        "| parts, digits: parts: share ",
+        "step: sides: torchvision_default",
+        "loss: focal ",
+        "seconds_a_run",
     ):
         assert words in text
     assert f"torch {torch.__version__}" in text
@@ -81,36 +81,16 @@ def test_the_document_has_a_table_of_each(toy: Path) -> None:
 
 def test_the_full_check_measures_what_the_toy_leaves_out(tmp_path: Path) -> None:
     """R50 at 800 x 1344 with 16 images; ResNeXt-50 with 264 classes; compiled and as a graph."""
-    step = gpu_sections.gpu_sections(FULL, tmp_path)["step"]
+    step = gpu_sections(FULL, tmp_path)["step"]
     names = [task.name for task in step.tasks]
     cases = ("R50", "ResNeXt-50", "digits")
     steps = [f"step {mode}, {case}" for mode in ("eager", "graph") for case in cases]
     assert names == [*steps, "parts, R50"]
-    compiled = gpu_sections.gpu_sections(FULL, tmp_path)["compiled"].tasks
+    compiled = gpu_sections(FULL, tmp_path)["compiled"].tasks
     assert [task.name for task in compiled] == ["step compiled, R50"]
     first = step.tasks[0].command
     assert "data.resize={width: 1344, height: 800}" in first and "train.batch_size=16" in first
-    assert "cuda" in first and "264" in step.tasks[1].command
-
-
-def test_the_headline_is_made_of_what_succeeded() -> None:
-    """1.25 times the network: a fifth is not the network. 30 s a run alone, 6 s together."""
-    ratio = {"median": 1.25, "lowest": 1.2, "highest": 1.5}
-    step = {"sides": {"ours": {"images_per_second": 400.0, "launches": 1500}},
-            "ratios": {"ours / network": ratio}}  # fmt: skip
-    loss = {"focal": {"over_copy": {"median": 3.0, "lowest": 2.0, "highest": 4.0}}}
-    figures = {"step eager, R50": {"step": step}, "loss of 80 classes": {"loss": loss},
-               "8 runs": {"runs": 8, "seconds_a_run": 6.0},
-               "2 runs": {"runs": 2, "seconds_a_run": 30.0}}  # fmt: skip
-    assert gpu_sections.headline(figures) == [
-        ("step eager, R50: images/s", "400.0"),
-        ("step eager, R50: ours / network", "1.25 (1.20 to 1.50)"),
-        ("step eager, R50: share that is not the network", "20.0%"),
-        ("step eager, R50: launches", "1,500"),
-        ("loss of 80 classes: focal / copy of the logits", "3.00 (2.00 to 4.00)"),
-        ("8 runs: wall time of one at a time / of these, starts included", "5.00"),
-    ]
-    assert gpu_sections.headline({"2 runs": {"runs": 2, "seconds_a_run": 30.0}}) == []
+    assert "train.device=cuda" in first and "264" in step.tasks[1].command
 
 
 def shell(text: str) -> tuple[str, ...]:
@@ -126,15 +106,13 @@ def test_one_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> 
     """Of 3 seconds the first section may take a third; the last has what is left."""
     said: list[str] = []
     sections = [
-        GpuSection("hangs", 1, (Task("sleeper", shell("sleep 60")), Task("late", shell("true")))),
-        GpuSection("crashes", 1, (Task("killed", shell("kill -9 $$")),)),
-        GpuSection("works", 1, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
+        Section("hangs", 1, (Task("sleeper", shell("sleep 60")), Task("late", shell("true")))),
+        Section("crashes", 1, (Task("killed", shell("kill -9 $$")),)),
+        Section("works", 1, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
     ]
     sections[2] = replace(sections[2], tasks=(*sections[2].tasks, Task("bad", shell("true"), bad)))
     began = time.monotonic()
-    passed = check(
-        sections, tmp_path, minutes=0.05, command=["x"], headline=lambda f: [], say=said.append
-    )
+    passed = check(sections, tmp_path, minutes=0.05, command=["x"], say=said.append)
     assert not passed and time.monotonic() - began < 20
     content = json.loads((tmp_path / "gpu.json").read_text())["sections"]
     assert content["hangs"]["failures"] == [
@@ -183,37 +161,37 @@ def test_commands_import_this_tree(tmp_path: Path) -> None:
 
 def test_what_does_not_hold_fails(tmp_path: Path) -> None:
     """All tests skipped; an AP below .65; the same weights .0051 apart; other detections."""
-    judge = {name: s.judge for name, s in gpu_sections.gpu_sections(FULL, tmp_path).items()}
-    assert "skipped" in judge["tests"]({"pytest": {"tests": 9, "skipped": 9}})[0]
-    assert judge["tests"]({"pytest": {"tests": 9, "skipped": 8}}) == []
-    (low,) = judge["training"]({"training in bfloat16": {"AP": 0.64}})
+    sections = gpu_sections(FULL, tmp_path)
+    wrong = partial(failures, least_ap=sections["training"].least_ap)
+    assert "skipped" in wrong({"pytest": {"tests": 9, "skipped": 9}})[0]
+    assert wrong({"pytest": {"tests": 9, "skipped": 8}}) == []
+    (low,) = wrong({"training in bfloat16": {"AP": 0.64}})
     assert "0.640" in low and "0.65" in low
     trained = {"training in float32": {"AP": 0.7}}
-    (apart,) = judge["training"]({**trained, "evaluation on the CPU": {"AP": 0.7051}})
+    (apart,) = wrong({**trained, "evaluation on the CPU": {"AP": 0.7051}})
     assert "0.7000" in apart and "0.7051" in apart
-    assert judge["training"]({**trained, "evaluation on the CPU": {"AP": 0.7049}}) == []
-    (other,) = judge["predict"]({"at 800 px": {"predict": {"agreement": 0.98}, "loader": {}}})
+    assert wrong({**trained, "evaluation on the CPU": {"AP": 0.7049}}) == []
+    (other,) = wrong({"at 800 px": {"predict": {"agreement": 0.98}, "loader": {}}})
     assert "0.9800" in other and "at 800 px" in other
-    assert judge["predict"]({"at 128 px": {"loader": {}}}) == []
+    assert wrong({"at 128 px": {"loader": {}}}) == []
 
 
 REFUSED = {
-    "no GPU": ([], ["CUDA", "--device cpu --quick"]),
-    "a CPU in full": (["--device", "cpu"], ["--device cpu", "--quick"]),
+    "no GPU": ([], ["CUDA", "--quick"]),
     "no time": (
-        ["--device", "cpu", "--quick", "--minutes", "0"],
+        ["--quick", "--minutes", "0"],
         ["--minutes is 0", "more than 0"],
     ),
     "endless time": (
-        ["--device", "cpu", "--quick", "--minutes", "inf"],
+        ["--quick", "--minutes", "inf"],
         ["--minutes is inf", "finite"],
     ),
     "no time at all": (
-        ["--device", "cpu", "--quick", "--minutes", "nan"],
+        ["--quick", "--minutes", "nan"],
         ["--minutes is nan", "more than 0"],
     ),
     "no such section": (
-        ["--device", "cpu", "--quick", "--only", "steps"],
+        ["--quick", "--only", "steps"],
         ["'steps'", "step", "lab"],
     ),
 }
@@ -232,7 +210,7 @@ def test_bad_arguments(
 
 def test_an_existing_output_is_refused(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    said = refused("check_gpu", "--device", "cpu", "--quick", "--output", tmp_path)
+    said = refused("check_gpu", "--quick", "--output", tmp_path)
     assert str(tmp_path) in said.err and os.listdir(tmp_path) == ["mine.txt"]
 
 

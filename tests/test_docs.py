@@ -41,7 +41,7 @@ class Case(NamedTuple):
 
 SHORT = ["--set", "schedule.steps=2"]
 SCRATCH = ["--set", "model.backbone={name: resnet18, weights: null, frozen_stages: 0}"]
-MEASURE_LITTLE = "--only matching --rounds 1 --anchors 2000 --boxes 5 --device cpu".split()
+MEASURE_LITTLE = "--only matching --rounds 1 --anchors 2000 --boxes 5".split()
 OF_COCO = "data/digits/annotations/of_coco.json"
 FOUND = "runs/demo/evaluation/best/detections.json"
 RUN = {
@@ -122,7 +122,7 @@ NOT_RUN = {
     "make gpu": "needs a GPU; tests/test_check_gpu.py runs it at toy size",
     "python tools/check_gpu.py --output runs/gpu": "likewise",
     "python tools/check_gpu.py --output runs/gpu_step --only step --minutes 4": "likewise",
-    "python tools/check_gpu.py --device cpu --quick --output runs/gpu_toy": "likewise",
+    "python tools/check_gpu.py --quick --output runs/gpu_toy": "likewise",
     "python tools/benchmark.py --only loss matching step": "minutes",
     "python tools/benchmark.py --only index evaluation --images 1000"
     " --output runs/benchmark_data": "likewise",

@@ -8,16 +8,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from benchmarking.gpu_check import check
+from benchmarking.gpu_sections import FULL, QUICK, SHARES, gpu_sections
 
-from detector.benchmark.gpu_check import GpuSection, check
-from detector.benchmark.gpu_scale import FULL, QUICK, Scale
-from detector.benchmark.gpu_sections import gpu_sections, headline
 from detector.errors import InputError, exit_codes
 from detector.files import make_directory, occupied
 
@@ -35,46 +32,36 @@ def arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--only", nargs="+", metavar="SECTION",
-        help="of tests training step loss predict lab compiled (all)",
+        help=f"of {' '.join(SHARES)} (all)",
     )  # fmt: skip
-    parser.add_argument(
-        "--device", choices=["cuda", "cpu"], default="cuda", help="cpu needs --quick (cuda)"
-    )
     parser.add_argument(
         "--quick", action="store_const", const=QUICK, default=FULL, dest="scale",
-        help="everything at toy size: whether it runs at all, and no figure that means anything",
+        help="at toy size on the CPU: whether everything runs, and no figure that means anything",
     )  # fmt: skip
     return parser.parse_args()
-
-
-def chosen(available: Mapping[str, GpuSection], names: list[str] | None) -> list[GpuSection]:
-    """The sections of these names, in the order of the check."""
-    unknown = [name for name in names or [] if name not in available]
-    if unknown:
-        raise InputError(f"--only has {unknown[0]!r}; the sections are {', '.join(available)}.")
-    return [section for name, section in available.items() if names is None or name in names]
 
 
 def main() -> int:
     """Run the check; 0 if all passed, 1 if a section failed."""
     options = arguments()
-    if options.device == "cuda" and not torch.cuda.is_available():
+    if options.scale is FULL and not torch.cuda.is_available():
         raise InputError(
-            "torch finds no CUDA device, and this is a check of one; with --device cpu --quick "
-            "everything runs at toy size on the CPU."
+            "torch finds no CUDA device, and this is a check of one; with --quick everything runs "
+            "at toy size on the CPU."
         )
-    if options.device == "cpu" and options.scale is FULL:
-        raise InputError("--device cpu is for --quick: the sizes of a GPU would take it hours.")
     if not 0 < options.minutes < math.inf:
         raise InputError(f"--minutes is {options.minutes:g}; it should be more than 0, and finite.")
     if occupied(options.output):
         raise InputError(f"--output {options.output}: it holds something already; choose another.")
-    scale: Scale = replace(options.scale, device=options.device)
+    unknown = [name for name in options.only or [] if name not in SHARES]
+    if unknown:
+        raise InputError(f"--only has {unknown[0]!r}; the sections are {', '.join(SHARES)}.")
+    make_directory(options.output)
     with TemporaryDirectory() as work:
-        wanted = chosen(gpu_sections(scale, Path(work)), options.only)
-        make_directory(options.output)
+        sections = gpu_sections(options.scale, Path(work)).values()
         passed = check(
-            wanted, options.output, minutes=options.minutes, command=sys.argv, headline=headline,
+            [section for section in sections if section.name in (options.only or SHARES)],
+            options.output, minutes=options.minutes, command=sys.argv,
             say=lambda text: print(text, flush=True),
         )  # fmt: skip
     print(f"written: {options.output / 'gpu.md'}, {options.output / 'gpu.json'}")

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import record_function
 
 from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Assignment
@@ -72,6 +73,8 @@ class TrainingStep:
         self.clip_norm = clip_norm
         self.ema = ema
         self.diagnose_every = diagnose_every
+        self.part: Callable[[str], AbstractContextManager[object]]
+        self.part = record_function  # around each part, for torch.profiler; or a benchmark's clock
         device = next(model.parameters()).device
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self._readings = torch.zeros(1, device=device)  # at first_bad: loss, norms of gradients
@@ -86,16 +89,18 @@ class TrainingStep:
         Returns this rank's share of the loss, a detached float32 scalar.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        targets = [self.assign(batch) for batch in batches]
-        pending, divisors = self.criterion.divisors(targets), None
+        with self.part("assign"):
+            targets = [self.assign(batch) for batch in batches]
+            pending, divisors = self.criterion.divisors(targets), None
         loss = torch.zeros_like(self.first_bad, dtype=torch.float32)
         for micro, batch in enumerate(batches):
             # DDP sums the gradients over ranks once a step, not once a micro-batch
             with self._reduce_if(last=micro == len(batches) - 1):
-                with self.autocast():
+                with self.part("forward"), self.autocast():
                     outputs = self.model(batch.images)
-                divisors = divisors or pending()  # the sum over ranks ran beside the network
-                losses = self.criterion(outputs, targets[micro], divisors[micro])
+                with self.part("loss"):
+                    divisors = divisors or pending()  # the sum over ranks ran beside the network
+                    losses = self.criterion(outputs, targets[micro], divisors[micro])
                 if self.diagnose_every is not None and index % self.diagnose_every == 0:
                     self._diagnose(outputs, losses, targets[micro], meter)
                 loss += losses.total.detach()
@@ -113,7 +118,8 @@ class TrainingStep:
         finite = (self.first_bad < 0) & loss.isfinite()
         factor = torch.where(finite, 1.0, torch.nan)
         # DDP takes the mean over ranks; the divisors already count all ranks.
-        self.scaler.scale(share * world_size() * factor).backward()
+        with self.part("backward"):
+            self.scaler.scale(share * world_size() * factor).backward()
 
     def _update(self, loss: Tensor, meter: Meter, *, rate: float, index: int) -> None:
         """Clip the gradient, and move the parameters and their average."""

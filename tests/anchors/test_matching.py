@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from benchmarking.timing import extra_peak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -11,7 +12,6 @@ from torch import Tensor
 from detector.anchors import matching
 from detector.anchors.generator import AnchorGenerator, cell_shapes
 from detector.anchors.matching import Matcher
-from detector.benchmark.timing import extra_peak
 from detector.boxes import iou
 from detector.structures import BACKGROUND, IGNORED, Batch
 

@@ -75,6 +75,16 @@ def test_micro_batches_have_divisors_of_their_own() -> None:
     assert step.model.weight.grad.item() == pytest.approx(0.25)
 
 
+def test_torchs_profiler_sees_the_parts_of_a_step() -> None:
+    """Two micro-batches: one assignment for both."""
+    step = make_step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as run:
+        step([batch(), batch()], Meter(CPU), rate=0.0, index=0)
+    counts = {row.key: row.count for row in run.key_averages()}
+    parts = ("assign", "forward", "loss", "backward")
+    assert [counts[part] for part in parts] == [1, 2, 2, 2]
+
+
 def test_more_ranks_multiply_the_gradient_that_ddp_divides(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -7,10 +7,9 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
+from benchmarking.timing import as_graph, extra_peak
 from torch import nn
 from waits import Waits
-
-from detector.benchmark.timing import as_graph, extra_peak
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from benchmarking.timing import extra_peak
 from hypothesis import given
 from hypothesis import strategies as st
 from loss_cases import ELEMENTWISE, ROWS, SAMPLERS, code_of, example, label_rows, logits_for, plain
@@ -12,7 +13,6 @@ from torch._dynamo.exc import TorchDynamoException
 from torchvision.ops import sigmoid_focal_loss
 
 from detector.anchors.class_code import ClassCode
-from detector.benchmark.timing import extra_peak
 from detector.loss import classification
 from detector.loss.classification import ClassificationLoss, per_anchor_loss, trainable
 from detector.loss.elementwise import ElementwiseLoss

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarking.timing import extra_peak
 from conftest import HOME, Command
 from loss_cases import (
     ELEMENTWISE,
@@ -33,7 +34,6 @@ from torch._subclasses.fake_tensor import (
 from detector import build
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode, Terms
-from detector.benchmark.timing import extra_peak
 from detector.cli.train import train
 from detector.config import load, parse
 from detector.errors import InputError

@@ -9,13 +9,11 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
-from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 from pycocotools.coco import COCO
@@ -24,10 +22,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from benchmarking import made_up
+from benchmarking.setup import Setup
+from benchmarking.timing import Figures, spread
 from detector import build
-from detector.benchmark import made_up
-from detector.benchmark.setup import Figures, Setup
-from detector.benchmark.timing import Ratio
 from detector.data.annotations import read_annotations
 from detector.data.coco import CocoIndex
 from detector.data.images import FORMATS
@@ -40,29 +38,29 @@ from detector.model.retinanet import IMAGENET_MEAN, IMAGENET_STD
 
 BOXES_AN_IMAGE = 7.2  # as in COCO's val2017
 DETECTIONS_AN_IMAGE = 100
+Result = TypeVar("Result")
 
 
 def measure_loader(setup: Setup) -> Figures:
     """The section `loader`."""
-    workers = usable_cores()
-    batches = max(setup.counts.images // 5 // setup.config.train.batch_size, 6 * workers)
-    count = batches * setup.config.train.batch_size
-    with TemporaryDirectory() as folder:
-        index = _photographs(Path(folder), count)
-        sides: dict[str, Callable[[], Iterable[Any]]] = {
-            "ours": lambda: _our_loader(setup, index, workers),
-            "partner": lambda: _torchvision_loader(setup, index, workers),
-        }
-        rates: dict[str, list[float]] = {name: [] for name in sides}
-        for _ in range(setup.counts.rounds):
-            for name, make in sides.items():
-                rates[name].append(setup.config.train.batch_size * _rate(make(), skip=2 * workers))
-    speeds = [ours / partner for ours, partner in zip(rates["ours"], rates["partner"], strict=True)]
+    workers, size = usable_cores(), setup.config.train.batch_size
+    batches = max(setup.images // 5 // size, 6 * workers)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        made_up.photographs(folder)
+        document = made_up.coco_document(batches * size, made_up.BOXES * batches * size)
+        file = made_up.write_coco(folder, document)
+        index = CocoIndex.read(file, folder, invalid="skip")
+        rates = [
+            [size * _rate(loader(setup, index, workers), skip=2 * workers)
+             for loader in (_our_loader, _torchvision_loader)]
+            for _ in range(setup.rounds)
+        ]  # fmt: skip
     return {
         "workers": workers,
-        "images": count,
-        "images_per_second": max(rates["ours"]),
-        "speed": asdict(Ratio.of(speeds)),
+        "images": batches * size,
+        "images_per_second": max(ours for ours, _ in rates),
+        "speed": spread([ours / partner for ours, partner in rates]),
     }
 
 
@@ -74,13 +72,6 @@ def _rate(batches: Iterable[Any], *, skip: int) -> float:
     began = time.perf_counter()
     count = sum(1 for _ in steps)
     return count / (time.perf_counter() - began)
-
-
-def _photographs(folder: Path, count: int) -> CocoIndex:
-    made_up.photographs(folder)
-    file = folder / "annotations.json"
-    made_up.write_annotations(file, made_up.coco_document(count, made_up.BOXES * count))
-    return CocoIndex.read(file, folder, invalid="skip")
 
 
 def _our_loader(setup: Setup, index: CocoIndex, workers: int) -> Iterable[Any]:
@@ -95,8 +86,17 @@ def _our_loader(setup: Setup, index: CocoIndex, workers: int) -> Iterable[Any]:
 
 def _torchvision_loader(setup: Setup, index: CocoIndex, workers: int) -> Iterable[Any]:
     """The same work in the way of torchvision's reference scripts: Pillow, v2 transforms, lists."""
+    resize = setup.config.data.resize.resize()
+    transform = v2.Compose([
+        v2.ToImage(),
+        v2.Resize((resize.height, resize.width)) if isinstance(resize, FixedSize)
+        else v2.RandomShortestSize(list(resize.shorter), max_size=resize.longer),
+        v2.RandomHorizontalFlip(setup.config.data.augment.flip),
+        v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        v2.SanitizeBoundingBoxes(labels_getter=None), v2.ToPureTensor(),
+    ])  # fmt: skip
     return DataLoader(
-        _TorchvisionDataset(index, _torchvision_transform(setup)),
+        _TorchvisionDataset(index, transform),
         batch_size=setup.config.train.batch_size,
         shuffle=True,
         drop_last=True,
@@ -104,20 +104,6 @@ def _torchvision_loader(setup: Setup, index: CocoIndex, workers: int) -> Iterabl
         pin_memory=setup.on.type == "cuda",
         collate_fn=list,
     )
-
-
-def _torchvision_transform(setup: Setup) -> v2.Transform:
-    resize = setup.config.data.resize.resize()
-    size = (
-        v2.Resize((resize.height, resize.width))
-        if isinstance(resize, FixedSize)
-        else v2.RandomShortestSize(list(resize.shorter), max_size=resize.longer)
-    )
-    return v2.Compose([
-        v2.ToImage(), size, v2.RandomHorizontalFlip(setup.config.data.augment.flip),
-        v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-        v2.SanitizeBoundingBoxes(labels_getter=None), v2.ToPureTensor(),
-    ])  # fmt: skip
 
 
 class _TorchvisionDataset(Dataset[Any]):
@@ -138,59 +124,53 @@ class _TorchvisionDataset(Dataset[Any]):
 
 def measure_evaluation(setup: Setup) -> Figures:
     """The section `evaluation`; one round, for the partner takes a minute."""
-    images = setup.counts.images
-    truth = made_up.coco_document(images, int(BOXES_AN_IMAGE * images))
-    rows = made_up.detections(truth, DETECTIONS_AN_IMAGE * images)
-    began = time.perf_counter()
-    ours = evaluate(rows, truth)
-    seconds = time.perf_counter() - began
+    truth = made_up.coco_document(setup.images, int(BOXES_AN_IMAGE * setup.images))
+    rows = made_up.detections(truth, DETECTIONS_AN_IMAGE * setup.images)
+    ours, seconds = _timed(lambda: evaluate(rows, truth))
     with TemporaryDirectory() as folder:
-        partner, partner_seconds = _pycocotools(Path(folder), truth, rows)
-    difference = max(abs(a - b) for a, b in zip(ours.summary.values(), partner, strict=True))
+        file = Path(folder) / "detections.json"
+        write_json(file, [
+            {"image_id": int(image), "bbox": box, "score": score, "category_id": int(category)}
+            for image, *box, score, category in rows.tolist()
+        ])  # fmt: skip
+        annotations = made_up.write_coco(Path(folder), truth)
+        partner, partner_seconds = _timed(lambda: _pycocotools(annotations, file))
+    pairs = zip(ours.summary.values(), partner, strict=True)
     return {
-        "images": images,
+        "images": setup.images,
         "boxes": len(truth["annotations"]),
         "detections": len(rows),
-        "difference": difference,
-        "speed": asdict(Ratio.of([partner_seconds / seconds])),
+        "difference": max(abs(a - b) for a, b in pairs),
+        "speed": spread([partner_seconds / seconds]),
     }
 
 
-def _pycocotools(
-    folder: Path, truth: dict[str, Any], rows: np.ndarray
-) -> tuple[list[float], float]:
-    """The twelve figures and the seconds, from the two JSON files that it reads."""
-    made_up.write_annotations(folder / "truth.json", truth)
-    entries = [
-        {"image_id": int(image), "bbox": box, "score": score, "category_id": int(category)}
-        for image, *box, score, category in rows.tolist()
-    ]
-    write_json(folder / "detections.json", entries)
+def _pycocotools(truth: Path, detections: Path) -> list[float]:
+    """The twelve figures, from the two JSON files that it reads."""
     with redirect_stdout(StringIO()):
-        began = time.perf_counter()
-        coco = COCO(folder / "truth.json")
-        evaluation = COCOeval(coco, coco.loadRes(str(folder / "detections.json")), "bbox")
+        coco = COCO(truth)
+        evaluation = COCOeval(coco, coco.loadRes(str(detections)), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-        return evaluation.stats.tolist(), time.perf_counter() - began
+        return evaluation.stats.tolist()
 
 
 def measure_index(setup: Setup) -> Figures:
     """The section `index`; one round, each side in a process of its own."""
-    images = setup.counts.annotated
+    boxes = int(BOXES_AN_IMAGE * setup.annotated)
     with TemporaryDirectory() as folder:
-        file = Path(folder) / "annotations.json"
-        made_up.write_annotations(file, made_up.coco_document(images, int(BOXES_AN_IMAGE * images)))
-        first, cached = _apart(read_annotations, file), _apart(read_annotations, file)
-        partner = _apart(_read_pycocotools, file)
+        document = made_up.coco_document(setup.annotated, boxes)
+        file = made_up.write_coco(Path(folder), document)
+        sides = (read_annotations, read_annotations, COCO)
+        first, cached, partner = (_apart(read, file) for read in sides)
         size = file.stat().st_size
     return {
-        "images": images,
-        "boxes": int(BOXES_AN_IMAGE * images),
+        "images": setup.annotated,
+        "boxes": boxes,
         "file_bytes": size,
-        "first": asdict(Ratio.of([partner[0] / first[0]])),
-        "cached": asdict(Ratio.of([partner[0] / cached[0]])),
+        "first": spread([partner[0] / first[0]]),
+        "cached": spread([partner[0] / cached[0]]),
         "first_seconds": first[0],
         "held_bytes": cached[1],
         "partner_held_bytes": partner[1],
@@ -206,13 +186,19 @@ def _apart(read: Callable[[Path], object], file: Path) -> tuple[float, int]:
 
 
 def _seconds_and_bytes(read: Callable[[Path], object], file: Path) -> tuple[float, int]:
-    before, began = _resident(), time.perf_counter()
-    held = read(file)
-    seconds = time.perf_counter() - began
+    before = _resident()
+    with redirect_stdout(StringIO()):
+        held, seconds = _timed(lambda: read(file))
     gc.collect()
     grown = _resident() - before
     del held
     return seconds, grown
+
+
+def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    began = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - began
 
 
 def _resident() -> int:
@@ -221,8 +207,3 @@ def _resident() -> int:
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _read_pycocotools(file: Path) -> object:
-    with redirect_stdout(StringIO()):
-        return COCO(file)

@@ -23,6 +23,8 @@ BOXES = 8  # of an image; COCO has 7
 FOREGROUND_EVERY = 500  # one anchor in so many is foreground
 CLASSES = 80  # of annotation files
 FILES = 32  # photographs that are drawn; more images repeat them
+# x and y of eight points on the outline of a box of width and height 1
+OUTLINE = np.array([(0, 0), (0.5, 0), (1, 0), (1, 0.5), (1, 1), (0.5, 1), (0, 1), (0, 0.5)])
 
 
 def batch(count: int, height: int, width: int, *, boxes: int, classes: int) -> Batch:
@@ -50,19 +52,14 @@ def rectangles(count: int, height: int, width: int, random: torch.Generator) -> 
     return corners * torch.tensor([width, height]).repeat(2)
 
 
-def targets(images: int, anchors: int, *, classes: int) -> Targets:
+def targets(images: int, anchors: int, *, classes: int, on: torch.device) -> Targets:
     """Background but for every so-many-th anchor; none is ignored."""
-    made = batch(images, 1000, 1000, boxes=BOXES, classes=classes)
+    made = batch(images, 1000, 1000, boxes=BOXES, classes=classes).to(on)
     matches = torch.full((images, anchors), BACKGROUND)
     foreground = matches[:, ::FOREGROUND_EVERY]
     foreground[:] = torch.arange(foreground.shape[1]) % BOXES
-    return Targets(
-        rectangles(anchors, 1000, 1000, fixed_generator()),
-        matches,
-        made.boxes,
-        made.labels,
-        made.keys,
-    )
+    places = rectangles(anchors, 1000, 1000, fixed_generator())
+    return Targets(places.to(on), matches.to(on), made.boxes, made.labels, made.keys)
 
 
 def fixed_generator() -> torch.Generator:
@@ -74,6 +71,9 @@ def coco_document(images: int, boxes: int) -> dict[str, Any]:
     """A COCO document: photographs, of which FILES are distinct, with `boxes` spread at random."""
     height, width = PHOTOGRAPH
     owners, corners, classes = _scattered(images, boxes, np.random.default_rng(0))
+    # most of the bytes of COCO's files are such outlines
+    outlines = (corners[:, None, :2] + OUTLINE * corners[:, None, 2:]).round(2).reshape(-1, 16)
+    rows = zip(*(a.tolist() for a in (owners, corners, classes, outlines)), strict=True)
     return {
         "images": [
             {"id": n + 1, "file_name": f"{n % FILES}.jpg", "height": height, "width": width}
@@ -82,10 +82,17 @@ def coco_document(images: int, boxes: int) -> dict[str, Any]:
         "categories": [{"id": k + 1, "name": f"class {k + 1}"} for k in range(CLASSES)],
         "annotations": [
             {"id": n + 1, "image_id": owner, "category_id": label, "bbox": box, "iscrowd": 0,
-             "area": round(box[2] * box[3], 2), "segmentation": [_outline(box)]}
-            for n, (owner, box, label) in enumerate(zip(owners, corners, classes, strict=True))
+             "area": round(box[2] * box[3], 2), "segmentation": [outline]}
+            for n, (owner, box, label, outline) in enumerate(rows)
         ],
     }  # fmt: skip
+
+
+def write_coco(folder: Path, document: dict[str, Any]) -> Path:
+    """The file of a document, in one line, as other programs write them."""
+    file = folder / "annotations.json"
+    file.write_text(json.dumps(document), encoding="utf-8")
+    return file
 
 
 def detections(truth: dict[str, Any], count: int) -> np.ndarray:
@@ -94,11 +101,9 @@ def detections(truth: dict[str, Any], count: int) -> np.ndarray:
     owners, corners, classes = _scattered(len(truth["images"]), count, random)
     rows = np.column_stack([owners, corners, random.random(count), classes])
     near = truth["annotations"][:count]
-    true = np.array([[a["image_id"], *a["bbox"], a["category_id"]] for a in near])
-    rows[: len(near), :5] = true[:, :5] + np.pad(
-        random.normal(0, 3, (len(near), 2)), ((0, 0), (1, 2))
-    )
-    rows[: len(near), 6] = true[:, 5]
+    rows[: len(near), :5] = [[a["image_id"], *a["bbox"]] for a in near]
+    rows[: len(near), 1:3] += random.normal(0, 3, (len(near), 2))
+    rows[: len(near), 6] = [a["category_id"] for a in near]
     return rows
 
 
@@ -113,26 +118,12 @@ def photographs(folder: Path) -> None:
         write_jpeg(image, str(folder / f"{index}.jpg"), quality=90)
 
 
-def write_annotations(path: Path, document: dict[str, Any]) -> None:
-    """As other programs write them, in one line."""
-    path.write_text(json.dumps(document), encoding="utf-8")
-
-
 def _scattered(
     images: int, count: int, random: np.random.Generator
-) -> tuple[list[int], list[list[float]], list[int]]:
-    """Image ids, x y width height inside a photograph, and category ids, each `count` of them."""
-    height, width = PHOTOGRAPH
-    side = 8 + random.random((count, 2)) * np.array([width, height]) / 4
-    corner = random.random((count, 2)) * (np.array([width, height]) - side)
-    boxes = np.hstack([corner, side]).round(2)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image ids, boxes (count, 4) x y width height in a photograph, and category ids."""
+    size = np.array(PHOTOGRAPH[::-1])
+    side = 8 + random.random((count, 2)) * size / 4
+    corner = random.random((count, 2)) * (size - side)
     owners, classes = random.integers(1, images + 1, count), random.integers(1, CLASSES + 1, count)
-    return owners.tolist(), boxes.tolist(), classes.tolist()
-
-
-def _outline(box: list[float]) -> list[float]:
-    """A polygon of eight points: most of the bytes of COCO's files are such outlines."""
-    x, y, width, height = box
-    return [round(c, 2) for c in (x, y, x + width / 2, y, x + width, y, x + width, y + height / 2,
-                                  x + width, y + height, x + width / 2, y + height, x, y + height,
-                                  x, y + height / 2)]  # fmt: skip
+    return owners, np.hstack([corner, side]).round(2), classes

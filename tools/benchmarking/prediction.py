@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights, retinanet_resnet50_fpn
 
+from benchmarking import made_up
+from benchmarking.setup import CONFIGS, Setup, changed
+from benchmarking.timing import Figures, Work, in_turn, ratio
 from detector import build
-from detector.benchmark import made_up
-from detector.benchmark.setup import Figures, Setup
-from detector.benchmark.timing import Ratio, Work, in_turn
+from detector.config import Config
 from detector.engine.restore import Classes, load_detector
-from detector.evaluation.predict import Predictor
 from detector.structures import Batch, Detections
 
 CATEGORIES = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
@@ -30,9 +29,13 @@ PIXELS, SCORE = 1.0, 0.01  # two detections of one class that differ by less are
 @torch.inference_mode()
 def measure_prediction(setup: Setup) -> Figures:
     """The section `predict`."""
-    batch = _batch(setup)
+    config = _published(setup)
+    batch = _batch(config, setup.on)
     partner_net = _many_detections(batch, setup.on)
-    ours, predictor = _ours(partner_net, setup), _predictor(setup, setup.precision)
+    ours = _with_weights_of(partner_net, config).to(setup.on)
+    code = build.class_code(config, len(USED))
+    predictor = build.predictor(config, code, setup.on)
+    exact = build.predictor(changed(config, "train", precision="float32"), code, setup.on)
     images = list(batch.images.float() / 255)
     autocast = build.autocast(setup.precision, setup.on)
 
@@ -41,27 +44,38 @@ def measure_prediction(setup: Setup) -> Figures:
             return partner_net(images)
 
     with torch.backends.cudnn.flags(allow_tf32=False):  # rounding would flip close decisions of NMS
-        _, detections = _predictor(setup, torch.float32)(ours, batch)
+        _, detections = exact(ours, batch)
         agreement, count = _agreement(detections, partner_net(images))
     works: dict[str, Work] = {"ours": partial(predictor, ours, batch), "partner": partner}
     for work in works.values():
         work()
-    times = in_turn(works, rounds=setup.counts.rounds, on=setup.on)
+    times = in_turn(works, rounds=setup.rounds, on=setup.on)
     return {
         "images": [len(batch), *batch.images.shape[2:]],
         "detections": count,
         "agreement": agreement,
         "images_per_second": len(batch) / min(timing.device for timing in times["ours"]),
-        "speed": asdict(Ratio.of_times(times["partner"], times["ours"])),
+        "speed": ratio(times["partner"], times["ours"]),
     }
 
 
-def _batch(setup: Setup) -> Batch:
-    resize = build.transform(setup.published).resize.for_evaluation()
+def _published(setup: Setup) -> Config:
+    """configs/torchvision_v1.yaml with the setup's sizes and precision.
+
+    Its batch norms have the epsilon of torchvision's classifiers here: random weights are none of
+    the published ones, which were trained with 0.
+    """
+    config = build.load_config(CONFIGS / "torchvision_v1.yaml", ["model.backbone.norm_eps=1e-5"])
+    same = {"train": setup.config.train, "evaluation": setup.config.evaluation}
+    return changed(config, "data", resize=setup.config.data.resize).model_copy(update=same)
+
+
+def _batch(config: Config, on: torch.device) -> Batch:
+    resize = build.transform(config).resize.for_evaluation()
     height, width = resize.target(*made_up.PHOTOGRAPH, draw=0.0)
     size = (-(-side // EXACT) * EXACT for side in (height, width))
-    count = setup.published.evaluation.batch_size
-    return made_up.batch(count, *size, boxes=1, classes=len(USED)).to(setup.on)
+    count = config.evaluation.batch_size
+    return made_up.batch(count, *size, boxes=1, classes=len(USED)).to(on)
 
 
 def _many_detections(batch: Batch, on: torch.device) -> nn.Module:
@@ -89,24 +103,15 @@ def _many_detections(batch: Batch, on: torch.device) -> nn.Module:
     return model
 
 
-def _ours(partner_net: nn.Module, setup: Setup) -> nn.Module:
+def _with_weights_of(partner_net: nn.Module, config: Config) -> nn.Module:
+    """Our network with torchvision's weights, read from a file as a user's would be."""
     classes = Classes([CATEGORIES[k] for k in USED], USED)
-    norm = setup.published.model.backbone.model_copy(update={"norm_eps": 1e-5})
-    model = setup.published.model.model_copy(update={"backbone": norm})
-    config = setup.published.model_copy(update={"model": model})
     net = build.model(config, build.class_code(config, len(classes)))
     with TemporaryDirectory() as folder:
         file = Path(folder) / "torchvision.pth"
         torch.save(partner_net.state_dict(), file)
         load_detector(net, file, classes)
-    return net.to(setup.on).eval()
-
-
-def _predictor(setup: Setup, dtype: torch.dtype) -> Predictor:
-    name = str(dtype).removeprefix("torch.")
-    train = setup.published.train.model_copy(update={"precision": name})
-    config = setup.published.model_copy(update={"train": train})
-    return build.predictor(config, build.class_code(config, len(USED)), setup.on)
+    return net.eval()
 
 
 def _agreement(ours: Detections, partner: Sequence[dict[str, Tensor]]) -> tuple[float, int]:
