@@ -65,9 +65,9 @@ class AblationFolder(Results):
         return tuple(run for variant in self.variants for run in variant.runs)
 
     @property
-    def baseline_variant(self) -> ReportedVariant:
-        """The variant that the others are compared with."""
-        return self.variant(self.baseline)
+    def diagnosed(self) -> tuple[ReportedVariant, ...]:
+        """The variants with at least one diagnosed run."""
+        return tuple(variant for variant in self.variants if variant.diagnosed)
 
     def variant(self, name: str) -> ReportedVariant:
         """The variant of that name."""

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector.evaluation.calibration import ReliabilityBin, chance_d_ece
-from detector.report.diagnostics import ClassAP, Diagnostics, Histogram
-from detector.report.folder import RunResult
+from detector.lab.distribution import Shares
+from detector.report.diagnostics import OWN, ClassAP, Diagnostics, Histogram
+from detector.report.folder import ReportedVariant, RunResult
 
 MAX_POINTS = 100  # of a curve over time
+ANCHOR_KINDS = ("foreground", "background")
 ANCHOR_GROUPS = ("positives", "hard_negatives", "easy_negatives")
 # Shares of the anchors at which cumulative losses are averaged: finer where the hard ones are.
 SHARE_GRID = np.concatenate([np.linspace(0, 0.9, 46)[:-1], 1 - np.logspace(-1, -5, 81), [1.0]])
+
+Xy = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,24 @@ def thinned(curve: Curve) -> Curve:
     return Curve(*(tuple(float(np.mean([y[k] for k in part])) for part in parts) for y in lines))
 
 
-def cumulative_loss(
-    diagnosed: Sequence[Diagnostics], loss: str, kind: str
-) -> tuple[np.ndarray, np.ndarray] | None:
+def other_losses(variant: ReportedVariant) -> list[str]:
+    """The losses besides its own that were measured on a variant's models, gamma rising."""
+    losses = {loss for d in variant.diagnosed for loss in d.loss_distribution if loss != OWN}
+    return sorted(losses, key=lambda loss: float(loss.partition("=")[2] or 0))
+
+
+def loss_curves(variant: ReportedVariant, loss: str) -> dict[str, Xy]:
+    """By kind of anchor, of those that have a loss, its cumulative mean over the runs."""
+    curves = {kind: cumulative_loss(variant.diagnosed, loss, kind) for kind in ANCHOR_KINDS}
+    return {kind: curve for kind, curve in curves.items() if curve is not None}
+
+
+def cumulative_loss(diagnosed: Sequence[Diagnostics], loss: str, kind: str) -> Xy | None:
     """Mean share of the loss at SHARE_GRID, both (P,); None where no diagnostics have it.
 
     kind: of the anchors, foreground or background.
     """
-    shares = [share for d in diagnosed if (share := d.loss_distribution.get(loss, {}).get(kind))]
+    shares = _shares(diagnosed, loss, kind)
     if not shares:
         return None
     # the diagnostics of runs may hold other points: only on one grid is there a mean
@@ -86,12 +100,15 @@ def cumulative_loss(
 
 def hardest(diagnosed: Sequence[Diagnostics], loss: str, kind: str) -> dict[float, float]:
     """Share of the anchors -> mean share of the loss that so many of the hardest hold."""
-    shares = [share for d in diagnosed if (share := d.loss_distribution.get(loss, {}).get(kind))]
-    parts = sorted({part for share in shares for part in share.hardest}, key=float)
-    return {
-        float(part): float(np.mean([s.hardest[part] for s in shares if part in s.hardest]))
-        for part in parts
-    }
+    values: dict[float, list[float]] = defaultdict(list)
+    for share in _shares(diagnosed, loss, kind):
+        for part, held in share.hardest.items():
+            values[float(part)].append(held)
+    return {part: float(np.mean(held)) for part, held in sorted(values.items())}
+
+
+def _shares(diagnosed: Sequence[Diagnostics], loss: str, kind: str) -> list[Shares]:
+    return [share for d in diagnosed if (share := d.loss_distribution.get(loss, {}).get(kind))]
 
 
 def pooled_bins(diagnosed: Sequence[Diagnostics], scaling: str) -> list[ReliabilityBin]:
