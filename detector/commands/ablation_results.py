@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,20 @@ from detector.errors import InputError
 from detector.lab.choice import Choice
 from detector.lab.confounders import confounders
 from detector.lab.plan import Plan, Variant, tuned_name
-from detector.lab.results import Difference, Results, RunnerTime, Tuning, VariantResult
+from detector.lab.results import (
+    Difference,
+    Results,
+    RunnerTime,
+    Tuning,
+    VariantResult,
+    read_records,
+)
 from detector.lab.statistics import Interval, holm, paired, seeds_needed, summarize
 from detector.lab.sweep import Outcome, Run
 from detector.report.numbers import probability
 from detector.settings.ablation import LOSSES
 
+NOTHING_KNOWN = {"n": 0, "mean": None, "standard_deviation": None, "interval": None}
 MetricBySeed = Mapping[int, float | None]
 
 
@@ -26,12 +33,8 @@ def collect_results(
 ) -> Results:
     """All results but for the bootstrap.
 
-    Args:
-        plan: with the variants that tuning added.
-        choices: by the name of the variant that tunes.
-
-    Raises:
-        InputError: a run that was trained has no metrics.jsonl, or not this metric in it.
+    plan: with the variants that tuning added. choices: by the name of the variant that tunes.
+    InputError where a run that was trained has no metrics.jsonl, or not this metric in it.
     """
     metrics = {variant.name: _metrics(plan, variant, outcomes) for variant in plan.variants}
     variants = [
@@ -114,17 +117,14 @@ def _variant_result(
     """With p that is not corrected yet."""
     values, is_baseline = metrics[variant.name], variant.name == plan.baseline
     known = [value for value in values.values() if value is not None]
-    summary = summarize(known) if known else None
+    summary: dict[str, Any] = dict(vars(summarize(known))) if known else NOTHING_KNOWN
     return VariantResult(
         name=variant.name,
         question=variant.question,
         published=variant.published,
         changes=plan.differences(variant),
         values=values,
-        n=len(known),
-        mean=summary.mean if summary else None,
-        standard_deviation=summary.standard_deviation if summary else None,
-        interval=summary.interval if summary else None,
+        **summary,
         difference=None if is_baseline else _difference(values, metrics[plan.baseline]),
         confounders=_confounders(variant, outcomes),
         tuning=_tuning(plan, variant, metrics, choices),
@@ -213,4 +213,4 @@ def _records(directory: Path) -> list[dict[str, Any]]:
     journal = directory / "metrics.jsonl"
     if not journal.is_file():
         raise InputError(f"{journal}: there is no such file; delete its folder to train again.")
-    return [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    return read_records(journal)

@@ -101,8 +101,10 @@ def reliability_plot(ablation: AblationFolder) -> Figure | None:
     bins = {name: scalings for name, scalings in bins.items() if scalings["before"]}
     if not bins:
         return None
-    lines = {(name, s): reliable_points(own) for name, by in bins.items() for s, own in by.items()}
-    highest = max((max(xy) for line in lines.values() for xy in line), default=1)
+    lines = {
+        (name, s): _line(own) for name, scalings in bins.items() for s, own in scalings.items()
+    }
+    highest = max((line.max() for line in lines.values() if line.size), default=1.0)
     top = min(1.0, math.ceil(10 * highest) / 10)
     figure = new_figure(0.25 + 2.05 * grid_shape(len(bins))[0])
     grid = panels(figure, list(bins), sharex=True, sharey=True)
@@ -110,8 +112,7 @@ def reliability_plot(ablation: AblationFolder) -> Figure | None:
         _counts(axes, bins[name]["before"], top)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.7)
         for scaling, style in SCALING_STYLES.items():
-            line = lines[name, scaling]
-            axes.plot(*zip(*line, strict=True) if line else ((), ()), style.line, lw=1,
+            axes.plot(*lines[name, scaling], style.line, lw=1,
                       color=style.color, marker=style.marker, markersize=3)  # fmt: skip
         axes.set(xlim=(0, top), ylim=(0, top), box_aspect=1)
         axes.locator_params(nbins=4)
@@ -120,10 +121,10 @@ def reliability_plot(ablation: AblationFolder) -> Figure | None:
     return figure
 
 
-def reliable_points(bins: Sequence[ReliabilityBin]) -> list[tuple[float, float]]:
-    """(score, precision) of the bins with at least MIN_DETECTIONS detections."""
-    full = [b for b in bins if b.count >= MIN_DETECTIONS]
-    return [(b.score, b.precision) for b in full if b.score is not None and b.precision is not None]
+def _line(bins: Sequence[ReliabilityBin]) -> np.ndarray:
+    """Score and precision (2, M) of the bins with at least MIN_DETECTIONS detections."""
+    full = [(b.score, b.precision) for b in bins if b.count >= MIN_DETECTIONS]
+    return np.array(full, dtype=float).reshape(-1, 2).T
 
 
 def _counts(axes: Axes, bins: Sequence[ReliabilityBin], top: float) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detector.evaluation.calibration import ReliabilityBin, chance_d_ece
+from detector.evaluation.calibration import ReliabilityBin
 from detector.lab.distribution import Shares
 from detector.report.diagnostics import OWN, ClassAP, Diagnostics, Histogram
 from detector.report.folder import ReportedVariant, RunResult
@@ -118,32 +118,13 @@ def pooled_bins(diagnosed: Sequence[Diagnostics], scaling: str) -> list[Reliabil
 
 
 def _pooled(bins: Sequence[ReliabilityBin]) -> ReliabilityBin:
-    full = [b for b in bins if b.count and b.score is not None and b.precision is not None]
+    full = [(b.count, b.score, b.precision) for b in bins if b.count]
     if not full:
         return ReliabilityBin(0, None, None)
-    count = sum(b.count for b in full)
+    counts, *means = np.array(full, dtype=float).T
     # weighted by detections: a bin of one is not as sure as one of a thousand
-    score = sum(b.count * (b.score or 0.0) for b in full) / count
-    return ReliabilityBin(count, score, sum(b.count * (b.precision or 0.0) for b in full) / count)
-
-
-def mean_calibration(diagnosed: Sequence[Diagnostics], scaling: str, name: str) -> float | None:
-    """Mean of d_ece, detections, temperature, slope or intercept."""
-    values = [getattr(getattr(d.calibration, scaling), name) for d in diagnosed if d.calibration]
-    return float(np.mean(values)) if values else None
-
-
-def temperature_range(diagnosed: Sequence[Diagnostics]) -> tuple[float, float] | None:
-    """The lowest and the highest that was fitted: a mean would hide one at the end of its range."""
-    fitted = [d.calibration.temperature.temperature for d in diagnosed if d.calibration]
-    return (min(fitted), max(fitted)) if fitted else None
-
-
-def mean_chance_d_ece(diagnosed: Sequence[Diagnostics]) -> float | None:
-    """Mean D-ECE that so many detections would have if their scores were true; see calibration."""
-    bins = [d.calibration.before.bins for d in diagnosed if d.calibration]
-    floors = [chance_d_ece([b.count for b in of], [b.score or 0.0 for b in of]) for of in bins]
-    return float(np.mean(floors)) if floors else None
+    score, precision = (float(np.average(mean, weights=counts)) for mean in means)
+    return ReliabilityBin(int(counts.sum()), score, precision)
 
 
 def error_gains(diagnosed: Sequence[Diagnostics], error: str) -> list[float]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from detector.evaluation.calibration import SLOPES
+from detector.evaluation.calibration import SLOPES, ReliabilityBin, chance_d_ece
 from detector.lab.results import Difference
-from detector.report.diagnostics import ERRORS, OWN, SCALINGS
+from detector.report.diagnostics import ERRORS, OWN, CalibrationReport
 from detector.report.folder import AblationFolder, RunResult
 from detector.report.numbers import NONE, decimal, four_digits, interval, percent
 from detector.report.seed_means import (
@@ -22,10 +22,7 @@ from detector.report.seed_means import (
     class_means,
     error_gains,
     hardest,
-    mean_calibration,
-    mean_chance_d_ece,
     other_losses,
-    temperature_range,
 )
 from detector.settings.ablation import LOSSES, changing_measure
 
@@ -131,22 +128,29 @@ def hardest_anchors(ablation: AblationFolder) -> tuple[list[str], Rows]:
 
 def calibration(ablation: AblationFolder) -> Rows:
     """D-ECE under each scaling and by chance, what was fitted, and the number of detections."""
-    rows = []
-    for variant in ablation.diagnosed:
-        diagnosed = variant.diagnosed
-        detections = mean_calibration(diagnosed, "before", "detections")
-        if detections is None:
-            continue
-        d_ece = [mean_calibration(diagnosed, scaling, "d_ece") for scaling in SCALINGS]
-        platt = [mean_calibration(diagnosed, "platt", key) for key in ("slope", "intercept")]
-        rows.append([
-            variant.name,
-            *map(decimal, [*d_ece, mean_chance_d_ece(diagnosed)]),
-            interval(temperature_range(diagnosed)),
-            *map(decimal, platt),
-            f"{detections:.0f}",
-        ])  # fmt: skip
-    return rows
+    reports = {v.name: [d.calibration for d in v.diagnosed if d.calibration]
+               for v in ablation.diagnosed}  # fmt: skip
+    return [[name, *_calibration(of_runs)] for name, of_runs in reports.items() if of_runs]
+
+
+def _calibration(reports: Sequence[CalibrationReport]) -> list[str]:
+    runs = [
+        (
+            r.before.d_ece, r.temperature.d_ece, r.platt.d_ece, _chance(r.before.bins),
+            r.platt.slope, r.platt.intercept, r.before.detections,
+        )
+        for r in reports
+    ]  # fmt: skip
+    *d_ece, slope, intercept, detections = np.mean(runs, axis=0).tolist()
+    # the ends: a mean would hide a temperature at the end of its range
+    temperatures = [r.temperature.temperature for r in reports]
+    ends = interval((min(temperatures), max(temperatures)))
+    return [*map(decimal, d_ece), ends, decimal(slope), decimal(intercept), f"{detections:.0f}"]
+
+
+def _chance(bins: Sequence[ReliabilityBin]) -> float:
+    """The D-ECE that so many detections would have if their scores were true."""
+    return chance_d_ece([b.count for b in bins], [b.score or 0.0 for b in bins])
 
 
 def errors(ablation: AblationFolder) -> Rows:
