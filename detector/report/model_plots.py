@@ -34,9 +34,9 @@ from detector.report.style import (
     grid_shape,
     label_outer,
     legend,
+    name_rows,
     new_figure,
     panels,
-    wrapped,
 )
 
 KIND_COLORS = {"foreground": BLUE, "background": ORANGE}
@@ -151,11 +151,7 @@ def error_plot(ablation: AblationFolder, styles: Mapping[str, LineStyle]) -> Fig
                 axes.barh(y, np.mean(values), 0.62, color=color, alpha=0.75)
                 axes.plot(values, [y] * len(values), "o", color=color, markersize=3.5,
                           markeredgecolor=PAPER, markeredgewidth=0.7)  # fmt: skip
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        axes.locator_params(axis="x", nbins=3)
-    grid[0].set(yticks=range(len(variants)), ylim=(len(variants) - 0.5, -0.5))
-    grid[0].set_yticklabels([wrapped(v.name, 24) for v in variants])
+    name_rows(grid, [v.name for v in variants], width=24, ticks=3)
     figure.supxlabel("AP50 lost", fontsize=8)
     return figure
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from detector.command_line import harmless
+from detector.evaluation.calibration import SLOPES
 from detector.files import write_text
 from detector.report import tables
 from detector.report.diagnostics import OWN
@@ -38,6 +39,7 @@ def write_report(folder: Path, *, title: str = "") -> Path:
         title=title or folder.resolve().name,
         ablation=ablation,
         tables=tables,
+        slopes=SLOPES,
         figures=draw_figures(ablation),
     )
     path = folder / "report.html"

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from detector.lab.results import Difference
 from detector.report.folder import AblationFolder
-from detector.report.seed_means import Curve, points, validation_curve
+from detector.report.seed_means import Curve, points, seed_curve
 from detector.report.style import (
     BLUE,
     LETTERS,
@@ -20,17 +20,13 @@ from detector.report.style import (
     LineStyle,
     grid_shape,
     legend,
+    name_rows,
     new_figure,
     wrapped,
 )
 
 ZOOM_RATIO = 3.0  # a variant that reaches so many times as far as the next has the rest drawn again
 GROUP_COLORS = {"positives": BLUE, "hard_negatives": ORANGE, "easy_negatives": MUTED}
-GROUP_NAMES = {
-    "positives": "positives",
-    "hard_negatives": "hard negatives (some score above 0.5)",
-    "easy_negatives": "easy negatives",
-}
 Groups = Mapping[str, Curve]
 
 
@@ -51,17 +47,13 @@ def forest_plot(ablation: AblationFolder, styles: Mapping[str, LineStyle]) -> Fi
         if d := v.difference:
             for axes in right:
                 _forest_row(axes, y, styles[v.name], d.mean, d.interval, d.differences)
-    left.set(xlabel=ablation.metric, yticks=range(len(variants)), ylim=(len(variants) - 0.5, -0.5))
-    left.set_yticklabels([wrapped(v.name, 30) for v in variants])
+    left.set_xlabel(ablation.metric)
     for axes in right:
         axes.axvline(0, color=TEXT, linewidth=0.8)
         axes.set_xlabel(f"difference in {ablation.metric}")
     if near:
         right[1].set(xlim=(-near, near), xlabel="the same, near 0")
-    for axes in (left, *right):
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        axes.locator_params(axis="x", nbins=5)  # the default overlaps in narrow panels
+    name_rows([left, *right], [v.name for v in variants], width=30, ticks=5)
     return figure
 
 
@@ -99,7 +91,7 @@ def _forest_row(
 def metric_plot(ablation: AblationFolder, styles: Mapping[str, LineStyle]) -> Figure | None:
     """The metric over epochs, with the range of the seeds; failed runs end in a cross."""
     metric = ablation.metric
-    curves = {v.name: validation_curve(v.finished, metric) for v in ablation.variants}
+    curves = {v.name: seed_curve(v.finished, f"validation/{metric}") for v in ablation.variants}
     curves = {name: curve for name, curve in curves.items() if curve.x}
     if not curves:
         return None
@@ -145,7 +137,7 @@ def share_plot(loss: Mapping[str, Groups], gradient: Mapping[str, Groups]) -> Fi
             lower.set_xlabel("epoch")
             lower.tick_params(labelbottom=True)
             lower.locator_params(axis="x", integer=True)
-    legend(figure, {GROUP_NAMES[group]: color for group, color in GROUP_COLORS.items()})
+    legend(figure, {g.replace("_", " "): color for g, color in GROUP_COLORS.items()})
     return figure
 
 

@@ -32,16 +32,10 @@ class Curve:
     high: tuple[float, ...]
 
 
-def validation_curve(runs: Sequence[RunResult], metric: str) -> Curve:
-    """The metric over epochs, at each epoch of those runs that have it."""
-    return curve_of([points(run, f"validation/{metric}") for run in runs])
-
-
 def share_curves(runs: Sequence[RunResult], quantity: str) -> dict[str, Curve]:
     """By group, its share of `quantity` (loss or gradient) over epochs; empty where not logged."""
     curves = {
-        group: thinned(curve_of([points(run, f"{quantity}_share/{group}") for run in runs]))
-        for group in ANCHOR_GROUPS
+        group: thinned(seed_curve(runs, f"{quantity}_share/{group}")) for group in ANCHOR_GROUPS
     }
     return curves if all(curve.x for curve in curves.values()) else {}
 
@@ -51,10 +45,10 @@ def points(run: RunResult, key: str) -> list[tuple[float, float]]:
     return [(r["epoch"], r[key]) for r in run.records if r.get(key) is not None]
 
 
-def curve_of(series: Sequence[Sequence[tuple[float, float]]]) -> Curve:
-    """The curve over runs, of each of which `series` holds its points."""
+def seed_curve(runs: Sequence[RunResult], key: str) -> Curve:
+    """What stands under `key` over epochs, at each epoch of those runs that have it."""
     at_x: dict[float, list[float]] = defaultdict(list)
-    for x, y in (point for run in series for point in run):
+    for x, y in (point for run in runs for point in points(run, key)):
         at_x[x].append(y)
     xs = sorted(at_x)
     mean = (float(np.mean(at_x[x])) for x in xs)

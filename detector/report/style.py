@@ -118,6 +118,16 @@ def panels(
     return list(grid[: len(titles)])
 
 
+def name_rows(grid: Sequence[Axes], names: Sequence[str], *, width: int, ticks: int) -> None:
+    """A row for each name in panels that share them, the first on top; `ticks` on their x axes."""
+    for axes in grid:
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.locator_params(axis="x", nbins=ticks)  # the default overlaps in narrow panels
+    grid[0].set(yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
+    grid[0].set_yticklabels([wrapped(name, width) for name in names])
+
+
 def label_outer(grid: Sequence[Axes], x: str, y: str) -> None:
     """Labels and numbers on the outer axes of `panels` alone: first column, lowest of each column.
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from detector.evaluation.calibration import SLOPES, ReliabilityBin, chance_d_ece
+from detector.evaluation.calibration import ReliabilityBin, chance_d_ece
 from detector.lab.results import Difference
 from detector.report.diagnostics import ERRORS, OWN, CalibrationReport
 from detector.report.folder import AblationFolder, RunResult
@@ -26,7 +27,6 @@ from detector.report.seed_means import (
 )
 from detector.settings.ablation import LOSSES, changing_measure
 
-__all__ = ["ERRORS", "LOSSES", "SLOPES"]  # also for the template
 NOT_COMPARED = {"command", "started"}
 Rows = list[list[str]]
 
@@ -69,18 +69,6 @@ def changed_measure(ablation: AblationFolder) -> list[str]:
     """Keys that differ between the variants and make the metric another one."""
     changed = {key for v in ablation.variants for key in v.changes}
     return list(changing_measure(ablation.metric, changed))
-
-
-def days(runs: Sequence[RunResult]) -> list[str]:
-    """The first and the last on which a run was started; one if they are equal."""
-    started = sorted(r.environment["started"][:10] for r in runs if r.environment.get("started"))
-    return list(dict.fromkeys([started[0], started[-1]])) if started else []
-
-
-def together(runs: Sequence[RunResult]) -> str:
-    """How long they took."""
-    seconds = sum(run.seconds or 0.0 for run in runs)
-    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
 def seed_differences(ablation: AblationFolder) -> tuple[list[str], Rows]:
@@ -153,12 +141,11 @@ def _chance(bins: Sequence[ReliabilityBin]) -> float:
     return chance_d_ece([b.count for b in bins], [b.score or 0.0 for b in bins])
 
 
-def errors(ablation: AblationFolder) -> Rows:
-    """AP50 lost to each of ERRORS."""
-    return [
-        [v.name, *(_mean(error_gains(v.diagnosed, error)) for error in ERRORS)]
-        for v in ablation.diagnosed
-    ]
+def errors(ablation: AblationFolder) -> tuple[list[str], Rows]:
+    """Head and rows: AP50 lost to each kind of error."""
+    gains = {v.name: [error_gains(v.diagnosed, e) for e in ERRORS] for v in ablation.diagnosed}
+    rows = [[name, *(decimal(fmean(g) if g else None) for g in own)] for name, own in gains.items()]
+    return ["variant", *ERRORS], rows
 
 
 def classes(ablation: AblationFolder) -> tuple[list[str], Rows]:
@@ -181,10 +168,6 @@ def environment(runs: Sequence[RunResult]) -> Rows:
         several = "; ".join(f"{text} ({count} runs)" for text, count in values.items())
         rows.append([key, several if len(values) > 1 else next(iter(values))])
     return [row for row in rows if row[0] not in NOT_COMPARED]
-
-
-def _mean(values: Sequence[float]) -> str:
-    return decimal(float(np.mean(values)) if values else None)
 
 
 def _text(value: Any) -> str:

@@ -17,9 +17,9 @@ def ablation(tmp_path_factory: pytest.TempPathFactory) -> AblationFolder:
     return read_folder(folder(tmp_path_factory.mktemp("means") / "tiny"))
 
 
-def test_validation_curve_has_mean_and_range_of_the_seeds(ablation: AblationFolder) -> None:
+def test_a_curve_has_mean_and_range_of_the_seeds(ablation: AblationFolder) -> None:
     """focal: .35, .36, .37, and half of each at the first epoch."""
-    curve = seed_means.validation_curve(ablation.variant("focal").finished, "AP")
+    curve = seed_means.seed_curve(ablation.variant("focal").finished, "validation/AP")
     assert curve.x == (1.0, 2.0)
     assert curve.mean == pytest.approx((0.18, 0.36))
     assert (curve.low, curve.high) == ((0.175, 0.35), (0.185, 0.37))
@@ -27,7 +27,7 @@ def test_validation_curve_has_mean_and_range_of_the_seeds(ablation: AblationFold
 
 def test_a_failed_run_is_in_no_mean(ablation: AblationFolder) -> None:
     """ignored: .001 and .003; the failed run's 0 at epoch 1 does not count."""
-    curve = seed_means.validation_curve(ablation.variant("ignored").finished, "AP")
+    curve = seed_means.seed_curve(ablation.variant("ignored").finished, "validation/AP")
     assert curve.mean == pytest.approx((0.001, 0.002))
 
 
