@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from detector import build
-from detector.commands.ablation_bootstrap import bootstraps
 from detector.commands.ablation_results import (
+    bootstraps,
     collect_results,
     diverged,
     last_metric,

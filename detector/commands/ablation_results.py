@@ -1,13 +1,15 @@
-"""From the folders of an ablation's runs to its results, and these as a table."""
+"""From the folders of an ablation's runs to its results and bootstrap, and these as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from detector.commands.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
+from detector.lab.bootstrap import paired_draws, resample
 from detector.lab.choice import Choice
 from detector.lab.confounders import confounders
 from detector.lab.plan import Plan, Variant, tuned_name
@@ -15,6 +17,7 @@ from detector.lab.results import (
     Difference,
     Results,
     RunnerTime,
+    SeedBootstrap,
     Tuning,
     VariantResult,
     read_records,
@@ -24,6 +27,7 @@ from detector.lab.sweep import Outcome, Run
 from detector.report.numbers import probability
 from detector.settings.ablation import LOSSES
 
+RESAMPLES = 1000  # each end of a 95 % interval then rests on 25 of them
 NOTHING_KNOWN = {"n": 0, "mean": None, "standard_deviation": None, "interval": None}
 MetricBySeed = Mapping[int, float | None]
 
@@ -93,6 +97,37 @@ def results_table(results: Results) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def bootstraps(
+    directories: Mapping[tuple[str, int], Path], baseline: str, say: Callable[[str], None]
+) -> list[SeedBootstrap]:
+    """Comparisons in AP by variant and seed: what one seed's difference owes to the images.
+
+    directories: of the runs that are finished and diagnosed, by variant and seed. A validation set
+    of one image or without boxes has no comparison. One of runs with other images, classes or boxes
+    is left out, and `say` gets the reason.
+    """
+    compared = []
+    for seed in sorted({seed for variant, seed in directories if variant == baseline}):
+        first = diagnosed_run(directories[baseline, seed])
+        matches = first.matches()
+        if len(first.image_ids) < 2 or not len(matches.truth_images):
+            continue
+        # once a seed, not once a pair: the resamples of one seed draw the same images in every run
+        base = resample(matches, resamples=RESAMPLES)
+        for variant in [name for name, of in directories if name != baseline and of == seed]:
+            second = diagnosed_run(directories[variant, seed])
+            try:
+                check_same_truth(first, second)
+            except InputError as error:
+                say(f"no bootstrap of {variant}, seed {seed}: {error}")
+                continue
+            pair = paired_draws(base, resample(second.matches(), resamples=RESAMPLES))
+            compared.append(
+                SeedBootstrap(variant, seed, pair.difference, pair.interval, pair.p, pair.lacking)
+            )
+    return compared
 
 
 def _interval(interval: Interval | None, *, sign: str = "") -> str:

@@ -13,7 +13,7 @@ from conftest import HOME, Command
 
 from detector import build
 from detector.commands import ablate as command
-from detector.commands import ablation_bootstrap, forecast
+from detector.commands import ablation_results, forecast
 from detector.commands.ablation_results import last_metric
 from detector.commands.compare import Evaluated, bootstrap_comparison
 from detector.errors import InputError
@@ -227,9 +227,9 @@ def test_the_bootstrap_leaves_out_runs_of_other_images(monkeypatch: pytest.Monke
         Path(name): evaluated(name, images, found)
         for name, images, found in (("a", 6, 5), ("b", 6, 3), ("c", 7, 5))
     }
-    monkeypatch.setattr(ablation_bootstrap, "diagnosed_run", runs.__getitem__)
+    monkeypatch.setattr(ablation_results, "diagnosed_run", runs.__getitem__)
     said: list[str] = []
-    found = ablation_bootstrap.bootstraps({(n, 0): Path(n) for n in "abc"}, "a", said.append)
+    found = ablation_results.bootstraps({(n, 0): Path(n) for n in "abc"}, "a", said.append)
     (one,), expected = (
         found,
         bootstrap_comparison(runs[Path("a")], runs[Path("b")], resamples=1000, seed=0),
