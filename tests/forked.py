@@ -12,9 +12,7 @@ from types import SimpleNamespace
 from typing import IO, Any
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    ["detector.commands.ablate", "detector.cli.diagnose", "detector.training"]
-)
+SERVER.set_forkserver_preload(["detector.cli.ablate", "detector.cli.diagnose", "detector.training"])
 
 
 def popen(command: Sequence[str], **options: Any) -> "Forked | subprocess.Popen[str]":

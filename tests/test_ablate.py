@@ -19,10 +19,10 @@ from conftest import HOME, Command
 from forked import popen
 
 from detector import build
+from detector.cli import ablate
 from detector.cli.compare import bootstrap_comparison, diagnosed_run
+from detector.cli.forecast import forecast
 from detector.cli.train import train
-from detector.commands import ablate
-from detector.commands.forecast import forecast
 from detector.config import parse
 from detector.files import write_json
 from detector.lab.placement import Placement

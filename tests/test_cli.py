@@ -12,7 +12,7 @@ from detector.command_line import program, python_arguments
 from detector.lab.processes import import_path
 
 COMMANDS = sorted(
-    path.stem for path in (HOME / "detector" / "cli").glob("*.py") if path.stem != "__init__"
+    path.stem for path in (HOME / "detector/cli").glob("*.py") if "def main(" in path.read_text()
 )
 
 

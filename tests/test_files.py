@@ -15,7 +15,7 @@ import pytest
 from conftest import HOME
 
 from detector.build import load_config
-from detector.commands.ablate import ablate
+from detector.cli.ablate import ablate
 from detector.engine import run
 from detector.errors import InputError
 from detector.files import LOCK, locked, new_directory, occupied, read_json, read_object

@@ -35,7 +35,6 @@ FLOORS = [
     {"build", "report"},
     {"trained"},
     {"training"},
-    {"commands"},
     {"cli", "library"},
     {"__main__"},
 ]

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import plot_losses
 import pytest
 from conftest import HOME, Command
+from plot_losses import AnchorCounts, answer, untrained
 
 from detector.build import load_config
-from detector.commands import lesson
-from detector.commands.lesson import AnchorCounts, answer, untrained
 from detector.errors import InputError
 from detector.lab.plan import Plan
 
@@ -77,12 +77,12 @@ def test_the_page_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         seen.append(page.read_text())
         Path(draft).rename(target)
 
-    counts = lesson.AnchorCounts(64, 64, 100, classes=3, foreground=2, background=10)
-    monkeypatch.setattr(lesson, "training_counts", lambda config: counts)
-    monkeypatch.setattr(lesson, "draw_plots", lambda *args: [])
+    counts = AnchorCounts(64, 64, 100, classes=3, foreground=2, background=10)
+    monkeypatch.setattr(plot_losses, "training_counts", lambda config: counts)
+    monkeypatch.setattr(plot_losses, "draw_plots", lambda *args: [])
     monkeypatch.setattr("detector.files.os.replace", replace)
     config = load_config(HOME / "configs" / "digits.yaml", [])
-    assert lesson.teach(config, config, tmp_path, tmp_path) == [page]
+    assert plot_losses.teach(config, config, tmp_path, tmp_path) == [page]
     assert seen == ["old"] and page.read_text().startswith("# One loss")
 
 
@@ -142,7 +142,7 @@ def test_the_page_holds_the_tables_of_its_files() -> None:
 def test_the_page_is_that_of_its_template() -> None:
     """Line by line, but for those that the template computes."""
     page = (HOME / "docs" / "losses.md").read_text().splitlines()
-    template = (HOME / "detector" / "report" / "lesson.md.j2").read_text().splitlines()
+    template = (HOME / "tools" / "losses.md.j2").read_text().splitlines()
     plain = {line for line in template if not re.search(r"\{[{%#]|[#%}]\}", line)}
     assert len(plain) > 60 and plain <= set(page), plain - set(page)
 

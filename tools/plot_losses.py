@@ -7,15 +7,49 @@ python tools/plot_losses.py
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+import lesson_plots
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from lesson_plots import HeadLoss
 
 from detector import build
 from detector.command_line import add_set
-from detector.commands.lesson import teach
-from detector.errors import exit_codes
+from detector.config import Config
+from detector.data.loader import DetectionDataset, train_loader
+from detector.errors import InputError, exit_codes
+from detector.files import make_directory, write_text
+from detector.lab.results import Results, VariantResult, read_results
+from detector.lab.statistics import Interval
+from detector.structures import IGNORED
 
-HOME = Path(__file__).parents[1]
+TOOLS = Path(__file__).parent
+HOME = TOOLS.parent
+PROBABILITIES = (0.9, 0.5, 0.1, 0.01, 1e-4, 4.5e-5)
+LARGE = (800, 1344)  # height and width of a COCO image at 800 pixels, padded to multiples of 32
+HEADS = (  # name, score of every class, gamma, alpha
+    ("cross-entropy, bias 0 (π = 0.5)", 0.5, 0.0, None),
+    ("cross-entropy, π = 0.01", 0.01, 0.0, None),
+    ("focal, γ = 2, α = 0.25, bias 0", 0.5, 2.0, 0.25),
+    ("focal, γ = 2, α = 0.25, π = 0.01", 0.01, 2.0, 0.25),
+)
+
+
+@dataclass(frozen=True)
+class AnchorCounts:
+    """Anchors of one image; means over a training set where there is one."""
+
+    height: int
+    width: int
+    anchors: int
+    classes: int = 0
+    foreground: float = 0.0
+    background: float = 0.0
+    ignored: float = 0.0
 
 
 def arguments() -> argparse.Namespace:
@@ -35,6 +69,121 @@ def arguments() -> argparse.Namespace:
         help="gets losses.md and losses/*.svg, and replaces those there (docs)",
     )  # fmt: skip
     return parser.parse_args()
+
+
+def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[Path]:
+    """Write OUTPUT/losses.md and OUTPUT/losses/*.svg; their paths.
+
+    config: whose training set is counted (build.load_config). large: whose anchors are counted on
+    an image of 800 x 1344. ablations: holds the results.json of ablations, as NAME.json.
+    """
+    counts = training_counts(config)
+    totals = untrained(counts)
+    environment = Environment(
+        loader=FileSystemLoader(TOOLS),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701  Markdown of our own figures, no page
+        keep_trailing_newline=True,
+    )
+    environment.filters["loss"] = lambda loss: f"{loss:,.0f}" if loss >= 10 else f"{loss:.2g}"
+    text = environment.get_template("losses.md.j2").render(
+        probabilities=PROBABILITIES,
+        log=math.log,
+        small=counts,
+        large=AnchorCounts(*LARGE, sum(build.anchor_generator(large).level_lengths(*LARGE))),
+        totals=totals,
+        answer=lambda name: answer(ablations / f"{name}.json"),
+        measured=lambda name: (ablations / f"{name}.json").exists(),
+    )
+    page = output / "losses.md"
+    plots = draw_plots(counts, totals, output / "losses")
+    write_text(page, text)
+    return [page, *plots]
+
+
+def training_counts(config: Config) -> AnchorCounts:
+    """Anchors of an image by their match, means over the images of the first epoch."""
+    index = build.data_index(config, "train")
+    dataset = DetectionDataset(index, build.transform(config), config.train.seed)
+    generator, matcher = build.anchor_generator(config), build.matcher(config)
+    loader = train_loader(
+        dataset, batch_size=config.train.batch_size, epoch=0, accumulate=1, rank=0, world_size=1,
+        skip_steps=0, workers=0, pin_memory=False, group_by_aspect=config.data.group_by_aspect,
+    )  # fmt: skip
+    totals = np.zeros(4)  # images, and their foreground, background and ignored anchors
+    height = width = 0
+    for batch in (batch for step in loader for batch in step):
+        height, width = batch.images.shape[-2:]
+        matches = matcher(generator(height, width), batch)
+        sums = (matches.foreground.sum(), matches.background.sum())
+        totals += [len(batch), *map(int, sums), int((matches.matches == IGNORED).sum())]
+    anchors = sum(generator.level_lengths(height, width))
+    means = (totals[1:] / totals[0]).tolist()
+    return AnchorCounts(height, width, anchors, index.num_classes, *means)
+
+
+def untrained(counts: AnchorCounts) -> list[HeadLoss]:
+    """Cross entropy and focal loss of one image where every class has the same probability."""
+    losses = []
+    for name, score, gamma, alpha in HEADS:
+        yes, no = (lesson_plots.focal_loss(np.float64(p), gamma) for p in (score, 1 - score))
+        if alpha is not None:
+            yes, no = yes * alpha, no * (1 - alpha)
+        foreground = counts.foreground * (yes + (counts.classes - 1) * no)
+        background = counts.background * counts.classes * no
+        losses.append(HeadLoss(name, float(foreground), float(background)))
+    return losses
+
+
+def answer(file: Path) -> str:
+    """A Markdown table of an ablation's results.json; a sentence where there is none.
+
+    InputError where not even the folder is there, for that is a mistyped name.
+    """
+    if not file.parent.is_dir():
+        raise InputError(f"{file.parent}: there is no such folder of results; correct --ablations.")
+    yaml = f"configs/ablations/{file.stem}.yaml"
+    if not file.exists():
+        return f"\n(`{yaml}` asks this of the digits; not measured yet.)"
+    results = read_results(file)
+    described = Path(results.ablation)
+    if described.stem != file.stem:
+        raise InputError(f"{file}: it is of {described}; call it {described.stem}.json.")
+    lines = [
+        f"\nMeasured by `python tools/ablate.py --config {yaml}` ({len(results.seeds)} seeds; "
+        "interval of 95 % over seeds):\n",
+        f"| variant | {results.metric} | difference from `{results.baseline}` |",
+        "|---|---|---|",
+        *(_row(variant, results) for variant in results.variants),
+    ]
+    return "\n".join(lines)
+
+
+def draw_plots(counts: AnchorCounts, totals: list[HeadLoss], folder: Path) -> list[Path]:
+    """All plots; their paths."""
+    make_directory(folder)
+    return [
+        lesson_plots.save_plot(folder / f"{name}.svg", *panels, size=size)
+        for name, size, *panels in lesson_plots.plots(
+            totals, counts.foreground, counts.background, counts.classes
+        )
+    ]
+
+
+def _row(variant: VariantResult, results: Results) -> str:
+    if variant.mean is None:
+        return f"| `{variant.name}` | failed | |"
+    difference = variant.difference
+    shown = "baseline" if variant.name == results.baseline else ""
+    if difference is not None:
+        shown = _with_interval(difference.mean, difference.interval, sign="+")
+    return f"| `{variant.name}` | {_with_interval(variant.mean, variant.interval)} | {shown} |"
+
+
+def _with_interval(mean: float, interval: Interval | None, *, sign: str = "") -> str:
+    """A mean; one seed has no interval."""
+    spread = f" ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})" if interval else ""
+    return f"{mean:{sign}.3f}{spread}"
 
 
 def main() -> int:

@@ -5,10 +5,11 @@ A value that is not known, of a failed run for example, is null. AP is a fractio
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,6 +18,7 @@ from detector.files import write_json
 from detector.lab.statistics import Interval, Paired
 from detector.settings.ablation import Published
 
+T = TypeVar("T")
 ALPHA = 0.05  # a difference is called significant where Holm's p is below it
 
 
@@ -118,15 +120,27 @@ RESULTS_FILE = TypeAdapter(Results)
 
 def read_results(file: Path) -> Results:
     """The content of a results.json; InputError where the file is none."""
+    again = "delete it, and write it again by detector ablate"
+    return read_typed(file, RESULTS_FILE, "the results.json of an ablation", remedy=again)
+
+
+def read_typed(file: Path, content: TypeAdapter[T], what: str, *, remedy: str) -> T:
+    """The content of a JSON file; InputError, which names the first fault, where it is another."""
     try:
-        return RESULTS_FILE.validate_json(file.read_bytes())
+        return content.validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"{file}: it is not the results.json of an ablation ({where or 'file'}: "
-            f"{first['msg']}); delete it, and write it again by detector ablate."
-        ) from None
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise InputError(f"{file}: it is not {what} ({where}: {first['msg']}); {remedy}.") from None
+
+
+def read_records(file: Path) -> list[dict[str, Any]]:
+    """The records of a run's metrics.jsonl; none where there is no file."""
+    if not file.is_file():
+        return []
+    # a run that is killed while it writes leaves a part of a line behind the last line end
+    *whole, _ = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [json.loads(line) for line in whole if line]
 
 
 def write_results(file: Path, results: Results) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from detector.errors import InputError
 from detector.evaluation.calibration import ReliabilityDiagram
 from detector.lab.distribution import Shares
+from detector.lab.results import read_typed
 
 OWN = "own"  # the loss that the model was trained with, without its sampler
 SCALINGS = ("before", "temperature", "platt")
@@ -92,11 +92,5 @@ def read_diagnostics(path: Path) -> Diagnostics | None:
     """The diagnostics in a file; None where there is no file. InputError for one that is broken."""
     if not path.exists():
         return None
-    try:
-        return DIAGNOSTICS_FILE.validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            f"{path}: it is not the diagnostics of this version "
-            f"({'.'.join(map(str, first['loc']))}: {first['msg']}); delete it and diagnose again."
-        ) from None
+    again = "delete it and diagnose again"
+    return read_typed(path, DIAGNOSTICS_FILE, "the diagnostics of this version", remedy=again)

@@ -5,7 +5,6 @@ Only results.json must be there; of the rest what is missing is None or empty.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from detector.errors import InputError
 from detector.files import read_object
-from detector.lab.results import Results, VariantResult, read_results
+from detector.lab.results import Results, VariantResult, read_records, read_results
 from detector.report.diagnostics import Diagnostics, read_diagnostics
 
 LOG_LINES = 15  # of a failed run
@@ -28,7 +27,7 @@ class RunResult:
     seed: int
     value: float | None  # of the metric; None where the training failed or it is undefined
     seconds: float | None
-    records: tuple[Mapping[str, Any], ...]  # of metrics.jsonl
+    records: Sequence[Mapping[str, Any]]  # of metrics.jsonl
     environment: Mapping[str, Any]
     diagnostics: Diagnostics | None
     log: str  # its last lines
@@ -65,9 +64,9 @@ class AblationFolder(Results):
         return tuple(run for variant in self.variants for run in variant.runs)
 
     @property
-    def baseline_variant(self) -> ReportedVariant:
-        """The variant that the others are compared with."""
-        return self.variant(self.baseline)
+    def diagnosed(self) -> tuple[ReportedVariant, ...]:
+        """The variants with at least one diagnosed run."""
+        return tuple(variant for variant in self.variants if variant.diagnosed)
 
     def variant(self, name: str) -> ReportedVariant:
         """The variant of that name."""
@@ -81,7 +80,10 @@ def read_folder(folder: Path) -> AblationFolder:
         raise InputError(f"{folder}: it holds no results.json; detector ablate writes one.")
     results, about = read_results(file), read_object(call) if call.exists() else {}
     variants = [
-        ReportedVariant(**vars(variant), runs=_runs(folder, variant, results.seconds))
+        ReportedVariant(
+            **vars(variant),
+            runs=tuple(_run(folder, variant, seed, results.seconds) for seed in variant.values),
+        )
         for variant in results.variants
     ]
     return AblationFolder(
@@ -93,45 +95,34 @@ def read_folder(folder: Path) -> AblationFolder:
 
 def _tuned_beside(variants: Sequence[ReportedVariant]) -> tuple[ReportedVariant, ...]:
     """In their order, but a tuned variant behind the one that it was tuned from."""
-    origins = {v.tuning.tuned_variant: v.name for v in variants if v.tuning}
-    names = [v.name for v in variants]
-    return tuple(
-        sorted(
-            variants, key=lambda v: (names.index(origins.get(v.name, v.name)), v.name in origins)
-        )
+    tuned = {v.tuning.tuned_variant for v in variants if v.tuning}
+    by_name = {v.name: v for v in variants}
+    ordered: list[ReportedVariant] = []
+    for variant in variants:
+        if variant.name not in tuned:
+            ordered.append(variant)
+        if variant.tuning and variant.tuning.tuned_variant:
+            ordered.append(by_name[variant.tuning.tuned_variant])
+    return tuple(ordered)
+
+
+def _run(
+    folder: Path, variant: VariantResult, seed: int, seconds: Mapping[str, float | None]
+) -> RunResult:
+    path = Path("runs") / variant.name / f"seed{seed}"
+    own, name = folder / path, f"{variant.name}, seed {seed}"
+    environment = own / "environment.json"
+    return RunResult(
+        name=name,
+        folder=path.as_posix(),
+        seed=seed,
+        value=variant.values[seed],
+        seconds=seconds.get(name),
+        records=read_records(own / "metrics.jsonl"),
+        environment=read_object(environment) if environment.exists() else {},
+        diagnostics=read_diagnostics(own / "diagnosis" / "last" / "diagnostics.json"),
+        log=_tail(own.with_name(f"{own.name}.log")),
     )
-
-
-def _runs(
-    folder: Path, variant: VariantResult, seconds: Mapping[str, float | None]
-) -> tuple[RunResult, ...]:
-    runs = []
-    for seed, value in variant.values.items():
-        path = Path("runs") / variant.name / f"seed{seed}"
-        own, name = folder / path, f"{variant.name}, seed {seed}"
-        environment = own / "environment.json"
-        runs.append(
-            RunResult(
-                name=name,
-                folder=path.as_posix(),
-                seed=seed,
-                value=value,
-                seconds=seconds.get(name),
-                records=_records(own / "metrics.jsonl"),
-                environment=read_object(environment) if environment.exists() else {},
-                diagnostics=read_diagnostics(own / "diagnosis" / "last" / "diagnostics.json"),
-                log=_tail(own.with_name(f"{own.name}.log")),
-            )
-        )
-    return tuple(runs)
-
-
-def _records(path: Path) -> tuple[Mapping[str, Any], ...]:
-    if not path.exists():
-        return ()
-    # a run that is killed while it writes leaves a part of a line behind the last line end
-    *whole, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return tuple(json.loads(line) for line in whole if line)
 
 
 def _tail(path: Path) -> str:

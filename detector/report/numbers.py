@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 
-from detector.lab.results import Difference
-from detector.report.blocks import Cell
-
 NONE = "–"
 
 
@@ -36,8 +33,10 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"
 
 
-def four_digits(value: float | int | str) -> str:
-    """A float of any size in four significant digits; others as they are."""
+def four_digits(value: float | None) -> str:
+    """A float of any size in four significant digits; an integer in all."""
+    if value is None:
+        return NONE
     return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
 
 
@@ -46,25 +45,7 @@ def yaml_value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
 
 
-def number_cell(text: str, note: str = "") -> Cell:
-    """A cell that is aligned to the right."""
-    return Cell(text, note, "number")
-
-
-def difference_cells(difference: Difference | None) -> tuple[Cell, Cell, Cell]:
-    """The difference with its interval, p, and p after Holm's correction; bold if significant."""
-    if difference is None:
-        return number_cell(NONE), number_cell(NONE), number_cell(NONE)
-    bold = "number strong" if difference.significant else "number"
-    ends = interval(difference.interval, sign="+")
-    return (
-        Cell(decimal(difference.mean, sign="+"), ends, bold),
-        number_cell(probability(difference.p)),
-        Cell(probability(difference.p_holm), style=bold),
-    )
-
-
-def listed(names: list[str]) -> str:
-    """a, b and c."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+FILTERS = {
+    function.__name__: function
+    for function in (decimal, interval, probability, percent, four_digits, yaml_value)
+}

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from detector.command_line import harmless
+from detector.evaluation.calibration import SLOPES
 from detector.files import write_text
-from detector.report import (
-    fairness_section,
-    model_sections,
-    result_sections,
-    run_sections,
-    training_sections,
-)
-from detector.report.blocks import PageSection
+from detector.report import tables
+from detector.report.diagnostics import OWN
 from detector.report.folder import AblationFolder, read_folder
-from detector.report.style import DARK, LIGHT, line_styles
+from detector.report.numbers import FILTERS
+from detector.report.seed_means import loss_curves, other_losses, share_curves
 
 
 def write_report(folder: Path, *, title: str = "") -> Path:
@@ -29,36 +27,6 @@ def write_report(folder: Path, *, title: str = "") -> Path:
     run does not have is named as missing; InputError where results.json is.
     """
     ablation = read_folder(folder)
-    text = _render(ablation, title or folder.resolve().name)
-    path = folder / "report.html"
-    # a name may hold escape sequences, which would command the terminal of whoever cats the page
-    write_text(path, harmless(text))
-    return path
-
-
-def _sections(ablation: AblationFolder) -> list[PageSection]:
-    """All of them, in the order of the page."""
-    styles = line_styles([variant.name for variant in ablation.variants], ablation.baseline)
-    sections = [
-        result_sections.result_section(ablation, styles),
-        run_sections.failure_section(ablation),
-        training_sections.metric_section(ablation, styles),
-        training_sections.share_section(ablation),
-        model_sections.loss_section(ablation, styles),
-        model_sections.calibration_section(ablation),
-        model_sections.error_section(ablation, styles),
-        model_sections.score_section(ablation),
-        model_sections.class_section(ablation, styles),
-        fairness_section.fairness_section(ablation),
-        run_sections.config_section(ablation),
-        run_sections.environment_section(ablation),
-        run_sections.command_section(ablation),
-    ]
-    return [section for section in sections if section is not None]
-
-
-def _render(ablation: AblationFolder, title: str) -> str:
-    """Everything from the folder is escaped but the plots, whose text matplotlib escapes."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -66,18 +34,51 @@ def _render(ablation: AblationFolder, title: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["svg"] = Markup
-    templates.filters["breakable"] = _breakable
-    return templates.get_template("page.html.j2").render(
-        title=title,
-        question=result_sections.question(ablation),
-        facts=result_sections.facts(ablation),
-        sections=_sections(ablation),
-        light=LIGHT,
-        dark=DARK,
+    templates.filters |= FILTERS | {"breakable": _breakable, "shell": shlex.join}
+    text = templates.get_template("page.html.j2").render(
+        title=title or folder.resolve().name,
+        ablation=ablation,
+        tables=tables,
+        slopes=SLOPES,
+        figures=draw_figures(ablation),
     )
+    path = folder / "report.html"
+    # a name may hold escape sequences, which would command the terminal of whoever cats the page
+    write_text(path, harmless(text))
+    return path
 
 
-def _breakable(text: str) -> Markup:
+def draw_figures(ablation: AblationFolder) -> Mapping[str, str | None]:
+    """By name the address of each figure; None where there is nothing to draw."""
+    # matplotlib takes half a second to import, which those who only train need not wait for
+    from matplotlib import rc_context
+
+    from detector.report import model_plots, result_plots, style
+
+    baseline = ablation.variant(ablation.baseline)
+    variants = style.line_styles([v.name for v in ablation.variants], ablation.baseline)
+    gammas = {loss: style.line_style(k) for k, loss in enumerate(other_losses(baseline))}
+    own = {v.name: loss_curves(v, OWN) for v in ablation.diagnosed}
+    with rc_context(style.STYLE):
+        figures = {
+            "forest": result_plots.forest_plot(ablation, variants),
+            "metric": result_plots.metric_plot(ablation, variants),
+            "shares": result_plots.share_plot(
+                {v.name: share_curves(v.finished, "loss") for v in ablation.variants},
+                {v.name: share_curves(v.finished, "gradient") for v in ablation.variants},
+            ),
+            "own_losses": model_plots.cumulative_loss_plot(own, variants),
+            "other_gammas": model_plots.cumulative_loss_plot(
+                {loss: loss_curves(baseline, loss) for loss in gammas}, gammas
+            ),
+            "reliability": model_plots.reliability_plot(ablation),
+            "errors": model_plots.error_plot(ablation, variants),
+            "histograms": model_plots.histogram_plot(ablation),
+            "classes": model_plots.class_plot(ablation, variants),
+        }
+        return {name: style.data_address(f) if f else None for name, f in figures.items()}
+
+
+def _breakable(text: object) -> Markup:
     """Escaped, and free to go on in a new line after _ and , as names of variants need it."""
     return Markup(re.sub("([_,])(?=[^ ])", r"\1<wbr>", str(escape(text))))

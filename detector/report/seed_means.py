@@ -8,14 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detector.evaluation.calibration import ReliabilityBin, chance_d_ece
-from detector.report.diagnostics import ClassAP, Diagnostics, Histogram
-from detector.report.folder import RunResult
+from detector.evaluation.calibration import ReliabilityBin
+from detector.lab.distribution import Shares
+from detector.report.diagnostics import OWN, ClassAP, Diagnostics, Histogram
+from detector.report.folder import ReportedVariant, RunResult
 
 MAX_POINTS = 100  # of a curve over time
+ANCHOR_KINDS = ("foreground", "background")
 ANCHOR_GROUPS = ("positives", "hard_negatives", "easy_negatives")
 # Shares of the anchors at which cumulative losses are averaged: finer where the hard ones are.
 SHARE_GRID = np.concatenate([np.linspace(0, 0.9, 46)[:-1], 1 - np.logspace(-1, -5, 81), [1.0]])
+
+Xy = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,10 @@ class Curve:
     high: tuple[float, ...]
 
 
-def validation_curve(runs: Sequence[RunResult], metric: str) -> Curve:
-    """The metric over epochs, at each epoch of those runs that have it."""
-    return curve_of([points(run, f"validation/{metric}") for run in runs])
-
-
 def share_curves(runs: Sequence[RunResult], quantity: str) -> dict[str, Curve]:
     """By group, its share of `quantity` (loss or gradient) over epochs; empty where not logged."""
     curves = {
-        group: thinned(curve_of([points(run, f"{quantity}_share/{group}") for run in runs]))
-        for group in ANCHOR_GROUPS
+        group: thinned(seed_curve(runs, f"{quantity}_share/{group}")) for group in ANCHOR_GROUPS
     }
     return curves if all(curve.x for curve in curves.values()) else {}
 
@@ -47,10 +45,10 @@ def points(run: RunResult, key: str) -> list[tuple[float, float]]:
     return [(r["epoch"], r[key]) for r in run.records if r.get(key) is not None]
 
 
-def curve_of(series: Sequence[Sequence[tuple[float, float]]]) -> Curve:
-    """The curve over runs, of each of which `series` holds its points."""
+def seed_curve(runs: Sequence[RunResult], key: str) -> Curve:
+    """What stands under `key` over epochs, at each epoch of those runs that have it."""
     at_x: dict[float, list[float]] = defaultdict(list)
-    for x, y in (point for run in series for point in run):
+    for x, y in (point for run in runs for point in points(run, key)):
         at_x[x].append(y)
     xs = sorted(at_x)
     mean = (float(np.mean(at_x[x])) for x in xs)
@@ -69,14 +67,24 @@ def thinned(curve: Curve) -> Curve:
     return Curve(*(tuple(float(np.mean([y[k] for k in part])) for part in parts) for y in lines))
 
 
-def cumulative_loss(
-    diagnosed: Sequence[Diagnostics], loss: str, kind: str
-) -> tuple[np.ndarray, np.ndarray] | None:
+def other_losses(variant: ReportedVariant) -> list[str]:
+    """The losses besides its own that were measured on a variant's models, gamma rising."""
+    losses = {loss for d in variant.diagnosed for loss in d.loss_distribution if loss != OWN}
+    return sorted(losses, key=lambda loss: float(loss.partition("=")[2] or 0))
+
+
+def loss_curves(variant: ReportedVariant, loss: str) -> dict[str, Xy]:
+    """By kind of anchor, of those that have a loss, its cumulative mean over the runs."""
+    curves = {kind: cumulative_loss(variant.diagnosed, loss, kind) for kind in ANCHOR_KINDS}
+    return {kind: curve for kind, curve in curves.items() if curve is not None}
+
+
+def cumulative_loss(diagnosed: Sequence[Diagnostics], loss: str, kind: str) -> Xy | None:
     """Mean share of the loss at SHARE_GRID, both (P,); None where no diagnostics have it.
 
     kind: of the anchors, foreground or background.
     """
-    shares = [share for d in diagnosed if (share := d.loss_distribution.get(loss, {}).get(kind))]
+    shares = _shares(diagnosed, loss, kind)
     if not shares:
         return None
     # the diagnostics of runs may hold other points: only on one grid is there a mean
@@ -86,12 +94,15 @@ def cumulative_loss(
 
 def hardest(diagnosed: Sequence[Diagnostics], loss: str, kind: str) -> dict[float, float]:
     """Share of the anchors -> mean share of the loss that so many of the hardest hold."""
-    shares = [share for d in diagnosed if (share := d.loss_distribution.get(loss, {}).get(kind))]
-    parts = sorted({part for share in shares for part in share.hardest}, key=float)
-    return {
-        float(part): float(np.mean([s.hardest[part] for s in shares if part in s.hardest]))
-        for part in parts
-    }
+    values: dict[float, list[float]] = defaultdict(list)
+    for share in _shares(diagnosed, loss, kind):
+        for part, held in share.hardest.items():
+            values[float(part)].append(held)
+    return {part: float(np.mean(held)) for part, held in sorted(values.items())}
+
+
+def _shares(diagnosed: Sequence[Diagnostics], loss: str, kind: str) -> list[Shares]:
+    return [share for d in diagnosed if (share := d.loss_distribution.get(loss, {}).get(kind))]
 
 
 def pooled_bins(diagnosed: Sequence[Diagnostics], scaling: str) -> list[ReliabilityBin]:
@@ -101,32 +112,13 @@ def pooled_bins(diagnosed: Sequence[Diagnostics], scaling: str) -> list[Reliabil
 
 
 def _pooled(bins: Sequence[ReliabilityBin]) -> ReliabilityBin:
-    full = [b for b in bins if b.count and b.score is not None and b.precision is not None]
+    full = [(b.count, b.score, b.precision) for b in bins if b.count]
     if not full:
         return ReliabilityBin(0, None, None)
-    count = sum(b.count for b in full)
+    counts, *means = np.array(full, dtype=float).T
     # weighted by detections: a bin of one is not as sure as one of a thousand
-    score = sum(b.count * (b.score or 0.0) for b in full) / count
-    return ReliabilityBin(count, score, sum(b.count * (b.precision or 0.0) for b in full) / count)
-
-
-def mean_calibration(diagnosed: Sequence[Diagnostics], scaling: str, name: str) -> float | None:
-    """Mean of d_ece, detections, temperature, slope or intercept."""
-    values = [getattr(getattr(d.calibration, scaling), name) for d in diagnosed if d.calibration]
-    return float(np.mean(values)) if values else None
-
-
-def temperature_range(diagnosed: Sequence[Diagnostics]) -> tuple[float, float] | None:
-    """The lowest and the highest that was fitted: a mean would hide one at the end of its range."""
-    fitted = [d.calibration.temperature.temperature for d in diagnosed if d.calibration]
-    return (min(fitted), max(fitted)) if fitted else None
-
-
-def mean_chance_d_ece(diagnosed: Sequence[Diagnostics]) -> float | None:
-    """Mean D-ECE that so many detections would have if their scores were true; see calibration."""
-    bins = [d.calibration.before.bins for d in diagnosed if d.calibration]
-    floors = [chance_d_ece([b.count for b in of], [b.score or 0.0 for b in of]) for of in bins]
-    return float(np.mean(floors)) if floors else None
+    score, precision = (float(np.average(mean, weights=counts)) for mean in means)
+    return ReliabilityBin(int(counts.sum()), score, precision)
 
 
 def error_gains(diagnosed: Sequence[Diagnostics], error: str) -> list[float]:

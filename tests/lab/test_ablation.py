@@ -12,10 +12,10 @@ import pytest
 from conftest import HOME, Command
 
 from detector import build
+from detector.cli import ablate as command
+from detector.cli import ablation_results, ablation_runs, forecast
+from detector.cli.ablation_results import last_metric
 from detector.cli.compare import Evaluated, bootstrap_comparison
-from detector.commands import ablate as command
-from detector.commands import ablation_bootstrap, forecast
-from detector.commands.ablation_results import last_metric
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
@@ -61,8 +61,10 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict
             return ("sh", "-c", f"mkdir -p {folder} && cd {folder} && {found}")
 
         monkeypatch.setattr(command, "check_data", lambda plan: None)
-        monkeypatch.setattr(command, "_training", training)
-        monkeypatch.setattr(command, "_diagnosis", lambda folder: ("sh", "-c", diagnosis, folder))
+        monkeypatch.setattr(ablation_runs, "_training", training)
+        monkeypatch.setattr(
+            ablation_runs, "_diagnosis", lambda folder: ("sh", "-c", diagnosis, folder)
+        )
         said: list[str] = []
         plan, output = read(tmp_path, text), tmp_path / "out"
         assert command.ablate(plan, output, placement=alone(plan), say=said.append) == code
@@ -227,9 +229,9 @@ def test_the_bootstrap_leaves_out_runs_of_other_images(monkeypatch: pytest.Monke
         Path(name): evaluated(name, images, found)
         for name, images, found in (("a", 6, 5), ("b", 6, 3), ("c", 7, 5))
     }
-    monkeypatch.setattr(ablation_bootstrap, "diagnosed_run", runs.__getitem__)
+    monkeypatch.setattr(ablation_results, "diagnosed_run", runs.__getitem__)
     said: list[str] = []
-    found = ablation_bootstrap.bootstraps({(n, 0): Path(n) for n in "abc"}, "a", said.append)
+    found = ablation_results.bootstraps({(n, 0): Path(n) for n in "abc"}, "a", said.append)
     (one,), expected = (
         found,
         bootstrap_comparison(runs[Path("a")], runs[Path("b")], resamples=1000, seed=0),
@@ -341,4 +343,4 @@ def test_a_dry_run_finds_what_the_sweep_would(
 def test_a_dry_run_is_careful_about_losses(tmp_path: Path) -> None:
     plan = read(tmp_path, f"metric: loss\n{PLAIN}")
     said = "careful: loss measures another thing under other values of loss.classification.gamma"
-    assert said in command.describe(plan, tmp_path / "out", alone(plan)).splitlines()
+    assert said in ablation_runs.describe(plan, tmp_path / "out", alone(plan)).splitlines()

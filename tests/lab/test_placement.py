@@ -7,8 +7,8 @@ import pytest
 from conftest import HOME
 
 from detector import build
-from detector.commands import forecast
-from detector.commands.ablate import runs_of, trials_of
+from detector.cli import forecast
+from detector.cli.ablation_runs import runs_of, trials_of
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan

@@ -8,7 +8,7 @@ import pytest
 from conftest import HOME
 
 from detector import build
-from detector.commands.ablate import describe, runs_of, trials_of
+from detector.cli.ablation_runs import describe, runs_of, trials_of
 from detector.config import Config
 from detector.errors import InputError
 from detector.lab.placement import Placement

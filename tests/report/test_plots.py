@@ -1,18 +1,20 @@
 """Where things lie in the plots, and whether eyes can tell them apart."""
 
+import base64
 import itertools
-import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from made_up import folder
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from detector.report import model_plots, result_plots, style
-from detector.report.result_plots import ForestRow
+from detector.report.folder import AblationFolder, read_folder
 from detector.report.seed_means import Curve
-from detector.report.style import DARK, LIGHT, line_style, line_styles, svg_plot
+from detector.report.style import BLUE, COLORS, MUTED, PAPER, TEXT, line_style, line_styles
 
 # Machado et al. 2009, severity 1, on linear RGB: what eyes without one kind of cone see.
 EYES = {
@@ -47,14 +49,10 @@ def oklab(color: str, eyes: str) -> NDArray[np.float64]:
     return TO_OKLAB @ np.cbrt(TO_CONES @ seen)
 
 
-@pytest.mark.parametrize(
-    ("colors", "paper", "text"), [(LIGHT, "#ffffff", "#1b1f24"), (DARK, "#14171b", "#e6e8ea")]
-)
-def test_colours_can_be_told_apart(colors: dict[str, str], paper: str, text: str) -> None:
-    assert colors.keys() == LIGHT.keys()
-    assert min(contrast(color, paper) for color in colors.values()) >= 3
+def test_colours_can_be_told_apart() -> None:
+    assert min(contrast(color, PAPER) for color in COLORS) >= 3
     for eyes in EYES:
-        seen = [oklab(color, eyes) for color in (*colors.values(), text)]
+        seen = [oklab(color, eyes) for color in (*COLORS, TEXT)]
         distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)]
         assert min(distances) > 0.13, eyes
 
@@ -66,66 +64,73 @@ def test_eighteen_variants_look_different() -> None:
     assert styles["v4"] == line_style(3)
 
 
-def marks(svg: str, color: str) -> list[tuple[float, float]]:
-    """Where marks (not lines) of a colour lie, in points of the drawing."""
+@pytest.fixture(scope="module")
+def ablation(tmp_path_factory: pytest.TempPathFactory) -> AblationFolder:
+    return read_folder(folder(tmp_path_factory.mktemp("plots") / "tiny"))
+
+
+STYLES = line_styles(["focal", "plain_ce", "ignored"], "focal")
+
+
+def drawn(axes: Axes, color: str) -> list[tuple[list[float], list[float]]]:
+    """x and y of the lines and marks of a colour, in the order of their drawing."""
     return [
-        (float(a["x"]), float(a["y"]))
-        for node in ElementTree.fromstring(svg).iter("use")
-        if (a := node.attrib) and f"fill: {color}" in a.get("style", "")
+        (np.ravel(line.get_xdata()).tolist(), np.ravel(line.get_ydata()).tolist())
+        for line in axes.lines
+        if line.get_color() == color
     ]
 
 
-def test_forest_points_lie_at_their_values() -> None:
-    """On one axis a value twice as far from the first lies twice as far in the drawing."""
-    rows = [
-        ForestRow("base", 0.30, (0.28, 0.32), (0.29, 0.31)),
-        ForestRow("other", 0.40, None, (0.35, 0.45)),
+def test_forest_rows_are_the_results(ablation: AblationFolder) -> None:
+    """Of plain_ce, the second row: interval, seeds below it, mean; left what is published."""
+    figure = result_plots.forest_plot(ablation, STYLES)
+    assert figure is not None
+    left, right, near = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == list(STYLES)
+    assert drawn(left, BLUE) == [
+        ([0.3352, 0.3848], [1, 1]),
+        ([0.340, 0.352, 0.361], [1.24] * 3),
+        ([0.351], [1]),
     ]
-    differences = [ForestRow("other", 0.1, None, (0.06, 0.14))]
-    svg = result_plots.forest_plot(rows, differences, line_styles(["base", "other"], "base"), "AP")
-    left, right, mean, *paired = [x for x, _ in marks(svg, "var(--c1)")]
-    assert (mean - left) / (right - left) == pytest.approx(0.5, abs=1e-3)
-    assert (paired[2] - paired[0]) / (paired[1] - paired[0]) == pytest.approx(0.5, abs=1e-3)
-    base = [x for x, _ in marks(svg, "currentColor")]
-    scale = (right - left) / 0.1  # points per AP
-    assert left - base[2] == pytest.approx(0.05 * scale, abs=0.05)
-    assert len({round(y, 3) for _, y in marks(svg, "var(--c1)")}) == 2  # dots, and the mean
+    assert ([0.302], [1]) in drawn(left, TEXT)
+    differences = [
+        ([-0.0115, -0.0065], [1, 1]),
+        ([-0.010, -0.008, -0.009], [1.24] * 3),
+        ([-0.009], [1]),
+    ]
+    assert drawn(right, BLUE) == drawn(near, BLUE) == differences
+    assert drawn(left, COLORS[1])[1] == ([0.001, 0.003], [2.24] * 2)  # one seed failed
+    assert near.get_xlim() == pytest.approx((-1.25 * 0.0115, 1.25 * 0.0115))
 
 
 def test_zoom_is_for_rows_far_from_the_others() -> None:
-    """Reaches .02, .04 and .4: the last is ten times the one before."""
-    rows = [
-        ForestRow("a", 0.01, (-0.02, 0.02), (0.01,)),
-        ForestRow("b", 0.03, (0.02, 0.04), (0.03,)),
-        ForestRow("c", -0.35, (-0.4, -0.3), (-0.35,)),
-    ]
-    assert result_plots.zoom_width(rows) == pytest.approx(0.05)
-    assert result_plots.zoom_width(rows[:2]) is None and result_plots.zoom_width(rows[2:]) is None
-    assert result_plots.zoom_width([ForestRow("a", 0.0, None, (0.0,))]) is None
+    """The last of .02, .04 and .4 is ten times the one before."""
+    assert result_plots.zoom_width([0.4, 0.02, 0.04]) == pytest.approx(0.05)
+    assert result_plots.zoom_width([0.02, 0.04]) is None and result_plots.zoom_width([0.4]) is None
+    assert result_plots.zoom_width([0.0]) is None
 
 
 def test_shares_of_one_epoch_have_an_area() -> None:
     """Shares that were logged once are drawn half an epoch wide, not as nothing."""
 
-    def area(x: tuple[float, ...]) -> float:
+    def ends(x: tuple[float, ...]) -> tuple[float, float]:
         line = (0.25,) * len(x)
         curves = {group: Curve(x, line, line, line) for group in result_plots.GROUP_COLORS}
-        svg = result_plots.share_plot({"a": curves}, {"a": curves})
-        (path, *_) = re.findall(r'<path d="([^"]*)"[^>]*fill: var\(--c1\)', svg)
-        ends = [float(number) for number in re.findall(r"[ML] ([\d.]+) ", path)]
-        return max(ends) - min(ends)
+        figure = result_plots.share_plot({"a": curves}, {"a": curves})
+        assert figure is not None
+        (corners, *_) = [area.get_paths()[0].vertices for area in figure.axes[0].collections]
+        return corners[:, 0].min(), corners[:, 0].max()
 
-    assert area((1.0,)) == pytest.approx(area((1.0, 2.0)), rel=0.01)
-    assert area((1.0,)) > 100
+    assert ends((1.0,)) == (0.75, 1.25) and ends((1.0, 2.0)) == (1.0, 2.0)
 
 
-def test_a_failed_runs_line_ends_in_a_cross() -> None:
-    curve = Curve((1.0, 2.0), (0.1, 0.2), (0.1, 0.2), (0.1, 0.2))
-    draw = result_plots.metric_plot
-    with_failure = draw({"a": curve}, [[(1.0, 0.15)]], line_styles(["a"], "a"), "AP")
-    without = draw({"a": curve}, [], line_styles(["a"], "a"), "AP")
-    cross = r'<use [^>]*style="[^"]*stroke: var\(--muted\)'
-    assert len(re.findall(cross, with_failure)) == len(re.findall(cross, without)) + 1
+def test_a_failed_runs_line_ends_in_a_cross(ablation: AblationFolder) -> None:
+    """ignored, seed 1: it failed in its second epoch."""
+    figure = result_plots.metric_plot(ablation, STYLES)
+    assert figure is not None
+    (cross,) = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    assert cross.get_color() == MUTED and cross.get_markevery() == [-1]
+    assert drawn(figure.axes[0], MUTED) == [([1.0], [0.0])]
 
 
 def test_right_end_keeps_nine_tenths_of_the_loss() -> None:
@@ -137,17 +142,27 @@ def test_right_end_keeps_nine_tenths_of_the_loss() -> None:
     assert model_plots.right_end([extreme, hard, spread]) == 0.9
 
 
-def test_a_drawing_is_fit_for_a_page() -> None:
-    svg = svg_plot('a "name" \\1 & more', 1.0, lambda figure: None)
-    root = ElementTree.fromstring(svg)
-    assert root.attrib["aria-label"] == 'a "name" \\1 & more'
-    assert root.attrib["viewBox"].endswith(" 72")
-    assert "http" not in svg and "<style" not in svg and "metadata" not in svg
-
-
 def test_text_is_no_formula_and_is_escaped() -> None:
-    svg = svg_plot("t", 1.0, lambda figure: figure.text(0, 0, "<b> $x_1$") and None)
-    assert "&lt;b&gt; $x_1$" in svg
+    with rc_context(style.STYLE):
+        figure = style.new_figure(1.0)
+        figure.text(0, 0, "<b> $x_1$")
+        head, _, content = style.data_address(figure).partition(",")
+    assert head == "data:image/svg+xml;base64"
+    svg = base64.b64decode(content)
+    assert b"&lt;b&gt; $x_1$" in svg and b"<dc:date>" not in svg
+    assert ElementTree.fromstring(svg).attrib["viewBox"].endswith(" 72")
+
+
+def test_a_legend_takes_no_height_from_the_panels() -> None:
+    """Sixty characters: one entry a row, of which two need more than one."""
+    heights = []
+    for names in (["a" * 60], ["a" * 60, "b" * 60]):
+        figure = style.new_figure(1.0)
+        style.legend(figure, {name: line_style(0) for name in names})
+        heights.append(figure.get_figheight())
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == names
+    assert 1.0 < heights[0] < heights[1]
 
 
 def test_names_break_where_they_can() -> None:
@@ -158,17 +173,14 @@ def test_names_break_where_they_can() -> None:
 
 def test_the_lowest_panel_of_each_column_has_its_numbers() -> None:
     """Seven panels in rows of four and three: the fourth has none below it."""
-    seen: list[tuple[bool, str]] = []
-
-    def draw(figure: Figure) -> None:
-        grid = style.panels(figure, list("abcdefg"), sharex=True, sharey=True)
-        style.label_outer(grid, "score", "anchors")
-        figure.canvas.draw()
-        for axes in grid:
-            ticks = axes.get_xticklabels()
-            seen.append((any(tick.get_visible() for tick in ticks), axes.get_xlabel()))
-
-    svg_plot("t", 3.0, draw)
+    figure = style.new_figure(3.0)
+    grid = style.panels(figure, list("abcdefg"), sharex=True, sharey=True)
+    style.label_outer(grid, "score", "anchors")
+    figure.draw_without_rendering()
+    seen = [
+        (any(tick.get_visible() for tick in axes.get_xticklabels()), axes.get_xlabel())
+        for axes in grid
+    ]
     assert seen == [*[(False, "")] * 3, *[(True, "score")] * 4]
 
 

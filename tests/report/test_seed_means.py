@@ -9,7 +9,6 @@ from detector.lab.distribution import Shares
 from detector.report import seed_means
 from detector.report.diagnostics import Diagnostics, Histogram
 from detector.report.folder import AblationFolder, read_folder
-from detector.report.result_sections import forest_rows
 from detector.report.seed_means import Curve
 
 
@@ -18,9 +17,9 @@ def ablation(tmp_path_factory: pytest.TempPathFactory) -> AblationFolder:
     return read_folder(folder(tmp_path_factory.mktemp("means") / "tiny"))
 
 
-def test_validation_curve_has_mean_and_range_of_the_seeds(ablation: AblationFolder) -> None:
+def test_a_curve_has_mean_and_range_of_the_seeds(ablation: AblationFolder) -> None:
     """focal: .35, .36, .37, and half of each at the first epoch."""
-    curve = seed_means.validation_curve(ablation.variant("focal").finished, "AP")
+    curve = seed_means.seed_curve(ablation.variant("focal").finished, "validation/AP")
     assert curve.x == (1.0, 2.0)
     assert curve.mean == pytest.approx((0.18, 0.36))
     assert (curve.low, curve.high) == ((0.175, 0.35), (0.185, 0.37))
@@ -28,7 +27,7 @@ def test_validation_curve_has_mean_and_range_of_the_seeds(ablation: AblationFold
 
 def test_a_failed_run_is_in_no_mean(ablation: AblationFolder) -> None:
     """ignored: .001 and .003; the failed run's 0 at epoch 1 does not count."""
-    curve = seed_means.validation_curve(ablation.variant("ignored").finished, "AP")
+    curve = seed_means.seed_curve(ablation.variant("ignored").finished, "validation/AP")
     assert curve.mean == pytest.approx((0.001, 0.002))
 
 
@@ -97,16 +96,6 @@ def test_histogram_is_of_one_model(ablation: AblationFolder) -> None:
     histogram = seed_means.mean_histogram(ablation.variant("focal").diagnosed)
     assert isinstance(histogram, Histogram)
     assert histogram.foreground == [2.0] * 50 and histogram.background[1] == 196.0
-
-
-def test_forest_rows_are_the_results(ablation: AblationFolder) -> None:
-    values, differences = forest_rows(ablation)
-    assert [row.name for row in values] == ["focal", "plain_ce", "ignored"]
-    assert [row.name for row in differences] == ["plain_ce", "ignored"]
-    assert values[1].mean == 0.351 and values[1].published == 0.302
-    assert values[2].values == (0.001, 0.003)
-    assert differences[0].mean == -0.009 and differences[0].interval == (-0.0115, -0.0065)
-    assert differences[0].values == (-0.010, -0.008, -0.009)
 
 
 def test_a_log_keeps_what_a_terminal_would_show(ablation: AblationFolder) -> None:

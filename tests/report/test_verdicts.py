@@ -8,7 +8,8 @@ from made_up import folder, tuned_results, write
 
 from detector.report import numbers
 from detector.report.folder import AblationFolder, read_folder
-from detector.report.result_sections import verdicts
+from detector.report.page import write_report
+from detector.report.tables import Verdict, verdicts
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +29,12 @@ def test_numbers() -> None:
     assert [numbers.percent(p) for p in (0.012, 0.0994, 0.0996, 0.5, None)] == [
         "1.2 %", "9.9 %", "10 %", "50 %", "–"
     ]  # fmt: skip
-    assert [numbers.four_digits(v) for v in (2.0, -1e-5, 123456.0, 7)] == [
+    assert [numbers.four_digits(v) for v in (2.0, -1e-5, 123456.0, 7, None)] == [
         "2",
         "−1e−05",
         "1.235e+05",
         "7",
+        "–",
     ]
 
 
@@ -44,14 +46,9 @@ def test_values_of_a_config_are_written_as_in_one() -> None:
     ]  # fmt: skip
 
 
-DIFFERENT = "Different from focal (p < 0.05 after Holm's correction): plain_ce."
-
-
 def test_significance_is_a_matter_of_holms_p(ablation: AblationFolder) -> None:
     """plain_ce has p_holm .0082; ignored .124, for it has two seeds: a large difference, unseen."""
-    first, second = verdicts(ablation)
-    assert first == DIFFERENT
-    assert second.startswith("Not shown to differ from focal: ignored. That does not prove them")
+    assert verdicts(ablation) == [Verdict("focal", ["plain_ce"], ["ignored"], [])]
 
 
 def test_significant_before_the_correction_alone_is_not_significant(
@@ -60,8 +57,8 @@ def test_significant_before_the_correction_alone_is_not_significant(
     focal, plain, ignored = ablation.variants
     assert plain.difference is not None
     nearly = replace(plain, difference=replace(plain.difference, p=0.02, p_holm=0.06))
-    (sentence,) = verdicts(replace(ablation, variants=(focal, nearly, ignored)))
-    assert sentence.startswith("Not shown to differ from focal: plain_ce and ignored.")
+    (verdict,) = verdicts(replace(ablation, variants=(focal, nearly, ignored)))
+    assert verdict == Verdict("focal", [], ["plain_ce", "ignored"], [])
 
 
 def test_one_variant_alone_has_no_verdict(ablation: AblationFolder) -> None:
@@ -75,22 +72,24 @@ def test_tuned_is_compared_with_tuned_alone(tmp_path: Path) -> None:
     tuned["difference"] = plain["difference"] | {"mean": 0.777, "p_holm": 0.0001}
     plain["tuning"]["difference"] |= {"p": 0.04, "p_holm": 0.04}
     write(tmp_path / "results.json", results)
-    first, second, third = verdicts(read_folder(tmp_path))
-    assert first == DIFFERENT and second.startswith("Not shown to differ from focal: ignored.")
-    assert third == (
-        "Different from focal, both tuned (p < 0.05 after Holm's correction): plain_ce."
-    )
+    assert verdicts(read_folder(tmp_path)) == [
+        Verdict("focal", ["plain_ce"], ["ignored"], []),
+        Verdict("focal, both tuned", ["plain_ce"], [], []),
+    ]
 
 
 def test_a_tuned_variant_without_a_tuned_baseline_has_no_verdict(tmp_path: Path) -> None:
     results = tuned_results()
     results["variants"][0]["tuning"] = None
     write(tmp_path / "results.json", results)
-    assert not any("tuned" in sentence for sentence in verdicts(read_folder(tmp_path)))
+    assert [verdict.baseline for verdict in verdicts(read_folder(tmp_path))] == ["focal"]
 
 
-def test_names_are_listed() -> None:
-    assert [numbers.listed(list(n)) for n in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
+def test_a_verdict_is_a_sentence_of_the_page(tmp_path: Path) -> None:
+    page = write_report(folder(tmp_path / "tiny")).read_text(encoding="utf-8")
+    assert "<li>Different from focal (p &lt; 0.05 after Holm's correction): plain_ce.</li>" in page
+    assert "<li>Not shown to differ from focal: ignored. That does not prove them" in page
+    assert "Not tested" not in page
 
 
 def test_a_half_written_line_is_left(ablation: AblationFolder) -> None:

@@ -13,8 +13,8 @@ from statistics import median
 import torch
 
 from detector import build
-from detector.commands.ablate import runs_of, trials_of
-from detector.commands.ablation_results import diverged
+from detector.cli.ablation_results import diverged
+from detector.cli.ablation_runs import runs_of, trials_of
 from detector.config import Config
 from detector.data.sampling import steps_per_epoch
 from detector.data.settings import DataSettings
@@ -43,19 +43,22 @@ def forecast(plan: Plan, output: Path, placement: Placement) -> str:
 def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
     steps, trials = _steps(plan, output, placement), trials_of(plan, output, placement)
     done = read_finished(output / "state.json")
-    paces = [done[run.name] / steps[run] for run in steps if run.name in done]
     to_do = [run for run in steps if run.name not in done and not (run in trials and diverged(run))]
-    left = sum(steps[run] for run in to_do)
-    if paces:
+    left = sum(steps[run] for run in to_do) / placement.workers  # steps of each worker
+    if paces := [done[run.name] / steps[run] for run in steps if run.name in done]:
         # the median: a run that was killed and resumed has only its last part in `done`
-        duration, source = _as_before(left * median(paces), len(paces), output, placement)
+        duration = clock(left * median(paces))
+        source = f"by the {len(paces)} finished runs in {output}"
+        if placement.sharing > 1:
+            source += f", as if those had also been {placement.sharing} on a GPU"
     else:
         first = plan.variants[0]
         pace = _seconds_a_step(first.config, placement)
-        duration, source = _as_timed(left * pace, pace, first.name, placement)
+        duration = _alone_to_shared(left * pace, placement.sharing)
+        source = f"by {1000 * pace:.0f} ms a step of {first.name}, timed now{_untimed(placement)}"
     each = " or ".join(f"{count:,}" for count in sorted(set(steps.values())))
-    tuned = [f"{v.tuned_name}, seed {s}" for v in plan.variants if v.trials for s in plan.seeds]
-    unknown = len(set(tuned) - set(done)) if to_do or not (output / "results.json").exists() else 0
+    tuned = {f"{v.tuned_name}, seed {s}" for v in plan.variants if v.trials for s in plan.seeds}
+    unknown = len(tuned - set(done)) if to_do or not (output / "results.json").exists() else 0
     more = f"; up to {unknown} runs of tuned variants come on top" if unknown else ""
     return (
         f"{len(steps)} runs of {each} steps, {len(to_do)} of them to do: about "
@@ -63,32 +66,21 @@ def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
     )
 
 
-def _as_before(
-    seconds: float, finished: int, output: Path, placement: Placement
-) -> tuple[str, str]:
-    """H:MM:SS of runs that took `seconds` together, and the source of the estimate."""
-    source = f"by the {finished} finished runs in {output}"
-    if placement.sharing > 1:
-        source += f", as if those had also been {placement.sharing} on a GPU"
-    return clock(seconds / placement.workers), source
+def _alone_to_shared(seconds: float, sharing: int) -> str:
+    """H:MM:SS of runs whose pace alone is known; a range where several share a GPU."""
+    if sharing == 1:
+        return clock(seconds)
+    return (
+        f"{clock(seconds)} (if the {sharing} runs on a GPU do not slow each other down) to "
+        f"{clock(seconds * sharing)} (if they gain nothing)"
+    )
 
 
-def _as_timed(seconds: float, pace: float, variant: str, placement: Placement) -> tuple[str, str]:
-    """The same from seconds a step of one run alone; runs that share a GPU make it a range."""
-    duration = clock(seconds / placement.workers)
-    if placement.sharing > 1:
-        serial = clock(seconds * placement.sharing / placement.workers)
-        duration += (
-            f" (if the {placement.sharing} runs on a GPU do not slow each other down) to {serial} "
-            "(if they gain nothing)"
-        )
-    source = f"by {1000 * pace:.0f} ms a step of {variant}, timed now"
-    if placement.gpus_per_run > 1:
-        source += (
-            f" on one GPU with its part of a batch; what {placement.gpus_per_run} exchange comes "
-            "on top"
-        )
-    return duration, f"{source}; starts, validations and diagnoses come on top"
+def _untimed(placement: Placement) -> str:
+    """What the timed steps leave out."""
+    several = placement.gpus_per_run
+    text = f" on one GPU with its part of a batch; what {several} exchange comes on top"
+    return f"{text if several > 1 else ''}; starts, validations and diagnoses come on top"
 
 
 def _steps(plan: Plan, output: Path, placement: Placement) -> dict[Run, int]:

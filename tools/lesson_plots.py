@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,30 @@ LESSON_STYLE: Any = {
 }
 
 
-def save_plot(
-    path: Path, *draw: Callable[[Axes], None], size: tuple[float, float] = (6, 3.4)
-) -> None:
+@dataclass(frozen=True)
+class HeadLoss:
+    """The loss of the anchors of one image under an untrained head."""
+
+    name: str
+    foreground: float
+    background: float
+
+
+def plots(
+    totals: Sequence[HeadLoss], foreground: float, background: float, classes: int
+) -> Iterator[tuple[Any, ...]]:
+    """Of each its name, its width and height in inches, and the functions that draw its panels.
+
+    totals: of the heads in `overwhelm`. The others are anchors and classes of one image in `prior`.
+    """
+    yield "negative_log", (8, 3.2), negative_log, negative_log_of_scale
+    yield "activations", (8, 3.2), sigmoid, softmax
+    yield "overwhelm", (8, 3.4), loss_bars(totals)
+    yield "focal", (6, 3.4), focal_curves
+    yield "prior", (6, 3.4), prior_curves(foreground, background, classes)
+
+
+def save_plot(path: Path, *draw: Callable[[Axes], None], size: tuple[float, float]) -> Path:
     """Panels side by side: an SVG on white of `size` inches, the same byte for byte each time."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -41,6 +63,7 @@ def save_plot(
         for axes, draw_panel in zip(panels, draw, strict=True):
             draw_panel(axes)
         figure.savefig(path, format="svg", metadata={"Date": None})
+    return path
 
 
 def negative_log(axes: Axes) -> None:
@@ -89,16 +112,16 @@ def focal_loss(p: np.ndarray, gamma: float) -> np.ndarray:
     return -((1 - p) ** gamma) * np.log(p)
 
 
-def loss_bars(
-    names: Sequence[str], foreground: Sequence[float], background: Sequence[float]
-) -> Any:
+def loss_bars(totals: Sequence[HeadLoss]) -> Callable[[Axes], None]:
     """Paired bars: the loss of both kinds of anchors under each head."""
 
     def draw(axes: Axes) -> None:
-        y = np.arange(len(names))
+        y = np.arange(len(totals))
+        foreground = [t.foreground for t in totals]
+        background = [t.background for t in totals]
         axes.barh(y - 0.2, foreground, 0.38, color=COLOURS[0], label="foreground anchors")
         axes.barh(y + 0.2, background, 0.38, color=COLOURS[1], label="background anchors")
-        axes.set_yticks(y, names)
+        axes.set_yticks(y, [t.name for t in totals])
         axes.invert_yaxis()
         axes.set(xscale="log", xlabel="sum of their loss in one image")
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)

@@ -1,23 +1,34 @@
-"""From the folders of an ablation's runs to its results, and these as a table."""
+"""From the folders of an ablation's runs to its results and bootstrap, and these as a table."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from detector.cli.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
+from detector.lab.bootstrap import paired_draws, resample
 from detector.lab.choice import Choice
 from detector.lab.confounders import confounders
 from detector.lab.plan import Plan, Variant, tuned_name
-from detector.lab.results import Difference, Results, RunnerTime, Tuning, VariantResult
+from detector.lab.results import (
+    Difference,
+    Results,
+    RunnerTime,
+    SeedBootstrap,
+    Tuning,
+    VariantResult,
+    read_records,
+)
 from detector.lab.statistics import Interval, holm, paired, seeds_needed, summarize
 from detector.lab.sweep import Outcome, Run
 from detector.report.numbers import probability
 from detector.settings.ablation import LOSSES
 
+RESAMPLES = 1000  # each end of a 95 % interval then rests on 25 of them
+NOTHING_KNOWN = {"n": 0, "mean": None, "standard_deviation": None, "interval": None}
 MetricBySeed = Mapping[int, float | None]
 
 
@@ -26,12 +37,8 @@ def collect_results(
 ) -> Results:
     """All results but for the bootstrap.
 
-    Args:
-        plan: with the variants that tuning added.
-        choices: by the name of the variant that tunes.
-
-    Raises:
-        InputError: a run that was trained has no metrics.jsonl, or not this metric in it.
+    plan: with the variants that tuning added. choices: by the name of the variant that tunes.
+    InputError where a run that was trained has no metrics.jsonl, or not this metric in it.
     """
     metrics = {variant.name: _metrics(plan, variant, outcomes) for variant in plan.variants}
     variants = [
@@ -92,6 +99,37 @@ def results_table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def bootstraps(
+    directories: Mapping[tuple[str, int], Path], baseline: str, say: Callable[[str], None]
+) -> list[SeedBootstrap]:
+    """Comparisons in AP by variant and seed: what one seed's difference owes to the images.
+
+    directories: of the runs that are finished and diagnosed, by variant and seed. A validation set
+    of one image or without boxes has no comparison. One of runs with other images, classes or boxes
+    is left out, and `say` gets the reason.
+    """
+    compared = []
+    for seed in sorted({seed for variant, seed in directories if variant == baseline}):
+        first = diagnosed_run(directories[baseline, seed])
+        matches = first.matches()
+        if len(first.image_ids) < 2 or not len(matches.truth_images):
+            continue
+        # once a seed, not once a pair: the resamples of one seed draw the same images in every run
+        base = resample(matches, resamples=RESAMPLES)
+        for variant in [name for name, of in directories if name != baseline and of == seed]:
+            second = diagnosed_run(directories[variant, seed])
+            try:
+                check_same_truth(first, second)
+            except InputError as error:
+                say(f"no bootstrap of {variant}, seed {seed}: {error}")
+                continue
+            pair = paired_draws(base, resample(second.matches(), resamples=RESAMPLES))
+            compared.append(
+                SeedBootstrap(variant, seed, pair.difference, pair.interval, pair.p, pair.lacking)
+            )
+    return compared
+
+
 def _interval(interval: Interval | None, *, sign: str = "") -> str:
     return f"{interval.low:{sign}.3f} to {interval.high:{sign}.3f}" if interval else ""
 
@@ -114,17 +152,14 @@ def _variant_result(
     """With p that is not corrected yet."""
     values, is_baseline = metrics[variant.name], variant.name == plan.baseline
     known = [value for value in values.values() if value is not None]
-    summary = summarize(known) if known else None
+    summary: dict[str, Any] = dict(vars(summarize(known))) if known else NOTHING_KNOWN
     return VariantResult(
         name=variant.name,
         question=variant.question,
         published=variant.published,
         changes=plan.differences(variant),
         values=values,
-        n=len(known),
-        mean=summary.mean if summary else None,
-        standard_deviation=summary.standard_deviation if summary else None,
-        interval=summary.interval if summary else None,
+        **summary,
         difference=None if is_baseline else _difference(values, metrics[plan.baseline]),
         confounders=_confounders(variant, outcomes),
         tuning=_tuning(plan, variant, metrics, choices),
@@ -213,4 +248,4 @@ def _records(directory: Path) -> list[dict[str, Any]]:
     journal = directory / "metrics.jsonl"
     if not journal.is_file():
         raise InputError(f"{journal}: there is no such file; delete its folder to train again.")
-    return [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    return read_records(journal)

@@ -1,1 +1,0 @@
-"""What each tool does, once its arguments are read."""

@@ -1,0 +1,176 @@
+"""What tables and sentences of the page hold beyond the results themselves; page.html.j2 calls it.
+
+Rows are a name and its cells as text; all means are over seeds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from detector.evaluation.calibration import ReliabilityBin, chance_d_ece
+from detector.lab.results import Difference
+from detector.report.diagnostics import ERRORS, OWN, CalibrationReport
+from detector.report.folder import AblationFolder, RunResult
+from detector.report.numbers import NONE, decimal, four_digits, interval, percent
+from detector.report.seed_means import (
+    ANCHOR_KINDS,
+    class_means,
+    error_gains,
+    hardest,
+    other_losses,
+)
+from detector.settings.ablation import LOSSES, changing_measure
+
+NOT_COMPARED = {"command", "started"}
+Rows = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Names of the variants that were compared with one baseline, by what the tests say."""
+
+    baseline: str
+    different: list[str]  # p below 0.05 after Holm's correction
+    undecided: list[str]
+    untested: list[str]  # fewer than two seeds that both have
+
+
+def verdicts(ablation: AblationFolder) -> list[Verdict]:
+    """Of the declared variants against the baseline, and of tuned ones against it at its own best.
+
+    The second is there where the baseline was tuned; either only where something is compared.
+    """
+    added = {v.tuning.tuned_variant for v in ablation.variants if v.tuning}
+    others = [v for v in ablation.variants if v.name not in {*added, ablation.baseline}]
+    compared = [_verdict(ablation.baseline, {v.name: v.difference for v in others})]
+    if ablation.variant(ablation.baseline).tuning:
+        tuned = {v.name: v.tuning.difference for v in others if v.tuning}
+        compared.append(_verdict(f"{ablation.baseline}, both tuned", tuned))
+    return [v for v in compared if v.different or v.undecided or v.untested]
+
+
+def _verdict(baseline: str, differences: Mapping[str, Difference | None]) -> Verdict:
+    tested = {name: d for name, d in differences.items() if d and d.p_holm is not None}
+    return Verdict(
+        baseline,
+        different=[name for name, d in tested.items() if d.significant],
+        undecided=[name for name, d in tested.items() if not d.significant],
+        untested=[name for name in differences if name not in tested],
+    )
+
+
+def changed_measure(ablation: AblationFolder) -> list[str]:
+    """Keys that differ between the variants and make the metric another one."""
+    changed = {key for v in ablation.variants for key in v.changes}
+    return list(changing_measure(ablation.metric, changed))
+
+
+def seed_differences(ablation: AblationFolder) -> tuple[list[str], Rows]:
+    """Head and rows: the differences from the baseline, and their std and power."""
+    # half a point is a unit of AP; a loss has none
+    power = ["seeds to see 0.005"] if ablation.metric not in LOSSES else []
+    rows = []
+    for v in ablation.variants:
+        if v.difference:
+            by_seed = _by_seed(v.difference, v.values, ablation.variant(ablation.baseline).values)
+            cells = [decimal(by_seed.get(seed), sign="+") for seed in ablation.seeds]
+            needed = four_digits(v.difference.seeds_for_half_a_point)
+            std = decimal(v.difference.standard_deviation)
+            rows.append([v.name, *cells, std, *(needed for _ in power)])
+    return ["variant", *(f"seed {seed}" for seed in ablation.seeds), "std", *power], rows
+
+
+def _by_seed(
+    difference: Difference, values: Mapping[int, float | None], baseline: Mapping[int, float | None]
+) -> dict[int, float]:
+    """Of the seeds that both have."""
+    seeds = [s for s, v in values.items() if v is not None and baseline[s] is not None]
+    return dict(zip(seeds, difference.differences, strict=True))
+
+
+def hardest_anchors(ablation: AblationFolder) -> tuple[list[str], Rows]:
+    """Head and rows: of each variant's own loss, and of the others on the baseline's models."""
+    baseline = ablation.variant(ablation.baseline)
+    losses = [(v.name, v, OWN) for v in ablation.diagnosed]
+    losses += [(f"{baseline.name}, {loss}", baseline, loss) for loss in other_losses(baseline)]
+    shares = {
+        (name, kind): hardest(variant.diagnosed, loss, kind)
+        for name, variant, loss in losses
+        for kind in ANCHOR_KINDS
+    }
+    parts = sorted({part for by_part in shares.values() for part in by_part})
+    columns = [(kind, part) for kind in ANCHOR_KINDS for part in parts]
+    head = ["variant, loss", *(f"{kind}: hardest {100 * part:g} %" for kind, part in columns)]
+    rows = [
+        [name, *(percent(shares[name, kind].get(part)) for kind, part in columns)]
+        for name, _, _ in losses
+    ]
+    return head, rows if parts else []
+
+
+def calibration(ablation: AblationFolder) -> Rows:
+    """D-ECE under each scaling and by chance, what was fitted, and the number of detections."""
+    reports = {v.name: [d.calibration for d in v.diagnosed if d.calibration]
+               for v in ablation.diagnosed}  # fmt: skip
+    return [[name, *_calibration(of_runs)] for name, of_runs in reports.items() if of_runs]
+
+
+def _calibration(reports: Sequence[CalibrationReport]) -> list[str]:
+    runs = [
+        (
+            r.before.d_ece, r.temperature.d_ece, r.platt.d_ece, _chance(r.before.bins),
+            r.platt.slope, r.platt.intercept, r.before.detections,
+        )
+        for r in reports
+    ]  # fmt: skip
+    *d_ece, slope, intercept, detections = np.mean(runs, axis=0).tolist()
+    # the ends: a mean would hide a temperature at the end of its range
+    temperatures = [r.temperature.temperature for r in reports]
+    ends = interval((min(temperatures), max(temperatures)))
+    return [*map(decimal, d_ece), ends, decimal(slope), decimal(intercept), f"{detections:.0f}"]
+
+
+def _chance(bins: Sequence[ReliabilityBin]) -> float:
+    """The D-ECE that so many detections would have if their scores were true."""
+    return chance_d_ece([b.count for b in bins], [b.score or 0.0 for b in bins])
+
+
+def errors(ablation: AblationFolder) -> tuple[list[str], Rows]:
+    """Head and rows: AP50 lost to each kind of error."""
+    gains = {v.name: [error_gains(v.diagnosed, e) for e in ERRORS] for v in ablation.diagnosed}
+    rows = [[name, *(decimal(fmean(g) if g else None) for g in own)] for name, own in gains.items()]
+    return ["variant", *ERRORS], rows
+
+
+def classes(ablation: AblationFolder) -> tuple[list[str], Rows]:
+    """Head and rows: AP of each class under each variant, the rarest class first."""
+    means = {v.name: m for v in ablation.diagnosed if (m := class_means(v.diagnosed))}
+    boxes = {c.name: c.training_boxes for of_variant in means.values() for c in of_variant}
+    ap = {(name, c.name): c.AP for name, of_variant in means.items() for c in of_variant}
+    rows = [
+        [name, NONE if count is None else str(count), *(decimal(ap.get((v, name))) for v in means)]
+        for name, count in sorted(boxes.items(), key=lambda item: (item[1] or 0, item[0]))
+    ]
+    return ["class", "training boxes", *means], rows
+
+
+def environment(runs: Sequence[RunResult]) -> Rows:
+    """The one value that all runs have of a key, or each with the number of runs that have it."""
+    rows = []
+    for key in dict.fromkeys(key for run in runs for key in run.environment):
+        values = Counter(_text(run.environment[key]) for run in runs if key in run.environment)
+        several = "; ".join(f"{text} ({count} runs)" for text, count in values.items())
+        rows.append([key, several if len(values) > 1 else next(iter(values))])
+    return [row for row in rows if row[0] not in NOT_COMPARED]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "unknown" if value is None else str(value)
