@@ -20,10 +20,12 @@ from detector.config.messages import line, nearest
 from detector.config.schema import Config
 from detector.errors import InputError
 from detector.loss.assemble import KINDS, settings_of
+from detector.model.backbones import check_name
 from detector.settings.section import Section
 from detector.yaml_text import KeyPath, YamlDocument
 
 S = TypeVar("S", bound=Section)
+BACKBONE = ("model", "backbone", "name")
 
 
 def load(path: Path, overrides: Sequence[str] = (), places: Mapping[str, str] = {}) -> Config:
@@ -32,7 +34,7 @@ def load(path: Path, overrides: Sequence[str] = (), places: Mapping[str, str] = 
     places: where an override is written, for those that are not from `--set`.
     Raises InputError, one line an error: where, which key, what was found, what is allowed.
     """
-    return _config(merged(shipped.resolve(Path(path)), overrides, places))
+    return _with_backbone(merged(shipped.resolve(Path(path)), overrides, places))
 
 
 def load_as(path: Path, kind: type[S]) -> tuple[S, YamlDocument]:
@@ -59,7 +61,7 @@ def parse(text: str, source: str) -> Config:
 
     Raises InputError as `load` does.
     """
-    return _config(document_of(text, source))
+    return _with_backbone(document_of(text, source))
 
 
 def _with_kind(old: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +76,17 @@ def _with_kind(old: dict[str, Any]) -> dict[str, Any]:
         return old
     renamed = {**old, **old["ghm"], "kind": kind, "epsilon": old["poly"]}
     return {key: value for key, value in renamed.items() if key in KINDS[kind].model_fields}
+
+
+def _with_backbone(document: YamlDocument) -> Config:
+    """The config, with a backbone that there is: settings/ cannot know the table of model/."""
+    config = _config(document)
+    try:
+        check_name(config.model.backbone.name)
+    except ValueError as error:
+        place = document.origin(BACKBONE)
+        raise InputError(f"{place}: {'.'.join(BACKBONE)}: {error}") from None
+    return config
 
 
 def _config(document: YamlDocument) -> Config:

@@ -28,24 +28,18 @@ def _nameable(text: str) -> str:
 
 
 class BackboneSettings(Section):
-    name: Literal[
-        "resnet18",
-        "resnet34",
+    name: str = item(  # checked by config.load, which knows the table of model/backbone.py
         "resnet50",
-        "resnet101",
-        "resnet152",
-        "resnext50_32x4d",
-        "resnext101_32x8d",
-        "mobilenet_v2",
-    ] = item("resnet50", "resnet18|34|50|101|152, resnext50_32x4d, resnext101_32x8d, mobilenet_v2")
+        "resnet18|34|50|101|152, resnext50_32x4d, resnext101_32x8d, mobilenet_v2, timm/NAME",
+    )
     weights: Annotated[str, Field(min_length=1), AfterValidator(_nameable)] | None = item(
-        "imagenet", "imagenet (through torchvision) | file of a torchvision state dict | null"
+        "imagenet", "imagenet (through torchvision or timm) | file of a state dict of theirs | null"
     )
     frozen_stages: Annotated[int, Field(ge=0, le=5)] = item(
         2, "0 none, 1 the stem, 2 the stem and the first stage, ... 5 all"
     )
-    norm: Literal["frozen_batch", "batch", "group"] = item(
-        "frozen_batch", "frozen_batch | batch | group"
+    norm: Literal["own", "frozen_batch", "batch", "group"] = item(
+        "frozen_batch", "frozen_batch | batch | group | own (as torchvision or timm made it)"
     )
     norm_eps: NotNegative = item(
         1e-5, "added to variances; 0 for torchvision's published RetinaNet v1"
