@@ -8,8 +8,10 @@ from pathlib import Path
 
 from detector.command_line import add_set, program
 from detector.commands.evaluate import Trained, evaluate_files, evaluate_run
-from detector.errors import InputError
+from detector.errors import InputError, about
 from detector.evaluation.coco import CocoResult, Engine, metrics_table
+from detector.evaluation.own_metrics import own_metrics
+from detector.settings.training import check_metrics
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,6 +34,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="for --detections (hotcoco); a run has evaluation.engine",
     )
     parser.add_argument(
+        "--metric", metavar="MODULE:FUNCTION", nargs="+", default=[],
+        help="metrics of your own for --detections; a run has evaluation.metrics",
+    )  # fmt: skip
+    parser.add_argument(
         "--output", type=Path, metavar="DIR",
         help="gets metrics.json and precision_recall.png (--run: RUN/evaluation/CHECKPOINT)",
     )  # fmt: skip
@@ -42,10 +48,10 @@ def _evaluate(options: argparse.Namespace) -> CocoResult:
     """The metrics that the arguments ask for."""
     if options.detections is not None:
         return _evaluate_detections(options)
-    if options.ground_truth or options.engine:
+    if options.ground_truth or options.engine or options.metric:
         raise InputError(
-            "--ground-truth and --engine go with --detections; for a run use "
-            "--set data.val.annotations=FILE or evaluation.engine=NAME."
+            "--ground-truth, --engine and --metric go with --detections; for a run use --set "
+            "data.val.annotations=FILE, evaluation.engine=NAME or evaluation.metrics=[NAME]."
         )
     if options.config is not None:
         if options.checkpoint or options.output is None:
@@ -70,7 +76,11 @@ def _evaluate_detections(options: argparse.Namespace) -> CocoResult:
     if options.ground_truth is None:
         raise InputError("--detections needs --ground-truth, the COCO file to compare with.")
     engine: Engine = options.engine or "hotcoco"
-    return evaluate_files(options.detections, options.ground_truth, options.output, engine=engine)
+    with about("--metric"):
+        own = own_metrics(check_metrics(tuple(options.metric)))
+    return evaluate_files(
+        options.detections, options.ground_truth, options.output, engine=engine, own=own
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

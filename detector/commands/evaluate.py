@@ -18,10 +18,11 @@ from detector.distributed import rank, world_size
 from detector.engine import checkpoint, run
 from detector.engine.preflight import describe_data
 from detector.engine.restore import Classes, check_classes, classes_of, load_detector
-from detector.errors import InputError
+from detector.errors import InputError, about
 from detector.evaluation.coco import CocoResult, Engine, evaluate, metrics, recall_limits
 from detector.evaluation.coco_files import load_detections, load_ground_truth
 from detector.evaluation.figures import precision_recall
+from detector.evaluation.own_metrics import OwnMetric, own_metrics
 from detector.evaluation.predict import Evaluator, coco_json
 from detector.files import finite, new_directory, write_json
 from detector.loss.detection import DetectionLoss
@@ -51,7 +52,13 @@ def evaluator(
         class_names=classes.names,
         engine=config.evaluation.engine,
         pictures=config.evaluation.images,
+        own=_own_metrics(config),
     )
+
+
+@about("evaluation.metrics")
+def _own_metrics(config: Config) -> dict[str, OwnMetric]:
+    return own_metrics(config.evaluation.metrics)
 
 
 def describe_validation(index: CocoIndex, examine: Evaluator) -> Iterator[str]:
@@ -148,7 +155,12 @@ def evaluate_run(trained: Trained, output: Path) -> CocoResult:
 
 
 def evaluate_files(
-    detections: Path, ground_truth: Path, output: Path | None, *, engine: Engine
+    detections: Path,
+    ground_truth: Path,
+    output: Path | None,
+    *,
+    engine: Engine,
+    own: Mapping[str, OwnMetric] = {},
 ) -> CocoResult:
     """The metrics of anybody's COCO result file; written only where `output` is named."""
     truth = load_ground_truth(ground_truth)
@@ -156,9 +168,9 @@ def evaluate_files(
     images = [image["id"] for image in truth["images"]]
     sys.stdout.writelines(f"{line}\n" for line in recall_limits(truth, images))
     if output is None:
-        return evaluate(rows, truth, engine=engine)
+        return evaluate(rows, truth, engine=engine, own=own)
     with new_directory(output) as draft:
-        result = evaluate(rows, truth, engine=engine)
+        result = evaluate(rows, truth, engine=engine, own=own)
         origin = {"result_file": str(detections), "ground_truth": str(ground_truth)}
         write_metrics(result, draft, origin)
     precision_recall(result, output / "precision_recall.png")

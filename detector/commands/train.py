@@ -34,6 +34,7 @@ from detector.structures import Batch
 # what may change on --resume
 MOVABLE = {
     "data.workers", "train.device", "train.log_every", "train.diagnose_every", "evaluation.engine",
+    "evaluation.metrics",
 }  # fmt: skip
 
 

@@ -30,7 +30,8 @@ from detector.report.numbers import (
 )
 from detector.report.result_plots import ForestRow
 from detector.report.style import LineStyle
-from detector.settings.ablation import LOSSES, changing_measure
+from detector.settings.ablation import changing_measure
+from detector.settings.training import is_coco_figure
 
 SEEDS_CAVEAT = (
     "Intervals hold 95 %, over seeds alone (other validation images would add to them), and take "
@@ -203,8 +204,8 @@ def _by_seed(ablation: AblationFolder) -> list[Table]:
     compared = [(v, v.difference) for v in ablation.variants if v.difference]
     if not compared:
         return []
-    # half a point is a unit of AP; a loss has none
-    power = ["seeds to see 0.005"] if ablation.metric not in LOSSES else []
+    # half a point is a unit of AP; a loss or a metric of one's own has none
+    power = ["seeds to see 0.005"] if is_coco_figure(ablation.metric) else []
     table = Table(
         title=f"Differences in {ablation.metric} from {ablation.baseline}, seed by seed",
         head=("variant", *(f"seed {seed}" for seed in ablation.seeds), "std", *power),
