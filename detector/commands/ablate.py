@@ -18,6 +18,7 @@ from detector.commands.ablation_results import (
     last_metric,
     results_table,
 )
+from detector.commands.evaluate import own_metrics_of
 from detector.errors import InputError
 from detector.files import locked, make_directory, occupied, read_object, write_json
 from detector.lab.choice import Choice, choose
@@ -272,12 +273,13 @@ def _claim(plan: Plan, output: Path) -> None:
 
 
 def check_data(plan: Plan) -> None:
-    """InputError where data of a variant are missing or wrong, or do not have the metric's class.
+    """InputError where data, own metrics or the metric's class of a variant are missing or wrong.
 
     Each run would only find it by itself.
     """
     checked: list[DataSettings] = []
     for variant in plan.variants:
+        own_metrics_of(variant.config)
         if variant.config.data in checked:
             continue
         checked.append(variant.config.data)

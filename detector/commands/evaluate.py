@@ -52,12 +52,13 @@ def evaluator(
         class_names=classes.names,
         engine=config.evaluation.engine,
         pictures=config.evaluation.images,
-        own=_own_metrics(config),
+        own=own_metrics_of(config),
     )
 
 
 @about("evaluation.metrics")
-def _own_metrics(config: Config) -> dict[str, OwnMetric]:
+def own_metrics_of(config: Config) -> dict[str, OwnMetric]:
+    """The functions of evaluation.metrics by their names; InputError if one cannot be imported."""
     return own_metrics(config.evaluation.metrics)
 
 

@@ -41,16 +41,16 @@ def figure_of(metric: str) -> str:
     return metric.partition(":")[2]
 
 
-def unknown_figure(name: str, metrics: Iterable[str]) -> str:
+def unknown_figure(name: str, metrics: Iterable[str], losses: tuple[str, ...] = LOSSES) -> str:
     """What is wrong with a name that no figure of a validation has; empty if nothing is.
 
     metrics: those of one's own, "module:function". What these return is not known: the part of the
         name before a "/" is looked at.
     """
     own = sorted({figure_of(metric) for metric in metrics})
-    if is_coco_figure(name) or name in LOSSES or name.partition("/")[0] in own:
+    if is_coco_figure(name) or name in losses or name.partition("/")[0] in own:
         return ""
-    known = (*COCO_FIGURES, *LOSSES, *own)
+    known = (*COCO_FIGURES, *losses, *own)
     near = difflib.get_close_matches(name, known, n=1)
     return (
         f"found {name!r}, it should be a figure that validation writes: {', '.join(known)}, or "
@@ -65,7 +65,7 @@ def check_metrics(names: tuple[str, ...]) -> tuple[str, ...]:
             raise ValueError(f"found {name!r}, it should be module:function")
         if figure_of(name) in RESERVED:
             raise ValueError(
-                f"found {name!r}, and metrics.json has a {figure_of(name)} already; give the "
+                f"found {name!r}, and metrics.json has {figure_of(name)} already; give the "
                 "function another name"
             )
     figures = [figure_of(name) for name in names]
@@ -148,6 +148,6 @@ class EvaluationSettings(Section):
             raise ValueError(
                 f"found {name!r}, which is better the lower it is; name another figure"
             )
-        if problem := unknown_figure(name, before.data.get("metrics", ())):
+        if problem := unknown_figure(name, before.data.get("metrics", ()), losses=()):
             raise ValueError(problem)
         return name
