@@ -91,8 +91,12 @@ def test_a_function_may_change_what_it_gets() -> None:
             annotation.clear()
         return 0.0
 
+    def next_one(detections: np.ndarray, ground_truth: dict[str, Any]) -> float:
+        return detections.sum() + len(ground_truth["annotations"][0])
+
     before = json.dumps(TRUTH), ROWS.copy()
-    own_figures({"greedy": greedy}, ROWS, TRUTH, [4, 9])
+    found = own_figures({"greedy": greedy, "next": next_one}, ROWS, TRUTH, [4, 9])
+    assert found["next"] == ROWS[:3].sum() + 6
     assert json.dumps(TRUTH) == before[0] and np.array_equal(ROWS, before[1])
 
 

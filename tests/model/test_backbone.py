@@ -104,6 +104,7 @@ def test_five_frozen_stages_train_nothing() -> None:
 def test_frozen_batch_norms_keep_their_statistics_in_training() -> None:
     backbone = Backbone("resnet18", "batch", 2).train()
     before = {key: value.clone() for key, value in backbone.body.state_dict().items()}
+    assert not any(value.any() for key, value in before.items() if "running_mean" in key)
     backbone(IMAGES)
     moved = {
         key.split(".")[0]
