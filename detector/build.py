@@ -27,7 +27,7 @@ from detector.evaluation.predict import Predictor
 from detector.loss import box as boxes
 from detector.loss.assemble import NORMALIZERS, classification_loss
 from detector.loss.detection import DetectionLoss
-from detector.model.backbone import Backbone
+from detector.model import backbones
 from detector.model.fpn import FPN
 from detector.model.head import Head
 from detector.model.initialize import initialize
@@ -47,9 +47,10 @@ def load_config(
         weights = config.loss.classification.class_weights  # they alone say how many classes
         criterion(config, class_code(config, num_classes=len(weights) if weights else 1))
         anchor_generator(config)
+        backbone = config.model.backbone
+        backbones.check(backbone.name, backbone.norm, backbone.frozen_stages, backbone.norm_eps)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    backbone = config.model.backbone
     frozen = backbone.frozen_stages or backbone.norm == "frozen_batch"
     if frozen and backbone.weights is None and config.model.weights is None:
         raise InputError(
@@ -202,9 +203,8 @@ def _box_loss(config: Config) -> boxes.Compare:
 
 def model(config: Config, code: ClassCode) -> RetinaNet:
     """The network with its initial weights, on the CPU; nothing is loaded."""
-    m = config.model
-    b = m.backbone
-    backbone = Backbone(b.name, b.norm, b.frozen_stages, norm_eps=b.norm_eps)
+    m, b, seed = config.model, config.model.backbone, config.train.seed
+    backbone = backbones.make(b.name, b.norm, b.frozen_stages, norm_eps=b.norm_eps, seed=seed)
     pyramid = FPN(backbone.channels, m.fpn.channels, m.fpn.p6_from)
     cells = anchor_generator(config).anchors_per_cell
     class_head, box_head = (
@@ -218,8 +218,8 @@ def model(config: Config, code: ClassCode) -> RetinaNet:
         )
         for channels in (code.channels, 4)
     )
-    net = RetinaNet(backbone, pyramid, class_head, box_head)
-    initialize(net, seed=config.train.seed, class_bias=code.bias())
+    net = RetinaNet(backbone, pyramid, class_head, box_head, mean=backbone.mean, std=backbone.std)
+    initialize(net, seed=seed, class_bias=code.bias())
     return net.to(memory_format=torch.channels_last) if config.train.channels_last else net
 
 

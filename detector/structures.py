@@ -7,10 +7,14 @@ Unless stated otherwise, boxes are float32 x1 y1 x2 y2 in pixels of the resized 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+
+from detector.errors import InputError
+from detector.settings.training import is_coco_figure
 
 # in Targets.matches
 BACKGROUND = -1  # the anchor matches no box
@@ -101,5 +105,20 @@ class Detections:
 class Validation:
     """The result of an evaluation during training."""
 
-    metrics: dict[str, float]  # `AP`, `AP/<class>`, `loss`, ...; fractions, -1 where undefined
+    metrics: dict[str, float]  # `AP`, `AP/<class>`: fractions, -1 where undefined; `loss`, ...;
+    # and those of a user's own, which may be any number, NaN too
     pictures: list[Tensor]  # drawn images, uint8 (3, H, W)
+
+    def defined(self, name: str) -> float | None:
+        """The figure that names the best checkpoint; None where it is undefined.
+
+        Raises InputError where there is no such figure.
+        """
+        if name not in self.metrics:
+            raise InputError(
+                f"evaluation.best is {name}, which the validation did not give; name one of "
+                f"{', '.join(self.metrics)}."
+            )
+        value = self.metrics[name]
+        undefined = not math.isfinite(value) or (value == -1 and is_coco_figure(name))
+        return None if undefined else value

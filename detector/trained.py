@@ -18,9 +18,10 @@ from detector.distributed import rank, world_size
 from detector.engine import checkpoint, run
 from detector.engine.preflight import describe_data
 from detector.engine.restore import Classes, check_classes, classes_of, load_detector
-from detector.errors import InputError
+from detector.errors import InputError, about
 from detector.evaluation.coco import recall_limits
 from detector.evaluation.coco_files import load_ground_truth
+from detector.evaluation.own_metrics import OwnMetric, own_metrics
 from detector.evaluation.predict import Evaluator
 from detector.loss.detection import DetectionLoss
 from detector.structures import Batch
@@ -50,7 +51,14 @@ def evaluator(
         class_names=classes.names,
         engine=config.evaluation.engine,
         pictures=config.evaluation.images,
+        own=own_metrics_of(config),
     )
+
+
+@about("evaluation.metrics")
+def own_metrics_of(config: Config) -> dict[str, OwnMetric]:
+    """The functions of evaluation.metrics by their names; InputError if one cannot be imported."""
+    return own_metrics(config.evaluation.metrics)
 
 
 def describe_validation(index: CocoIndex, examine: Evaluator) -> Iterator[str]:

@@ -249,9 +249,9 @@ def training_step(
     )
 
 
-def _spread(net: nn.Module, on: torch.device) -> nn.Module:
+def _spread(net: RetinaNet, on: torch.device) -> nn.Module:
     if world_size() == 1:
         return net
     if on.type == "cuda":
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        net.backbone.synchronize()  # nothing else has batch norms
     return DistributedDataParallel(net, device_ids=[on] if on.type == "cuda" else None)

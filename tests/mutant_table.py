@@ -421,6 +421,35 @@ TABLE = [
         ("evaluation.params.imgIds = image_ids", "pass"),
         ("np.isin(detections[:, 0], chosen).sum()", "len(detections)"),
     ]),
+    ("detector/evaluation/own_metrics.py", "tests/evaluation/test_own_metrics.py", [
+        ("detections[np.isin(detections[:, 0], image_ids)]", "detections"),
+        ('if annotation["image_id"] in chosen', "if True"),
+        ("counted.copy()", "counted"),
+        ("dict(annotation)\n", "annotation\n"),
+        ('f"{name}/{key}": float(value)', "key: float(value)"),
+        ("frames[1:]", "frames[-1:]"),
+    ]),
+    ("detector/structures.py", "tests/evaluation/test_own_metrics.py", [
+        ("(value == -1 and is_coco_figure(name))", "value == -1"),
+        ("not math.isfinite(value) or", "False or"),
+    ]),
+    ("detector/model/backbone.py", "tests/model/test_backbone.py", [
+        ('_slices("features", 2, 4, 7, 14, 18)', '_slices("features", 2, 4, 8, 14, 18)'),
+        ("backbone.eval()\n    with", "with"),
+        ("stage in self._stages[:frozen_stages]", "stage in self._stages[: frozen_stages + 1]"),
+    ]),
+    ("detector/model/timm_layout.py", "tests/model/test_timm_backbone.py", [
+        ("else places[0] - 1", "else places[0]"),
+        ("if value.grad is None", "if False"),
+        ("last = {stride: index", "last = {stride: index - (stride == 32)"),
+    ]),
+    ("detector/model/timm_backbone.py", "tests/model/test_timm_backbone.py", [
+        ("0, -width % STRIDES[-1], 0, -height % STRIDES[-1]",
+         "0, -height % STRIDES[-1], 0, -width % STRIDES[-1]"),
+        ("self.act(self.drop(super().forward(x)))", "super().forward(x)"),
+        ("torch.default_generator.manual_seed(seed)", "pass"),
+        ("            self.body.get_submodule(layer).eval()\n", "            pass\n"),
+    ]),
     ("detector/evaluation/coco_files.py", "tests/evaluation/test_coco_files.py", [
         ("start=1", "start=0"),
         ("content.crowd[rows].astype(int)", "0 * rows"),

@@ -32,6 +32,7 @@ from detector.lab.plan import Plan
 from detector.lab.results import Results, RunnerTime, read_results, write_results
 from detector.lab.sweep import Outcome, Run, Sweep
 from detector.report.page import write_report
+from detector.trained import own_metrics_of
 
 MARK = "ablation.json"
 
@@ -234,12 +235,13 @@ def _claim(plan: Plan, output: Path) -> None:
 
 
 def check_data(plan: Plan) -> None:
-    """InputError where data of a variant are missing or wrong, or do not have the metric's class.
+    """InputError where data, own metrics or the metric's class of a variant are missing or wrong.
 
     Each run would only find it by itself.
     """
     checked: list[DataSettings] = []
     for variant in plan.variants:
+        own_metrics_of(variant.config)
         if variant.config.data in checked:
             continue
         checked.append(variant.config.data)

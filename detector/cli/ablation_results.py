@@ -25,7 +25,7 @@ from detector.lab.results import (
 from detector.lab.statistics import Interval, holm, paired, seeds_needed, summarize
 from detector.lab.sweep import Outcome, Run
 from detector.report.numbers import probability
-from detector.settings.ablation import LOSSES
+from detector.settings.training import is_coco_figure
 
 RESAMPLES = 1000  # each end of a 95 % interval then rests on 25 of them
 NOTHING_KNOWN = {"n": 0, "mean": None, "standard_deviation": None, "interval": None}
@@ -63,12 +63,12 @@ def collect_results(
 def last_metric(directory: Path, metric: str) -> float | None:
     """The metric at the last validation of a run; None if it was not finite there, or undefined.
 
-    COCO writes -1 for an AP or AR of nothing; a loss may well be -1.
+    COCO writes -1 for an AP or AR of nothing; a loss or a metric of one's own may well be -1.
     """
     key = f"validation/{metric}"
     for record in reversed(_records(directory)):
         if key in record:
-            undefined = record[key] is None or (record[key] == -1 and metric not in LOSSES)
+            undefined = record[key] is None or (record[key] == -1 and is_coco_figure(metric))
             return None if undefined else float(record[key])
     raise InputError(f"{directory}: metrics.jsonl has no {key}; name another metric.")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detector.command_line import add_set, program
-from detector.errors import InputError
+from detector.errors import InputError, about
 from detector.evaluation.coco import (
     CocoResult,
     Engine,
@@ -19,8 +19,10 @@ from detector.evaluation.coco import (
 )
 from detector.evaluation.coco_files import load_detections, load_ground_truth
 from detector.evaluation.figures import precision_recall
+from detector.evaluation.own_metrics import OwnMetric, own_metrics
 from detector.evaluation.predict import coco_json
 from detector.files import finite, new_directory, write_json
+from detector.settings.training import check_metrics
 from detector.trained import Trained, describe_validation
 
 
@@ -44,6 +46,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="for --detections (hotcoco); a run has evaluation.engine",
     )
     parser.add_argument(
+        "--metric", metavar="MODULE:FUNCTION", nargs="+", default=[],
+        help="metrics of your own for --detections; a run has evaluation.metrics",
+    )  # fmt: skip
+    parser.add_argument(
         "--output", type=Path, metavar="DIR",
         help="gets metrics.json and precision_recall.png (--run: RUN/evaluation/CHECKPOINT)",
     )  # fmt: skip
@@ -54,10 +60,10 @@ def _evaluate(options: argparse.Namespace) -> CocoResult:
     """The metrics that the arguments ask for."""
     if options.detections is not None:
         return _evaluate_detections(options)
-    if options.ground_truth or options.engine:
+    if options.ground_truth or options.engine or options.metric:
         raise InputError(
-            "--ground-truth and --engine go with --detections; for a run use "
-            "--set data.val.annotations=FILE or evaluation.engine=NAME."
+            "--ground-truth, --engine and --metric go with --detections; for a run use --set "
+            "data.val.annotations=FILE, evaluation.engine=NAME or evaluation.metrics=[NAME]."
         )
     if options.config is not None:
         if options.checkpoint or options.output is None:
@@ -82,7 +88,11 @@ def _evaluate_detections(options: argparse.Namespace) -> CocoResult:
     if options.ground_truth is None:
         raise InputError("--detections needs --ground-truth, the COCO file to compare with.")
     engine: Engine = options.engine or "hotcoco"
-    return evaluate_files(options.detections, options.ground_truth, options.output, engine=engine)
+    with about("--metric"):
+        own = own_metrics(check_metrics(tuple(options.metric)))
+    return evaluate_files(
+        options.detections, options.ground_truth, options.output, engine=engine, own=own
+    )
 
 
 def evaluate_run(trained: Trained, output: Path) -> CocoResult:
@@ -101,7 +111,12 @@ def evaluate_run(trained: Trained, output: Path) -> CocoResult:
 
 
 def evaluate_files(
-    detections: Path, ground_truth: Path, output: Path | None, *, engine: Engine
+    detections: Path,
+    ground_truth: Path,
+    output: Path | None,
+    *,
+    engine: Engine,
+    own: Mapping[str, OwnMetric] = {},
 ) -> CocoResult:
     """The metrics of anybody's COCO result file; written only where `output` is named."""
     truth = load_ground_truth(ground_truth)
@@ -109,9 +124,9 @@ def evaluate_files(
     images = [image["id"] for image in truth["images"]]
     sys.stdout.writelines(f"{line}\n" for line in recall_limits(truth, images))
     if output is None:
-        return evaluate(rows, truth, engine=engine)
+        return evaluate(rows, truth, engine=engine, own=own)
     with new_directory(output) as draft:
-        result = evaluate(rows, truth, engine=engine)
+        result = evaluate(rows, truth, engine=engine, own=own)
         origin = {"result_file": str(detections), "ground_truth": str(ground_truth)}
         write_metrics(result, draft, origin)
     precision_recall(result, output / "precision_recall.png")

@@ -15,6 +15,7 @@ from detector.loss.assemble import CLASSIFICATION_LOSSES
 from detector.loss.elementwise import ElementwiseSettings
 from detector.loss.focal import FocalSettings
 from detector.loss.settings import BoxLossSettings
+from detector.model.settings import ModelSettings
 from detector.settings import network, training
 from detector.settings.one_of import OneOf
 from detector.settings.section import Section
@@ -38,7 +39,7 @@ class Config(Section):
     """One experiment. Immutable; equal configs are equal objects."""
 
     data: DataSettings = DataSettings()
-    model: network.ModelSettings = network.ModelSettings()
+    model: ModelSettings = ModelSettings()
     anchors: network.AnchorsSettings = network.AnchorsSettings()
     matching: Annotated[SerializeAsAny[MatchingSettings], MATCHINGS] = MaxIoUSettings()
     loss: LossSettings = LossSettings()

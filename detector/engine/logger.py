@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from detector.settings.training import LOSSES, is_coco_figure
+
 
 class Logger(Protocol):
     """Receives what a training loop reports."""
@@ -157,12 +159,17 @@ def progress_note(record: Mapping[str, Any], seconds: int) -> str:
 
 
 def validation_line(metrics: Mapping[str, float]) -> str:
-    """AP, AP50 and loss of a validation, for the terminal; `-` where undefined."""
+    """AP, AP50, the loss and a user's own metrics, for the terminal; `-` where undefined."""
     figures = [
         f"{name} {'-' if metrics[name] < 0 else format(metrics[name], '.4f')}"
         for name in ("AP", "AP50")
     ]
-    return "  ".join([*figures, f"loss {metrics['loss']:.4f}"])
+    own = [
+        f"{name} {format(value, '.4g') if math.isfinite(value) else '-'}"
+        for name, value in metrics.items()
+        if not is_coco_figure(name) and name not in LOSSES
+    ]
+    return "  ".join([*figures, f"loss {metrics['loss']:.4f}", *own])
 
 
 def _writable(value: Any) -> bool:

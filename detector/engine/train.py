@@ -207,8 +207,8 @@ class Trainer:
         self.logger.pictures(validation.pictures, self.done)
         line = validation_line(validation.metrics)
         self.logger.say(f"epoch {epoch:.4g}, step {self.done}: validation {line}")
-        value = validation.metrics[self.best]
-        if value < 0:
+        value = validation.defined(self.best)
+        if value is None:
             self._say_undefined()
             return True
         improved = value > self.best_value

@@ -11,13 +11,15 @@ import contextlib
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from detector.coco_matching import PER_IMAGE, hotcoco_evaluation
 from detector.evaluation.coco_files import load_detections, load_ground_truth
+from detector.evaluation.own_metrics import OwnMetric, own_figures
+from detector.files import finite
 
 __all__ = [
     "CocoResult",
@@ -60,6 +62,7 @@ class CocoResult:
     detections: int  # how many detections these have
     engine: Engine
     areas_replaced: int = 0  # boxes whose area was not above 0 and became width * height
+    own: Mapping[str, float] = field(default_factory=dict)  # figures of a user's own metrics
 
     @property
     def class_names(self) -> list[str]:
@@ -73,12 +76,14 @@ def evaluate(
     *,
     image_ids: Sequence[int] | None = None,
     engine: Engine = "hotcoco",
+    own: Mapping[str, OwnMetric] = {},
 ) -> CocoResult:
     """COCO's bounding-box metrics (Lin et al. 2014; https://cocodataset.org/#detection-eval).
 
     `detections` is float64 (D, 7): image id, x, y, width, height, score, category id, all finite,
     with ids of `ground_truth` (from `load_ground_truth`; not modified). Only images in `image_ids`
-    count; None means every image. Both engines give equal metrics and print nothing.
+    count; None means every image. Both engines give equal metrics and print nothing. own: metrics
+    of a user's own, by name; InputError for one that fails.
     """
     ids = sorted({image["id"] for image in ground_truth["images"]})
     assert np.isfinite(detections).all() and np.isin(detections[:, 0], ids).all()
@@ -99,6 +104,7 @@ def evaluate(
         detections=int(np.isin(detections[:, 0], chosen).sum()),
         engine=engine,
         areas_replaced=ground_truth.get("areas_replaced", 0),
+        own=own_figures(own, detections, ground_truth, chosen),
     )
 
 
@@ -107,7 +113,9 @@ def metrics(result: CocoResult) -> dict[str, Any]:
     counts = {"images": result.images, "detections": result.detections, "boxes": result.boxes}
     if result.areas_replaced:
         counts["areas_replaced"] = result.areas_replaced
-    return {**result.summary, "per_class": result.per_class, **counts, "engine": result.engine}
+    own = {name: finite(value) for name, value in result.own.items()}
+    coco = {**result.summary, "per_class": result.per_class}
+    return {**coco, **own, **counts, "engine": result.engine}
 
 
 def recall_limits(
@@ -146,8 +154,9 @@ def _beyond(limit: int, counts: Mapping[int, int], what: str) -> list[str]:
 
 
 def metrics_table(result: CocoResult) -> str:
-    """The twelve metrics and the AP of each class, as lines of text; `-` where undefined."""
+    """The twelve metrics, a user's own and the AP of each class, as text; `-` where undefined."""
     lines = [f"{key:<6} {_figure(result.summary[key])}  {text}" for key, text in HEADINGS.items()]
+    lines += [f"{name}  {_own_figure(value)}" for name, value in result.own.items()]
     width = max(len("class"), *(len(name) for name in result.class_names))
     lines += ["", f"{'class':<{width}}      AP    boxes"]
     lines += [
@@ -222,6 +231,10 @@ def _mean(values: np.ndarray) -> float:
 
 def _figure(value: float) -> str:
     return f"{value:6.3f}" if value > -1 else "     -"
+
+
+def _own_figure(value: float) -> str:
+    return f"{value:.6g}" if np.isfinite(value) else "-"
 
 
 def _class_names(categories: list[dict[str, Any]]) -> list[str]:

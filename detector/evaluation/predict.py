@@ -5,7 +5,7 @@ N images of a batch, D detections of a file or a data set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ from detector.boxes import clip
 from detector.distributed import gather_objects, is_main, sum_over_ranks, together
 from detector.evaluation.coco import CocoResult, Engine, evaluate
 from detector.evaluation.draw import draw_detections
+from detector.evaluation.own_metrics import OwnMetric
 from detector.loss.detection import DetectionLoss
 from detector.postprocess import Postprocess
 from detector.structures import Batch, Detections, Outputs, Validation
@@ -106,6 +107,7 @@ class Evaluator:
 
     loader: batches of this rank's images.
     pictures: how many of the first images to draw.
+    own: metrics of a user's own, by name.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Evaluator:
         class_names: Sequence[str],
         engine: Engine,
         pictures: int,
+        own: Mapping[str, OwnMetric] = {},
     ) -> None:
         self.loader = loader
         self.predictor = predictor
@@ -132,22 +135,26 @@ class Evaluator:
         self.class_names = class_names
         self.engine = engine
         self.pictures = pictures
+        self.own = own
 
     def __call__(self, model: nn.Module) -> Validation:
         """The metrics for the training loop, the same on all ranks."""
         evaluation = self.run(model)
         metrics = None
-        if is_main():
-            result = self.metrics(evaluation.rows)
-            per_class = {f"AP/{name}": ap for name, ap in result.per_class.items()}
-            metrics = {**result.summary, **per_class, **evaluation.losses}
+        with together():  # a user's own metric may fail, and only here
+            if is_main():
+                result = self.metrics(evaluation.rows)
+                per_class = {f"AP/{name}": ap for name, ap in result.per_class.items()}
+                metrics = {**result.summary, **per_class, **result.own, **evaluation.losses}
         shared = gather_objects(metrics)[0]
         assert isinstance(shared, dict)
         return Validation(shared, evaluation.pictures)
 
     def metrics(self, rows: np.ndarray) -> CocoResult:
-        """COCO metrics of detections (D, 7) on this data set."""
-        return evaluate(rows, self.ground_truth, image_ids=self.image_ids, engine=self.engine)
+        """COCO and own metrics of detections (D, 7) on this data set."""
+        return evaluate(
+            rows, self.ground_truth, image_ids=self.image_ids, engine=self.engine, own=self.own
+        )
 
     def run(self, model: nn.Module) -> Evaluation:
         """One pass over the data; the model's training mode is restored."""

@@ -16,6 +16,7 @@ from detector import shipped
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
 from detector.settings.ablation import Ablation, Published, VariantSettings, changing_measure
+from detector.settings.training import unknown_figure
 from detector.yaml_text import YamlDocument
 
 NAME_PATTERN = r"[\w.=,+-]+"
@@ -151,6 +152,7 @@ class Plan:
         return {**identity, **tuned, "metric": self.metric, "tuning_share": self.tuning_share}
 
     def _check(self, path: Path, document: YamlDocument) -> None:
+        self._check_metric(document)
         self._check_names(path)
         names = [variant.name for variant in self.variants]
         if self.baseline not in names:
@@ -171,6 +173,11 @@ class Plan:
                     f"{variant.config.data.tuning} in {self.config}, and a variant that tunes "
                     "needs a null there; tuning_share sets images aside."
                 )
+
+    def _check_metric(self, document: YamlDocument) -> None:
+        for config in (config for variant in self.variants for config in variant.configs):
+            if problem := unknown_figure(self.metric, config.evaluation.metrics):
+                raise InputError(f"{document.origin(('metric',))}: metric: {problem}")
 
     def _check_tuned_keys(self, path: Path, variant: Variant) -> None:
         tuned = {key for trial in variant.trials for key in trial.values}

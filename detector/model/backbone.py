@@ -1,52 +1,71 @@
 """Feature maps C3, C4, C5 of torchvision's classification networks.
 
 A backbone is torchvision's model without its classifier, with torchvision's parameter names. It has
-five stages: the stem, and those that end at strides 4, 8, 16 and 32.
-    ResNet, ResNeXt  conv1 to maxpool · layer1 · layer2 · layer3 · layer4
-    MobileNetV2      features 0-1 · 2-3 · 4-6 · 7-13 · 14-17, so the stem ends at stride 2
-N images, H W rows and columns.
+five stages: the stem, and those that end at strides 4, 8, 16 and 32. BACKBONES has a line for each;
+timm's networks are in model/timm_backbone.py. N images, H W rows and columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, cast
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
-from detector.errors import InputError
+from detector.errors import InputError, about
 
-Norm = Literal["frozen_batch", "batch", "group"]
+Norm = Literal["own", "frozen_batch", "batch", "group"]
+Stages = tuple[tuple[str, ...], ...]  # the layers of each stage, in the order of the forward pass
 
-RESNETS = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnext50_32x4d",
-    "resnext101_32x8d",
-)
-NAMES = (*RESNETS, "mobilenet_v2")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue, of pixels in 0..1
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_STEM = ("conv1", "bn1", "relu", "maxpool")
-_RESNET_STAGES = (_STEM, ("layer1",), ("layer2",), ("layer3",), ("layer4",))
-_MOBILENET_STAGES = tuple(
-    tuple(f"features.{index}" for index in indices)
-    for indices in (range(2), range(2, 4), range(4, 7), range(7, 14), range(14, 18))
-)
+
+def _slices(layer: str, *ends: int) -> Stages:
+    """Stages that are slices of an `nn.Sequential`, each up to before its end."""
+    starts = (0, *ends)
+    return tuple(
+        tuple(f"{layer}.{index}" for index in range(start, end))
+        for start, end in zip(starts, ends, strict=False)
+    )
+
+
+_RESNET = (("conv1", "bn1", "relu", "maxpool"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
+
+# torchvision's function, which must take `norm_layer` -> the layers of the five stages; whatever
+# is in none of them (a classifier) is left out
+BACKBONES: dict[str, Stages] = {
+    "resnet18": _RESNET,
+    "resnet34": _RESNET,
+    "resnet50": _RESNET,
+    "resnet101": _RESNET,
+    "resnet152": _RESNET,
+    "resnext50_32x4d": _RESNET,
+    "resnext101_32x8d": _RESNET,
+    "mobilenet_v2": _slices("features", 2, 4, 7, 14, 18),  # its stem ends at stride 2
+}
+
+
+def check_torchvision_name(name: str) -> None:
+    """ValueError, in the words of a config's errors, for what is no backbone of torchvision's."""
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(name, BACKBONES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"found {name!r}, it should be {', '.join(BACKBONES)}, or timm/NAME{hint}")
 
 
 class Backbone(nn.Module):
     """Images -> feature maps C3, C4, C5 at strides 8, 16 and 32.
 
     Args:
-        name: one of NAMES.
+        name: one of BACKBONES.
         norm: `frozen_batch` is batch norm with fixed statistics and fixed affine; `group` has 32
-            groups where the channels allow it (see `group_norm`).
+            groups where the channels allow it (see `group_norm`); `own` is torchvision's: `batch`.
         frozen_stages: how many stages, counted from the stem, are not trained: 0 none, 5 all. Their
             batch norms keep their statistics in training, too.
         norm_eps: added to the variance. torchvision's published RetinaNet v1 for COCO needs 0.0
@@ -56,21 +75,26 @@ class Backbone(nn.Module):
     """
 
     strides = (8, 16, 32)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD  # what normalises the pixels of its images
 
     def __init__(
         self, name: str, norm: Norm, frozen_stages: int, *, norm_eps: float = 1e-5
     ) -> None:
         super().__init__()
-        if name not in NAMES:
-            raise InputError(f"There is no backbone {name!r}; choose one of {', '.join(NAMES)}.")
+        with about("model.backbone.name"):
+            check_torchvision_name(name)
         if not 0 <= frozen_stages <= 5:
             raise InputError(f"frozen_stages is {frozen_stages}; a backbone has stages 0 to 5.")
         self.name = name
         self.norm = norm
-        self.body = _body(name, norm, norm_eps)
-        self._stages = _MOBILENET_STAGES if name == "mobilenet_v2" else _RESNET_STAGES
-        self._frozen = tuple(name for stage in self._stages[:frozen_stages] for name in stage)
-        self.channels = _channels(name)
+        self.body: nn.Module = get_model(name, weights=None, norm_layer=_norm_layer(norm, norm_eps))
+        self._stages = BACKBONES[name]
+        # DDP would wait for gradients of unused parameters; their names are those that files have
+        self.left_out = _remove_others(
+            self.body, [layer for stage in self._stages for layer in stage]
+        )
+        self._frozen = tuple(layer for stage in self._stages[:frozen_stages] for layer in stage)
+        self.channels = _channels(self)
         for layer in self._frozen:
             self.body.get_submodule(layer).requires_grad_(requires_grad=False)
 
@@ -90,6 +114,10 @@ class Backbone(nn.Module):
         for layer in self._frozen:
             self.body.get_submodule(layer).eval()
         return self
+
+    def synchronize(self) -> None:
+        """Make batch norms those of all ranks together."""
+        self.body = nn.SyncBatchNorm.convert_sync_batchnorm(self.body)
 
 
 class FrozenBatchNorm(FrozenBatchNorm2d):
@@ -117,25 +145,37 @@ def group_norm(channels: int, *, eps: float = 1e-5) -> nn.GroupNorm:
     return nn.GroupNorm(max(groups, default=1), channels, eps=eps)
 
 
-def _body(name: str, norm: Norm, eps: float) -> nn.Module:
-    """torchvision's model up to C5: DDP would wait for gradients of unused parameters."""
+def _norm_layer(norm: Norm, eps: float) -> Callable[..., nn.Module]:
+    """What makes the norm of so many channels."""
     layers: dict[Norm, Callable[..., nn.Module]] = {
+        "own": nn.BatchNorm2d,
         "frozen_batch": FrozenBatchNorm,
         "batch": nn.BatchNorm2d,
         "group": group_norm,
     }
-    body: nn.Module = get_model(name, weights=None, norm_layer=partial(layers[norm], eps=eps))
-    if name == "mobilenet_v2":
-        del body.classifier
-        del cast(nn.Sequential, body.features)[18]  # the 1 x 1 convolution before the classifier
-    else:
-        del body.fc, body.avgpool
-    return body
+    return partial(layers[norm], eps=eps)
 
 
-def _channels(name: str) -> tuple[int, int, int]:
-    if name == "mobilenet_v2":
-        return 32, 96, 320
-    if name in ("resnet18", "resnet34"):
-        return 128, 256, 512
-    return 512, 1024, 2048
+def _remove_others(module: nn.Module, layers: Sequence[str], above: str = "") -> tuple[str, ...]:
+    """Remove the layers that are not among `layers`, nor hold or belong to one; their names."""
+    removed: list[str] = []
+    for child in [name for name, _ in module.named_children()]:
+        name = above + child
+        if name in layers:
+            continue
+        if any(layer.startswith(f"{name}.") for layer in layers):
+            removed += _remove_others(module.get_submodule(child), layers, f"{name}.")
+        else:
+            delattr(module, child)
+            removed.append(name)
+    return tuple(removed)
+
+
+def _channels(backbone: Backbone) -> tuple[int, int, int]:
+    """Of C3, C4 and C5, as a small image shows; no statistics and no random number change."""
+    backbone.eval()
+    with torch.no_grad():
+        device = next(backbone.parameters()).device
+        c3, c4, c5 = backbone(torch.zeros(1, 3, 64, 64, device=device))
+    backbone.train()
+    return c3.shape[1], c4.shape[1], c5.shape[1]

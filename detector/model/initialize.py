@@ -2,7 +2,8 @@
 
 So two variants with the same seed share every weight that both have. The last convolution of the
 class head is drawn channel by channel, so that heads with and without a background channel share
-the channels of the classes.
+the channels of the classes. A network of timm keeps the initial values that timm gives it, which
+depend on the seed: its layers want what their papers say.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.model.retinanet import RetinaNet
+from detector.model.timm_backbone import TimmBackbone
 
 _CLASSES = "class_head.last"
 
@@ -32,6 +34,8 @@ def initialize(model: RetinaNet, *, seed: int, class_bias: Tensor) -> None:
     assert class_bias.shape == (head.out_channels,)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if name.startswith("backbone.") and isinstance(model.backbone, TimmBackbone):
+                continue
             if name == f"{_CLASSES}.weight":
                 parameter.copy_(
                     _class_weight(parameter.shape, seed, anchors_per_cell=head.anchors_per_cell)

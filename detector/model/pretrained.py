@@ -18,12 +18,12 @@ from torchvision.models import get_model_weights
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
 from detector.errors import InputError
-from detector.model.backbone import Backbone
+from detector.model.backbones import AnyBackbone
 from detector.model.retinanet import RetinaNet
+from detector.model.timm_backbone import TimmBackbone
 
 State = dict[str, Tensor]
 
-_CLASSIFIERS = ("fc.", "classifier.", "features.18.")  # what a Backbone does without
 _COUNTER = "num_batches_tracked"  # absent in old files and frozen norms; no result depends on it
 _CLASS_KEYS = tuple(f"head.classification_head.cls_logits.{kind}" for kind in ("weight", "bias"))
 _BOX_KEY = "head.regression_head.bbox_reg.weight"
@@ -40,18 +40,27 @@ _RENAMES = (
 )
 
 
-def load_backbone(backbone: Backbone, weights: Literal["imagenet"] | Path) -> None:
-    """Load torchvision's ImageNet weights, or a local torchvision state dict, into `backbone`.
+def load_backbone(backbone: AnyBackbone, weights: Literal["imagenet"] | Path) -> None:
+    """Load torchvision's (timm's) pretrained weights, or a file of such a state, into `backbone`.
 
     `imagenet` is torchvision's IMAGENET1K_V1, which the published 1x recipes start from (V2 comes
-    from a longer recipe); it is downloaded unless TORCH_HOME has it. The classifier in the file is
-    dropped. Raises InputError for weights that do not fit, or that cannot be read or downloaded.
+    from a longer recipe), or timm's weights of the name; it is downloaded unless TORCH_HOME (or
+    HF_HOME) has it. What a backbone leaves out of its network is dropped from the file. Raises
+    InputError for weights that do not fit, or that cannot be read or downloaded.
     """
+    if isinstance(backbone, TimmBackbone):
+        if weights == "imagenet":
+            state, source = backbone.published(), f"timm's {backbone.name}"
+        else:
+            state, source = backbone.renamed(read_weights(Path(weights))), str(weights)
+        load_checked(backbone.body, state, source=source)
+        return
     if weights == "imagenet":
         state, source = _imagenet_state(backbone.name), f"torchvision's {backbone.name}"
     else:
         state, source = read_weights(Path(weights)), str(weights)
-    state = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
+    left_out = tuple(f"{layer}." for layer in backbone.left_out)
+    state = {key: value for key, value in state.items() if not key.startswith(left_out)}
     if backbone.norm == "group" and any(key.endswith("running_mean") for key in state):
         raise InputError(
             f"{source} holds batch-norm weights, which norm group cannot take: set weights to "

@@ -8,31 +8,42 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detector.model.backbone import Backbone
+from detector.model.backbone import IMAGENET_MEAN, IMAGENET_STD
+from detector.model.backbones import AnyBackbone
 from detector.model.fpn import FPN
 from detector.model.head import Head
 from detector.structures import Outputs
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue, of pixels in 0..1
-IMAGENET_STD = (0.229, 0.224, 0.225)
+RGB = tuple[float, float, float]
 
 
 class RetinaNet(nn.Module):
     """Images to class logits and box deltas; the same call in training, evaluation and export.
 
     A level of stride s has ceil(H / s) x ceil(W / s) positions, whatever H and W are.
+
+    mean, std: of the pixels in 0..1, as the backbone's weights were trained with.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone, pyramid: FPN, class_head: Head, box_head: Head) -> None:
+    def __init__(
+        self,
+        backbone: AnyBackbone,
+        pyramid: FPN,
+        class_head: Head,
+        box_head: Head,
+        *,
+        mean: RGB = IMAGENET_MEAN,
+        std: RGB = IMAGENET_STD,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pyramid = pyramid
         self.class_head = class_head
         self.box_head = box_head
-        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        for name, values in (("mean", mean), ("std", std)):
             # not persistent: the constants are no weights, and torchvision's files lack them
             self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
 

@@ -25,7 +25,8 @@ from detector.report.seed_means import (
     hardest,
     other_losses,
 )
-from detector.settings.ablation import LOSSES, changing_measure
+from detector.settings.ablation import changing_measure
+from detector.settings.training import is_coco_figure
 
 NOT_COMPARED = {"command", "started"}
 Rows = list[list[str]]
@@ -74,7 +75,7 @@ def changed_measure(ablation: AblationFolder) -> list[str]:
 def seed_differences(ablation: AblationFolder) -> tuple[list[str], Rows]:
     """Head and rows: the differences from the baseline, and their std and power."""
     # half a point is a unit of AP; a loss has none
-    power = ["seeds to see 0.005"] if ablation.metric not in LOSSES else []
+    power = ["seeds to see 0.005"] if is_coco_figure(ablation.metric) else []
     rows = []
     for v in ablation.variants:
         if v.difference:

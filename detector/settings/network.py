@@ -2,74 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import model_validator
 
 from detector.settings.section import (
     Count,
-    FilePath,
     Fraction,
     NotEmpty,
-    NotNegative,
     Pair,
     Positive,
     Section,
-    Whole,
     item,
-    nameable,
 )
-
-
-def _nameable(text: str) -> str:
-    nameable(Path(text))
-    return text
-
-
-class BackboneSettings(Section):
-    name: Literal[
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "resnet101",
-        "resnet152",
-        "resnext50_32x4d",
-        "resnext101_32x8d",
-        "mobilenet_v2",
-    ] = item("resnet50", "resnet18|34|50|101|152, resnext50_32x4d, resnext101_32x8d, mobilenet_v2")
-    weights: Annotated[str, Field(min_length=1), AfterValidator(_nameable)] | None = item(
-        "imagenet", "imagenet (through torchvision) | file of a torchvision state dict | null"
-    )
-    frozen_stages: Annotated[int, Field(ge=0, le=5)] = item(
-        2, "0 none, 1 the stem, 2 the stem and the first stage, ... 5 all"
-    )
-    norm: Literal["frozen_batch", "batch", "group"] = item(
-        "frozen_batch", "frozen_batch | batch | group"
-    )
-    norm_eps: NotNegative = item(
-        1e-5, "added to variances; 0 for torchvision's published RetinaNet v1"
-    )
-
-
-class FPNSettings(Section):
-    channels: Count = item(256, "channels of P3 to P7")
-    p6_from: Literal["p5", "c5"] = item("c5", "P6 is computed from p5 | c5 (paper, Detectron2)")
-
-
-class HeadSettings(Section):
-    convs: Whole = item(4, "3x3 convolutions before the last, in each branch")
-    channels: Count | None = item(None, "of those convolutions; null: as the pyramid")
-    norm: Literal["none", "group"] = item("none", "none | group")
-
-
-class ModelSettings(Section):
-    backbone: BackboneSettings = BackboneSettings()
-    fpn: FPNSettings = FPNSettings()
-    head: HeadSettings = HeadSettings()
-    weights: FilePath | None = item(
-        None, "whole detector to start from: torchvision RetinaNet or one of our checkpoints"
-    )
 
 
 class AnchorsSettings(Section):

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
+from conftest import HOME
 from torch import nn
-from torchvision.models import mobilenet_v2, resnet18, resnet34
+from torchvision.models import mobilenet_v2, regnet_y_400mf, resnet18, resnet34
 from torchvision.ops import FrozenBatchNorm2d
 
+from detector import build
 from detector.errors import InputError
-from detector.model.backbone import NAMES, Backbone, FrozenBatchNorm
+from detector.model.backbone import BACKBONES, Backbone, FrozenBatchNorm
 from detector.model.pretrained import load_backbone
-from detector.settings import network as settings
 
 IMAGES = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_maps_have_the_declared_strides_and_channels(name: str) -> None:
     with torch.device("meta"):
         maps = Backbone(name, "group", 0)(torch.empty(2, 3, 100, 75))
@@ -104,6 +104,7 @@ def test_five_frozen_stages_train_nothing() -> None:
 def test_frozen_batch_norms_keep_their_statistics_in_training() -> None:
     backbone = Backbone("resnet18", "batch", 2).train()
     before = {key: value.clone() for key, value in backbone.body.state_dict().items()}
+    assert not any(value.any() for key, value in before.items() if "running_mean" in key)
     backbone(IMAGES)
     moved = {
         key.split(".")[0]
@@ -121,7 +122,7 @@ def test_group_norm_of_channels_that_32_does_not_divide() -> None:
 
 
 def test_unknown_name_and_stage() -> None:
-    with pytest.raises(InputError, match="no backbone 'resnet51'.*resnet50"):
+    with pytest.raises(InputError, match="found 'resnet51', it .*did you mean 'resnet50'"):
         Backbone("resnet51", "batch", 0)
     with pytest.raises(InputError, match="frozen_stages is 6"):
         Backbone("resnet18", "batch", 6)
@@ -189,8 +190,24 @@ def test_frozen_batch_norm_keeps_the_dtype_that_autocast_chose() -> None:
     assert norm(torch.ones(1, 3, 2, 2, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-def test_the_config_knows_the_same_backbones() -> None:
-    assert set(get_args(settings.BackboneSettings.model_fields["name"].annotation)) == set(NAMES)
+def test_a_line_of_the_table_is_all_that_another_backbone_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named in a config, cut, its channels found, its stages frozen, torchvision's file loaded."""
+    stages = (("stem",), *((f"trunk_output.block{k}",) for k in (1, 2, 3, 4)))
+    monkeypatch.setitem(BACKBONES, "regnet_y_400mf", stages)
+    reference = regnet_y_400mf(weights=None).eval()
+    torch.save(reference.state_dict(), tmp_path / "regnet.pth")
+    name = f"name: regnet_y_400mf, weights: {tmp_path}/regnet.pth, frozen_stages: 2"
+    keys = [f"model.backbone={{{name}, norm: frozen_batch}}"]
+    config = build.load_config(HOME / "configs/digits.yaml", keys)
+    backbone = build.model(config, build.class_code(config, 3)).backbone.eval()
+    load_backbone(backbone, tmp_path / "regnet.pth")
+    assert backbone.channels == (104, 208, 440)
+    expected = reference.trunk_output(reference.stem(IMAGES))
+    assert torch.allclose(backbone(IMAGES)[-1], expected, atol=1e-5)
+    names = [name for name, p in backbone.body.named_parameters() if p.requires_grad]
+    assert names[0].startswith("trunk_output.block2.")
 
 
 def test_a_file_of_code_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from detector.engine.meter import Meter
 from detector.engine.step import TrainingStep
 from detector.errors import InputError
 from detector.model.backbone import Backbone, group_norm
+from detector.model.timm_layout import is_timm
 from detector.structures import Batch
 from detector.training import training_step
 
@@ -226,9 +227,10 @@ def refuse_sides(setup: Setup) -> None:
     if setup.on.type != "cuda" and any(side.endswith("_graph") for side in setup.sides):
         raise InputError("--sides has CUDA graphs, which need a GPU; leave out ..._graph.")
     torchvision = any(side.startswith("torchvision") for side in setup.sides)
-    if torchvision and setup.config.model.backbone.name == NO_PARTNER:
+    name = setup.config.model.backbone.name
+    if torchvision and (name == NO_PARTNER or is_timm(name)):
         raise InputError(
-            f"model.backbone.name is {NO_PARTNER}, of which torchvision has no RetinaNet: measure "
+            f"model.backbone.name is {name}, of which torchvision has no RetinaNet: measure "
             "the step with --sides ours network."
         )
 
