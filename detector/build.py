@@ -119,12 +119,9 @@ def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
 
 def transform(config: Config) -> Transform:
     """The augmentation of training images; `.for_evaluation()` gives that of the others."""
-    augment = config.data.augment
     return Transform(
         resize=config.data.resize.resize(),
-        flip=augment.flip,
-        scale_jitter=augment.scale_jitter,
-        photometric=augment.photometric,
+        augmentations=[settings.augmentation() for settings in config.data.augment],
     )
 
 

@@ -29,6 +29,7 @@ from detector.benchmark import made_up
 from detector.benchmark.setup import Figures, Setup
 from detector.benchmark.timing import Ratio
 from detector.data.annotations import read_annotations
+from detector.data.augmentations import FlipSettings
 from detector.data.coco import CocoIndex
 from detector.data.images import FORMATS
 from detector.data.loader import DetectionDataset, train_loader
@@ -113,8 +114,9 @@ def _torchvision_transform(setup: Setup) -> v2.Transform:
         if isinstance(resize, FixedSize)
         else v2.RandomShortestSize(list(resize.shorter), max_size=resize.longer)
     )
+    flips = [a.probability for a in setup.config.data.augment if isinstance(a, FlipSettings)]
     return v2.Compose([
-        v2.ToImage(), size, v2.RandomHorizontalFlip(setup.config.data.augment.flip),
+        v2.ToImage(), size, v2.RandomHorizontalFlip(sum(flips)),
         v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         v2.SanitizeBoundingBoxes(labels_getter=None), v2.ToPureTensor(),
     ])  # fmt: skip

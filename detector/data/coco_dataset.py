@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from detector.data.augmentations import Flip
 from detector.data.batch import Sample
 from detector.data.coco import CocoIndex
 from detector.data.loader import Address, DetectionDataset, StepLoader, train_loader
 from detector.data.transforms import ShorterSide, Transform
 
-DEFAULT = Transform(resize=ShorterSide(shorter=(800,), longer=1333), flip=0.5)
+DEFAULT = Transform(resize=ShorterSide(shorter=(800,), longer=1333), augmentations=[Flip()])
 
 
 class CocoDataset(DetectionDataset):
