@@ -307,6 +307,17 @@ TABLE = [
     ("detector/data/loader.py", "tests/data/test_augmentations.py", [
         ("torch.randint(len(self), (), generator=generator)", "torch.randint(len(self), ())"),
     ]),
+    ("detector/data/reader.py", "tests/test_own_data.py", [
+        ("if isinstance(value, list | tuple):", "if isinstance(value, list):"),
+        ("value.tolist()", "value"),
+    ]),
+    ("detector/data/coco.py", "tests/test_own_data.py", [
+        ("decoding=decoding, reader=reader)", "decoding=decoding)"),
+    ]),
+    ("detector/config/load.py", "tests/test_own_data.py", [
+        ('old[one["kind"]] != off[one["kind"]]', "True"),
+        ('if old.keys() != {"flip", "scale_jitter", "photometric"}:', "if False:"),
+    ]),
     ("detector/data/tuning.py", "tests/data/test_tuning_part.py", [
         ("< share * RANGE", "> share * RANGE"),
     ]),

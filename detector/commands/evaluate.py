@@ -20,7 +20,7 @@ from detector.engine.preflight import describe_data
 from detector.engine.restore import Classes, check_classes, classes_of, load_detector
 from detector.errors import InputError
 from detector.evaluation.coco import CocoResult, Engine, evaluate, metrics, recall_limits
-from detector.evaluation.coco_files import load_detections, load_ground_truth
+from detector.evaluation.coco_files import index_ground_truth, load_detections, load_ground_truth
 from detector.evaluation.figures import precision_recall
 from detector.evaluation.predict import Evaluator, coco_json
 from detector.files import finite, new_directory, write_json
@@ -45,7 +45,7 @@ def evaluator(
         predictor=build.predictor(config, code, on),
         matcher=build.matcher(config),
         criterion=criterion,
-        ground_truth=load_ground_truth(index.annotations_file, only=index.annotation_ids),
+        ground_truth=index_ground_truth(index),
         image_ids=index.image_ids.tolist(),
         category_ids=classes.category_ids,
         class_names=classes.names,

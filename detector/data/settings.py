@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import AfterValidator, Field, SerializeAsAny
 
 from detector.data import augmentations
 from detector.data.augmentations import AugmentationList
+from detector.data.reader import COCO
 from detector.data.transforms import RESIZES, ResizeSettings, ShorterSideSettings
 from detector.settings.section import (
     Count,
@@ -21,9 +22,21 @@ from detector.settings.section import (
 Depth = Annotated[int, Field(ge=8, le=16)]
 
 
+def _named(name: str) -> str:
+    # not imported yet: a detector can be loaded where its data, and what reads them, are not
+    module, colon, function = name.partition(":")
+    if name != COCO and not (module and colon and function):
+        raise ValueError(f"found {name!r}, it should be coco or module:function")
+    return name
+
+
+ReaderName = Annotated[str, AfterValidator(_named)]
+
+
 class Source(Section):
     images: FilePath | None = item(None, "folder of the images")
     annotations: FilePath | None = item(None, "COCO JSON file with the boxes and the class names")
+    reader: ReaderName = item("coco", "format of annotations: coco | module:function, your own")
 
 
 class DataSettings(Section):

@@ -295,7 +295,7 @@ def test_a_mosaic_shows_a_window_of_each_image_in_its_quarter() -> None:
             quarter = mosaic.image[:, box[1] : box[3], box[0] : box[2]]
             assert (quarter == colour).all() and (mosaic.image == colour).sum() == quarter.numel()
         x, y = mosaic.boxes[0, 2:].round().tolist()
-        assert mosaic.boxes.tolist() == [
+        assert mosaic.boxes.round().tolist() == [
             [0, 0, x, y],
             [x, 0, 100, y],
             [0, y, x, 60],
