@@ -173,6 +173,7 @@ WRONG: dict[str, tuple[Callable[[Sample, torch.Generator], object], str]] = {
     "double": (lambda s, g: replace(s, boxes=s.boxes.double()), "boxes is torch.float64"),
     "no width": (lambda s, g: replace(s, boxes=s.boxes[:, [0, 1, 0, 3]]), "x1 < x2"),
     "outside": (lambda s, g: replace(s, boxes=s.boxes + 60), "inside the image"),
+    "below 0": (lambda s, g: replace(s, boxes=s.boxes - 15), "inside the image"),
     "not a number": (lambda s, g: replace(s, boxes=s.boxes * torch.nan), "inside the image"),
 }
 
