@@ -130,6 +130,7 @@ def _index(config: Config, name: Literal["train", "val"]) -> CocoIndex:
     )
 
 
+@about("data.augment")
 def transform(config: Config) -> Transform:
     """The augmentation of training images; `.for_evaluation()` gives that of the others."""
     return Transform(

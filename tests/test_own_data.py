@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import HOME, Command, call_script
-from test_docs import blocks
 
 import detector
 from detector import build
@@ -21,7 +20,6 @@ from detector.data.coco import CocoIndex
 from detector.data.loader import Address, DetectionDataset
 from detector.engine.resume import data_identity
 from detector.errors import InputError
-from detector.imported import imported
 
 AUGMENT = """
 from dataclasses import dataclass, replace
@@ -159,36 +157,6 @@ def test_what_is_wrong_with_ones_own_is_named(
     file = config_of(here, tiny, items.replace("OWN", module(here, AUGMENT)))
     with pytest.raises(InputError, match=words):
         load(file)
-
-
-def test_the_guides_augmentations(here: Path, tiny: list[str]) -> None:
-    """One pixel of 255 - 0 at noise of 4 levels: 255 or somewhat less."""
-    (code,) = (text for text in blocks("docs/guide.md", "python") if "def negative" in text)
-    lists = [text for text in blocks("docs/guide.md", "yaml") if "augment:" in text]
-    (here / "my_augment.py").write_text(code)
-    (here / "own.yaml").write_text(next(text for text in lists if "my_augment" in text))
-    steps = [one.augmentation() for one in load(here / "own.yaml").data.augment]
-    black = detector.Sample(
-        torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0, 2) > 0,
-        torch.zeros(0) > 0, 1, (9, 9), 0,
-    )  # fmt: skip
-    transform = detector.Transform(resize=detector.FixedSize(9, 9), augmentations=steps)
-    image = transform(black, torch.Generator().manual_seed(0)).image
-    assert 235 < image.min() < image.max() == 255
-    for text in lists:
-        parse(text.partition("train: {batch_size")[0].replace("base:", "# base:"), "guide")
-
-
-def test_the_guides_format(here: Path, digits: Path) -> None:
-    (code,) = (text for text in blocks("docs/guide.md", "python") if "csv.DictReader" in text)
-    (here / "my_format.py").write_text(code)
-    name = sorted((digits / "train").iterdir())[0].name
-    (here / "a.csv").write_text(f"file,name,x,y,width,height\n{name},dog,1,2,9,8.5\n")
-    read = imported("my_format:read")
-    dataset = detector.CocoDataset(here / "a.csv", digits / "train", reader=read)
-    assert dataset.class_names == ["cat", "dog"]
-    assert dataset.index.boxes.tolist() == [[1, 2, 10, 10.5]]
-    assert dataset.index.truth(0).labels.tolist() == [[False, True]]
 
 
 # --- configs of older runs

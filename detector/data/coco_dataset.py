@@ -12,7 +12,7 @@ from detector.data.loader import Address, DetectionDataset, StepLoader, train_lo
 from detector.data.reader import Function, OwnFormat, read_coco
 from detector.data.transforms import ShorterSide, Transform
 
-DEFAULT = Transform(resize=ShorterSide(shorter=(800,), longer=1333), augmentations=[Flip()])
+DEFAULT = Transform(resize=ShorterSide(shorter=(800,), longer=1333), augmentations=(Flip(),))
 
 
 class CocoDataset(DetectionDataset):
