@@ -148,7 +148,7 @@ def test_a_function_and_a_class_of_ones_own(tool: Command, here: Path, tiny: lis
          r"own.yaml:4: data\.augment\.0\.strength: unknown key 'strength'; known: kind$"),
         ('  - {kind: "OWN:light"}', r"own.yaml:4: data\.augment\.0\.kind: .*cannot be imported"),
         ('  - {kind: "OWN:Veil"}', "a subclass of AugmentationSettings"),
-        ('  - {kind: "OWN"}', "mixup, or module:Class, or module:function"),
+        ('  - {kind: "OWN"}', "mixup, module:Class, or module:function"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_ones_own_is_named(

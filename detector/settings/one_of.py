@@ -62,8 +62,9 @@ class OneOf:
     @property
     def choices(self) -> str:
         """What `kind` may be, as text."""
-        own = "module:Class" if self.function is None else "module:Class, or module:function"
-        return f"{', '.join(self.kinds)}, or {own}"
+        own = ["module:function"] if self.function is not None else []
+        choices = [*self.kinds, "module:Class", *own]
+        return f"{', '.join(choices[:-1])}, or {choices[-1]}"
 
     def _own(self, kind: str) -> type[Section]:
         settings = imported(kind)
