@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from detector.anchors.class_code import ClassCode, Terms
     from detector.anchors.generator import AnchorGenerator
     from detector.anchors.matching import Matcher
+    from detector.data.augmentation import Augmentation, AugmentationSettings
+    from detector.data.augmentations import Flip, Photometric, ScaleJitter
     from detector.data.batch import Sample, collate
     from detector.data.coco_dataset import CocoDataset
+    from detector.data.crops import IoUCrop, ZoomOut
+    from detector.data.mosaic import Mixup, Mosaic
     from detector.data.transforms import FixedSize, ShorterSide, Transform
     from detector.engine.optim import Schedule
     from detector.engine.step import TrainingStep
@@ -37,6 +41,8 @@ __all__ = [
     "OHEM",
     "All",
     "AnchorGenerator",
+    "Augmentation",
+    "AugmentationSettings",
     "Batch",
     "BoxCoder",
     "BoxLoss",
@@ -47,20 +53,26 @@ __all__ = [
     "DetectionLoss",
     "Detector",
     "FixedSize",
+    "Flip",
     "Focal",
     "GIoU",
     "HardNegatives",
+    "IoUCrop",
     "InputError",
     "ElementwiseLoss",
     "ElementwiseSettings",
     "Losses",
     "Matcher",
+    "Mixup",
+    "Mosaic",
     "Outputs",
     "Pace",
+    "Photometric",
     "Positives",
     "Prediction",
     "RetinaNet",
     "Sample",
+    "ScaleJitter",
     "Schedule",
     "ShorterSide",
     "SmoothL1",
@@ -69,6 +81,7 @@ __all__ = [
     "Trainer",
     "TrainingStep",
     "Transform",
+    "ZoomOut",
     "__version__",
     "collate",
     "evaluate",
@@ -82,8 +95,12 @@ _HOME = {
     "anchors.class_code": ("ClassCode", "Terms"),
     "anchors.generator": ("AnchorGenerator",),
     "anchors.matching": ("Matcher",),
+    "data.augmentation": ("Augmentation", "AugmentationSettings"),
+    "data.augmentations": ("Flip", "Photometric", "ScaleJitter"),
     "data.batch": ("Sample", "collate"),
     "data.coco_dataset": ("CocoDataset",),
+    "data.crops": ("IoUCrop", "ZoomOut"),
+    "data.mosaic": ("Mixup", "Mosaic"),
     "data.transforms": ("FixedSize", "ShorterSide", "Transform"),
     "engine.optim": ("Schedule",),
     "engine.step": ("TrainingStep",),

@@ -18,6 +18,7 @@ from detector.anchors.matching import Assignment
 from detector.config import Config
 from detector.data.coco import CocoIndex
 from detector.data.images import Decoding
+from detector.data.reader import COCO, reader
 from detector.data.transforms import Transform
 from detector.data.tuning import tuning_part
 from detector.engine.optim import Schedule, parameter_groups, with_momentum_buffers
@@ -85,47 +86,57 @@ def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
     With data.tuning both are parts of data.train.
     """
     share = config.data.tuning
-    name = part if share is None else "train"
-    source = config.data.train if name == "train" else config.data.val
-    if source.images is None or source.annotations is None:
-        raise InputError(
-            f"data.{name}: images and annotations are not both set; give a folder and a COCO JSON "
-            f"file, e.g. --set data.{name}.images=DIR --set data.{name}.annotations=FILE."
-        )
-    if not source.annotations.is_file():
-        raise InputError(
-            f"{source.annotations}: there is no such file, and data.{name}.annotations names it; "
-            f"name your own by --set data.{name}.annotations=FILE data.{name}.images=DIR (those of "
-            "the shipped configs are made by data/digits.py and data/coco.py of the repository)."
-        )
-    index = CocoIndex.read(
-        source.annotations, source.images, invalid=config.data.invalid, decoding=decoding(config)
-    )
+    index = _index(config, part if share is None else "train")
     index = index if share is None else tuning_part(index, share, part)
     if part == "train" and index.crowd.all():
         crowds = f"no boxes but {len(index.crowd)} crowds" if len(index.crowd) else "no boxes"
         raise InputError(
-            f"{source.annotations}: it holds {crowds}, so there is nothing to learn; expected a "
-            "COCO file whose `annotations` list the boxes of its images, some without `iscrowd`."
+            f"{index.annotations_file}: it holds {crowds}, so there is nothing to learn; expected "
+            "a COCO file whose `annotations` list the boxes of its images, some without `iscrowd`."
         )
     several = index.multi_label_annotation()
     if several is not None and not class_code(config, index.num_classes).multi_label:
         raise InputError(
-            f"{source.annotations}: annotation {several[1]} of image {several[0]} has several "
+            f"{index.annotations_file}: annotation {several[1]} of image {several[0]} has several "
             "labels, which a softmax over the classes cannot learn: set "
             "loss.classification.activation to sigmoid, or give it one category_id."
         )
     return index
 
 
+def _index(config: Config, name: Literal["train", "val"]) -> CocoIndex:
+    """All that data.train or data.val names."""
+    source = config.data.train if name == "train" else config.data.val
+    if source.images is None or source.annotations is None:
+        raise InputError(
+            f"data.{name}: images and annotations are not both set; give a folder and a COCO JSON "
+            f"file, e.g. --set data.{name}.images=DIR --set data.{name}.annotations=FILE."
+        )
+    # the annotations of another format may be a folder of files
+    there = Path.is_file if source.reader == COCO else Path.exists
+    if not there(source.annotations):
+        raise InputError(
+            f"{source.annotations}: there is no such file, and data.{name}.annotations names it; "
+            f"name your own by --set data.{name}.annotations=FILE data.{name}.images=DIR (those of "
+            "the shipped configs are made by data/digits.py and data/coco.py of the repository)."
+        )
+    with about(f"data.{name}.reader"):
+        read = reader(source.reader)
+    return CocoIndex.read(
+        source.annotations,
+        source.images,
+        invalid=config.data.invalid,
+        decoding=decoding(config),
+        reader=read,
+    )
+
+
+@about("data.augment")
 def transform(config: Config) -> Transform:
     """The augmentation of training images; `.for_evaluation()` gives that of the others."""
-    augment = config.data.augment
     return Transform(
         resize=config.data.resize.resize(),
-        flip=augment.flip,
-        scale_jitter=augment.scale_jitter,
-        photometric=augment.photometric,
+        augmentations=[settings.augmentation() for settings in config.data.augment],
     )
 
 

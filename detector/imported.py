@@ -6,7 +6,11 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from detector.errors import InputError
 
 
 def imported(name: str) -> Any:
@@ -30,3 +34,36 @@ def imported(name: str) -> Any:
         ) from error
     finally:
         sys.path[:] = path
+
+
+def name_of(thing: Any) -> str:
+    """ "module:name" of a user's function, or of an object's class."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+@contextmanager
+def calling(thing: Any, subject: str) -> Iterator[None]:
+    """Whatever a user's function or object raises, told in one sentence with its file and line.
+
+    subject: what it was called for, which the sentence begins with. An InputError, which has such
+    a sentence already, is left as it is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # a user's code may fail in any way
+        frames = traceback.extract_tb(error.__traceback__)
+        # theirs, if it failed in a library that they called
+        theirs = [frame for frame in frames if frame.filename == _file_of(thing)]
+        last = (theirs or frames)[-1]
+        raise InputError(
+            f"{subject}: {name_of(thing)} failed with {type(error).__name__}: {error} "
+            f"({last.filename}, line {last.lineno}); correct the function, or what it was given."
+        ) from error
+
+
+def _file_of(thing: Any) -> str | None:
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return getattr(sys.modules.get(named.__module__), "__file__", None)

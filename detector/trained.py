@@ -20,7 +20,7 @@ from detector.engine.preflight import describe_data
 from detector.engine.restore import Classes, check_classes, classes_of, load_detector
 from detector.errors import InputError, about
 from detector.evaluation.coco import recall_limits
-from detector.evaluation.coco_files import load_ground_truth
+from detector.evaluation.coco_files import index_ground_truth
 from detector.evaluation.own_metrics import OwnMetric, own_metrics
 from detector.evaluation.predict import Evaluator
 from detector.loss.detection import DetectionLoss
@@ -45,7 +45,7 @@ def evaluator(
         predictor=build.predictor(config, code, on),
         matcher=build.matcher(config),
         criterion=criterion,
-        ground_truth=load_ground_truth(index.annotations_file, only=index.annotation_ids),
+        ground_truth=index_ground_truth(index),
         image_ids=index.image_ids.tolist(),
         category_ids=classes.category_ids,
         class_names=classes.names,

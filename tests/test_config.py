@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from detector.anchors.atss import ATSSSettings
 from detector.config import ALTERNATIVES, Config, load, parse
+from detector.data.augmentations import AUGMENTATIONS
 from detector.data.transforms import FixedSizeSettings, ShorterSideSettings
 from detector.errors import InputError
 from detector.loss.ghm import GHMCSettings
@@ -126,6 +127,13 @@ def test_the_reference_card_shows_every_alternative() -> None:
         for settings in list(one_of.kinds.values())[1:]
     ]
     assert sorted(map(str, shown)) == sorted(map(str, others))
+
+
+def test_the_reference_card_shows_every_augmentation() -> None:
+    text = (CONFIGS / "reference.yaml").read_text()
+    shown = [parse_flow(match) for match in re.findall(r"# item: (\{.*?\})", text)]
+    kinds = list(AUGMENTATIONS.kinds.values())
+    assert shown == [kind().model_dump(mode="json") for kind in kinds]
 
 
 def parse_flow(text: str) -> Any:
@@ -259,7 +267,16 @@ def test_only_true_and_false_are_switches(text: str) -> None:
         ("train: {batch_size: 6}\noptimizer: {accumulate: 4}", "should divide train.batch_size, 6"),
         ("train: {device: cuda:x}", "found 'cuda:x', it should be auto, cpu, cuda or cuda:N"),
         ("data: {resize: {shorter: 800, longer: 600}}", "longer is 600"),
-        ("data: {augment: {scale_jitter: [1.25, 0.8]}}", "it should be [low, high]"),
+        (
+            "data: {augment: [{kind: scale_jitter, range: [1.25, 0.8]}]}",
+            "data.augment.0.range: found [1.25, 0.8], it should be [low, high]",
+        ),
+        ("data: {augment: [{kind: flip}, {kind: flip}]}", "augment: found flip 2 times"),
+        ("data: {augment: [{probability: 0.5}]}", "data.augment.0.kind: missing"),
+        ("data: {augment: [flip]}", 'data.augment.0: found "flip", it should be a mapping'),
+        ("data: {augment: [{kind: iou_crop, scale: [0.5, 1.5]}]}", "should end at 1 or below"),
+        ("data: {augment: [{kind: zoom_out, range: [0.5, 2]}]}", "should begin at 1 or above"),
+        ("data: {augment: {flip: 0}}", "data.augment: found a mapping, it should be a list"),
         ("anchors: {sizes: []}", "anchors.sizes: found []"),
         ("anchors: {cells: [[[1, 2]], [[1, 2], [3, 4]]]}", "cells has [1, 2] a level"),
         ("loss: {classification: {prior: 0}}", "found 0, it should be greater than 0"),
@@ -315,6 +332,12 @@ def test_all_errors_of_all_files_at_once(tmp_path: Path) -> None:
         (
             "loss: {classification: {sampling: {kind: random, ratio: 3}}}",
             "sampling.ratio: unknown key 'ratio'; known: kind, per_image, positive_fraction",
+        ),
+        ("data: {augment: [{kind: mixup}, {kind: mosaik}]}", "did you mean 'mosaic'?"),
+        (
+            "data:\n  augment:\n  - {kind: flip}\n  - {kind: mixup, strength: 1}",
+            "exp.yaml:4: data.augment.1.strength: unknown key 'strength'; "
+            "known: kind, probability, beta",
         ),
         ("model: {backbone: {name: resnet5}}", "did you mean 'resnet50'?"),
         ("anchors:\n  sizes: [32,\n    x]", "exp.yaml:3: anchors.sizes.1: found"),

@@ -15,7 +15,10 @@ from conftest import HOME, call_script
 from pydantic import BaseModel
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights, retinanet_resnet50_fpn
 
+import detector
 from detector import build
+from detector.config import load, parse
+from detector.imported import imported
 from detector.lab.plan import Plan
 from detector.settings.ablation import Ablation, Published, VariantSettings
 
@@ -247,3 +250,35 @@ def test_what_is_not_run_names_what_there_is(command: str) -> None:
         assert build.load_config(file).train.batch_size > 0
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (HOME / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_guides_augmentations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pixel of 255 - 0 at noise of 4 levels: 255 or somewhat less."""
+    monkeypatch.chdir(tmp_path)
+    (code,) = (text for text in blocks("docs/guide.md", "python") if "def negative" in text)
+    lists = [text for text in blocks("docs/guide.md", "yaml") if "augment:" in text]
+    (tmp_path / "my_augment.py").write_text(code)
+    (tmp_path / "own.yaml").write_text(next(text for text in lists if "my_augment" in text))
+    steps = [one.augmentation() for one in load(tmp_path / "own.yaml").data.augment]
+    black = detector.Sample(
+        torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0, 2) > 0,
+        torch.zeros(0) > 0, 1, (9, 9), 0,
+    )  # fmt: skip
+    transform = detector.Transform(resize=detector.FixedSize(9, 9), augmentations=steps)
+    image = transform(black, torch.Generator().manual_seed(0)).image
+    assert 235 < image.min() < image.max() == 255
+    for text in lists:
+        parse(text.partition("train: {batch_size")[0].replace("base:", "# base:"), "guide")
+
+
+def test_the_guides_format(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = (text for text in blocks("docs/guide.md", "python") if "csv.DictReader" in text)
+    (tmp_path / "my_format.py").write_text(code)
+    name = sorted((digits / "train").iterdir())[0].name
+    (tmp_path / "a.csv").write_text(f"file,name,x,y,width,height\n{name},dog,1,2,9,8.5\n")
+    read = imported("my_format:read")
+    dataset = detector.CocoDataset(tmp_path / "a.csv", digits / "train", reader=read)
+    assert dataset.class_names == ["cat", "dog"]
+    assert dataset.index.boxes.tolist() == [[1, 2, 10, 10.5]]
+    assert dataset.index.truth(0).labels.tolist() == [[False, True]]

@@ -16,7 +16,7 @@ from detector import build
 from detector.command_line import program
 from detector.engine import run
 from detector.errors import InputError
-from detector.evaluation.coco_files import load_detections, load_ground_truth
+from detector.evaluation.coco_files import index_ground_truth, load_detections, load_ground_truth
 from detector.files import new_directory, write_json
 from detector.lab.bootstrap import Comparison, paired_bootstrap
 from detector.lab.matches import Matches, match
@@ -122,7 +122,7 @@ def diagnosed_run(directory: Path) -> Evaluated:
 
 def _on_validation_set(directory: Path, detections: Path, config: Path) -> Evaluated:
     index = build.data_index(build.load_config(config), "val")
-    truth = load_ground_truth(index.annotations_file, only=index.annotation_ids)
+    truth = index_ground_truth(index)
     return Evaluated(
         name=str(directory),
         detections_file=detections,

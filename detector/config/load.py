@@ -67,6 +67,10 @@ def _config(document: YamlDocument) -> Config:
     if isinstance(loss, dict) and isinstance(loss.get("classification"), dict):
         loss = {**loss, "classification": _with_kind(loss["classification"])}
         document = YamlDocument({**document.values, "loss": loss}, document.origins)
+    data = document.values.get("data")
+    if isinstance(data, dict) and isinstance(data.get("augment"), dict):
+        data = {**data, "augment": _as_list(data["augment"])}
+        document = YamlDocument({**document.values, "data": data}, document.origins)
     return _validated(document, Config)
 
 
@@ -83,6 +87,23 @@ def _with_kind(old: dict[str, Any]) -> dict[str, Any]:
         return old
     renamed = {**old, **old["ghm"], "kind": kind, "epsilon": old["poly"]}
     return {key: value for key, value in renamed.items() if key in settings.model_fields}
+
+
+def _as_list(old: dict[str, Any]) -> Any:
+    """The augmentations of a run's config as they are written now; another mapping as it is.
+
+    Before 2026-12 they were a mapping, and a run's config had all of its three keys. With fewer it
+    may stand over a list of a base, whose rest it would drop; that mapping is refused.
+    """
+    if old.keys() != {"flip", "scale_jitter", "photometric"}:
+        return old
+    items = [
+        {"kind": "scale_jitter", "range": old["scale_jitter"]},
+        {"kind": "flip", "probability": old["flip"]},
+        {"kind": "photometric", "strength": old["photometric"]},
+    ]
+    off = {"flip": 0, "scale_jitter": None, "photometric": 0}
+    return [one for one in items if old[one["kind"]] != off[one["kind"]]]
 
 
 def _validated(document: YamlDocument, kind: type[S]) -> S:

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.data.annotations import Annotations, lookup, read_annotations
+from detector.data.annotations import Annotations, lookup
 from detector.data.defects import Defect, check_boxes, check_images, image_defects, refusal
 from detector.data.images import DEFAULT, Decoding
 from detector.data.probe import complete_sizes, names_on_disk, probe
+from detector.data.reader import Reader, read_coco
 from detector.errors import InputError
 
 
@@ -54,6 +55,7 @@ class CocoIndex:
     category_names: tuple[str, ...]  # K
     defects: tuple[Defect, ...]  # of what was left out; empty unless invalid="skip"
     decoding: Decoding = DEFAULT  # how to read the images
+    reader: Reader = read_coco  # how to read the annotation file
 
     @classmethod
     def read(
@@ -63,6 +65,7 @@ class CocoIndex:
         *,
         invalid: Literal["refuse", "skip"] = "refuse",
         decoding: Decoding = DEFAULT,
+        reader: Reader = read_coco,
     ) -> CocoIndex:
         """The index of an annotation file, whose file names are relative to the folder `images`.
 
@@ -73,7 +76,7 @@ class CocoIndex:
         boxes are kept. A file of the wrong form, and a file name that leads out of the folder,
         always raise InputError.
         """
-        content = read_annotations(annotations)
+        content = reader(annotations, images)
         check_images(annotations, content)
         if not images.is_dir():
             raise InputError(
@@ -93,7 +96,11 @@ class CocoIndex:
         if not present.any():
             raise InputError(f"{annotations}: not one of its images in {images} can be used.")
         index = _assemble(annotations, images, content, boxes, present, usable, defects)
-        return replace(index, decoding=decoding)
+        return replace(index, decoding=decoding, reader=reader)
+
+    def content(self) -> Annotations:
+        """What the annotation file holds, also of images and boxes that are left out; read anew."""
+        return self.reader(self.annotations_file, self.images_dir)
 
     def __len__(self) -> int:
         return len(self.image_ids)

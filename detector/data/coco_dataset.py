@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from detector.data.augmentations import Flip
 from detector.data.batch import Sample
 from detector.data.coco import CocoIndex
 from detector.data.loader import Address, DetectionDataset, StepLoader, train_loader
+from detector.data.reader import Function, OwnFormat, read_coco
 from detector.data.transforms import ShorterSide, Transform
 
-DEFAULT = Transform(resize=ShorterSide(shorter=(800,), longer=1333), flip=0.5)
+DEFAULT = Transform(resize=ShorterSide(shorter=(800,), longer=1333), augmentations=(Flip(),))
 
 
 class CocoDataset(DetectionDataset):
@@ -20,6 +22,8 @@ class CocoDataset(DetectionDataset):
     transform: augmentation and size; by default, the shorter side 800 pixels and flips.
     seed: with the epoch and the index it decides every random number of a sample.
     invalid: whether images and boxes that cannot be used are refused or left out.
+    reader: for annotations of another format, a function of the annotation file and the folder of
+        images that returns the content of a COCO file, a dict.
 
     Raises InputError, a ValueError, naming file and id, for what cannot be used.
     """
@@ -32,10 +36,12 @@ class CocoDataset(DetectionDataset):
         transform: Transform = DEFAULT,
         seed: int = 0,
         invalid: Literal["refuse", "skip"] = "refuse",
+        reader: Function | None = None,
     ) -> None:
         if invalid not in ("refuse", "skip"):
             raise ValueError(f"invalid is {invalid!r}; it should be 'refuse' or 'skip'.")
-        index = CocoIndex.read(Path(annotations), Path(images), invalid=invalid)
+        read = read_coco if reader is None else OwnFormat(reader)
+        index = CocoIndex.read(Path(annotations), Path(images), invalid=invalid, reader=read)
         super().__init__(index, transform, seed)
 
     def __getitem__(self, address: Address | int) -> Sample:

@@ -52,9 +52,19 @@ class DetectionDataset(Dataset[Sample]):
         Raises InputError for an image that cannot be read, even if the index skips invalid images:
         it skips those that were invalid before training, not files that broke later.
         """
+        generator = seeded(self.seed, address.epoch, address.row, purpose="pixels")
+
+        def more() -> Sample:
+            row = int(torch.randint(len(self), (), generator=generator))
+            return self._untouched(Address(address.epoch, row))
+
+        return self.transform(self._untouched(address), generator, more)
+
+    def _untouched(self, address: Address) -> Sample:
+        """The sample as it is in its file."""
         epoch, row = address
         truth = self.index.truth(row)
-        sample = Sample(
+        return Sample(
             image=read_image(self.index.path(row), self.index.size(row), self.index.decoding),
             boxes=truth.boxes,
             labels=truth.labels,
@@ -63,7 +73,6 @@ class DetectionDataset(Dataset[Sample]):
             original_size=self.index.size(row),
             key=stable_hash(self.seed, epoch, row, purpose="key"),
         )
-        return self.transform(sample, seeded(self.seed, epoch, row, purpose="pixels"))
 
     def __len__(self) -> int:
         return len(self.index)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny
 
+from detector.data import augmentations
+from detector.data.augmentations import AugmentationList
+from detector.data.reader import COCO
 from detector.data.transforms import RESIZES, ResizeSettings, ShorterSideSettings
 from detector.settings.section import (
     Count,
     FilePath,
-    Fraction,
-    Pair,
     Proper,
     Section,
     Whole,
@@ -21,21 +22,21 @@ from detector.settings.section import (
 Depth = Annotated[int, Field(ge=8, le=16)]
 
 
+def _named(name: str) -> str:
+    # not imported yet: a detector can be loaded where its data, and what reads them, are not
+    module, colon, function = name.partition(":")
+    if name != COCO and not (module and colon and function):
+        raise ValueError(f"found {name!r}, it should be coco or module:function")
+    return name
+
+
+ReaderName = Annotated[str, AfterValidator(_named)]
+
+
 class Source(Section):
     images: FilePath | None = item(None, "folder of the images")
     annotations: FilePath | None = item(None, "COCO JSON file with the boxes and the class names")
-
-
-class AugmentSettings(Section):
-    flip: Fraction = item(0.5, "probability of a horizontal flip")
-    scale_jitter: Pair | None = item(None, "[low, high]: factor drawn for the size; null is off")
-    photometric: Fraction = item(0.0, "strength of changes in brightness, contrast, colour; 0..1")
-
-    @model_validator(mode="after")
-    def _check(self) -> AugmentSettings:
-        if self.scale_jitter is not None and self.scale_jitter[0] > self.scale_jitter[1]:
-            raise ValueError(f"scale_jitter is {list(self.scale_jitter)}, it should be [low, high]")
-        return self
+    reader: ReaderName = item("coco", "format of annotations: coco | module:function, your own")
 
 
 class DataSettings(Section):
@@ -45,7 +46,7 @@ class DataSettings(Section):
         None, "share of the training images to validate on instead of val, trained on the rest"
     )
     resize: Annotated[SerializeAsAny[ResizeSettings], RESIZES] = ShorterSideSettings()
-    augment: AugmentSettings = AugmentSettings()
+    augment: AugmentationList = augmentations.DEFAULT
     invalid: Literal["refuse", "skip"] = item(
         "refuse",
         "useless boxes; missing, broken, wrongly sized images: refuse | skip (and count)",

@@ -1,54 +1,28 @@
-"""Augmentation of uint8 images and their boxes; all random numbers come from one generator.
-
-g boxes of one sample. Images stay uint8 and boxes are transformed here, which is 11 times faster
-than a torchvision v2 Compose with float tensors.
-"""
+"""From an image as it is in its file to a sample of a batch: resize and augmentations."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from pydantic import BeforeValidator, model_validator
-from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
-from detector.boxes import area, clip, flip
-from detector.data.batch import Sample, filled
+from detector.data.augmentation import (
+    Context,
+    Draws,
+    Step,
+    applied,
+    no_more,
+    runs_before_resize,
+)
+from detector.data.augmentations import ScaleJitter, check_once
+from detector.data.batch import Sample
+from detector.data.geometry import Area, crop_and_resize
 from detector.settings.one_of import OneOf, Values
 from detector.settings.section import Count, NotEmpty, Section, item
-
-LEAST_PIXELS = 1.0  # height and width that a box must have left after scale jitter
-LEAST_VISIBLE = 0.1  # share of its area that a box must have left
-HUE_SHARE = 0.25  # a strength of 0.4 turns hue by at most 0.1 of the circle, as is usual
-
-
-class Draws(NamedTuple):
-    """Random numbers, uniform in [0, 1).
-
-    All are always drawn, so that switching on one option does not change the draws of another.
-    """
-
-    shorter: float
-    zoom: float
-    down: float
-    across: float
-    flip: float
-    brightness: float
-    contrast: float
-    saturation: float
-    hue: float
-
-
-class Area(NamedTuple):
-    """A rectangle of whole pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -155,113 +129,44 @@ RESIZES = OneOf(
 
 @dataclass(frozen=True, kw_only=True)
 class Transform:
-    """Scale jitter and resize, flip, and photometric distortion, in this order.
+    """What is done to a sample: augmentations before the resize, the resize, the other ones.
 
-    `flip` is a probability. `scale_jitter` (lowest, highest) magnifies the content by a factor
-    drawn from that range, at a random position: above 1 the rest is cut off, below 1 it is framed
-    with the mean colour; the size of the result does not change. `photometric` s in 0..1 draws
-    factors of brightness, contrast and saturation from 1 - s .. 1 + s and a rotation of the hue.
+    augmentations: in the order in which they run; each says with `before_resize` on which side of
+        the resize. `ScaleJitter` is a part of the resize, wherever it stands in the list.
     """
 
-    resize: ShorterSide | FixedSize
-    flip: float = 0.0
-    scale_jitter: tuple[float, float] | None = None
-    photometric: float = 0.0
+    resize: Resize
+    augmentations: Sequence[Step] = ()
 
     def __post_init__(self) -> None:
-        if not (0 <= self.flip <= 1 and 0 <= self.photometric <= 1):
-            raise ValueError(f"found {self}; flip and photometric should lie between 0 and 1.")
-        if self.scale_jitter and not 0 < self.scale_jitter[0] <= self.scale_jitter[1]:
-            raise ValueError(f"found {self}; scale_jitter should be lowest, highest, above 0.")
+        check_once(self.augmentations)
 
-    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        """The transformed sample; draws the same numbers whichever options are on."""
+    def __call__(
+        self, sample: Sample, generator: torch.Generator, more: Callable[[], Sample] = no_more
+    ) -> Sample:
+        """The transformed sample; all random numbers come from `generator`.
+
+        more: another sample as it is in its file, chosen by the same generator; for augmentations
+            that put several into one.
+        """
         draws = Draws(*torch.rand(len(Draws._fields), generator=generator).tolist())
+        context = Context(generator=generator, draws=draws, more=more)
+        steps = [step for step in self.augmentations if not isinstance(step, ScaleJitter)]
+        for step in (step for step in steps if runs_before_resize(step)):
+            sample = applied(step, sample, context)
+        sample = self._resized(sample, draws)
+        for step in (step for step in steps if not runs_before_resize(step)):
+            sample = applied(step, sample, context)
+        return sample
+
+    def _resized(self, sample: Sample, draws: Draws) -> Sample:
         height, width = sample.image.shape[1:]
         target = self.resize.target(height, width, draw=draws.shorter)
-        if self.scale_jitter is None:
-            sample = crop_and_resize(sample, Area(0, 0, height, width), Area(0, 0, *target), target)
-        else:
-            lowest, highest = self.scale_jitter
-            factor = lowest + (highest - lowest) * draws.zoom
-            sample = jitter_scale(
-                sample, target, factor=factor, down=draws.down, across=draws.across
-            )
-        if draws.flip < self.flip:
-            sample = mirror(sample)
-        if self.photometric:
-            sample = replace(sample, image=_recolour(sample.image, self.photometric, draws))
-        return sample
+        jitters = [step for step in self.augmentations if isinstance(step, ScaleJitter)]
+        if not jitters:
+            return crop_and_resize(sample, Area(0, 0, height, width), Area(0, 0, *target), target)
+        return jitters[0].resized(sample, target, draws)
 
     def for_evaluation(self) -> Transform:
         """Only the resize, without randomness."""
         return Transform(resize=self.resize.for_evaluation())
-
-
-def crop_and_resize(sample: Sample, window: Area, spot: Area, size: tuple[int, int]) -> Sample:
-    """The window of the image, resized to fill `spot` of a new image of height, width `size`.
-
-    The boxes follow, clipped to the window; boxes outside become empty but keep their row.
-    """
-    cropped = sample.image[
-        :, window.top : window.top + window.height, window.left : window.left + window.width
-    ]
-    image = F.resize(cropped, [spot.height, spot.width], antialias=True)
-    if (spot.height, spot.width) != size:
-        canvas = filled(*size)
-        canvas[:, spot.top : spot.top + spot.height, spot.left : spot.left + spot.width] = image
-        image = canvas
-    scale = torch.tensor([spot.width / window.width, spot.height / window.height]).repeat(2)
-    moved = sample.boxes - torch.tensor([window.left, window.top]).repeat(2)
-    cut = clip(moved[None], torch.tensor([[window.height, window.width]]))[0]
-    boxes = cut * scale + torch.tensor([spot.left, spot.top] * 2)
-    boxes = clip(boxes[None], torch.tensor([size]))[0]  # rounding can put them slightly outside
-    return replace(sample, image=image, boxes=boxes)
-
-
-def jitter_scale(
-    sample: Sample, size: tuple[int, int], *, factor: float, down: float, across: float
-) -> Sample:
-    """The sample at height, width `size`, with its content magnified by `factor`.
-
-    `down` and `across` in [0, 1) choose the position of the window (or within the frame) from the
-    first to the last possible. Boxes of which too little is left are dropped. A crowd region is
-    dropped only if almost nothing is left: anchors in the rest must stay ignored.
-    """
-    height, width = sample.image.shape[1:]
-    window, spot = Area(0, 0, height, width), Area(0, 0, *size)
-    if factor > 1:
-        window = _inside(height, width, share=1 / factor, down=down, across=across)
-    else:
-        spot = _inside(*size, share=factor, down=down, across=across)
-    zoomed = crop_and_resize(sample, window, spot, size)
-    scale = (spot.height / window.height) * (spot.width / window.width)
-    # the area that is left against the whole box at the new scale
-    visible = area(zoomed.boxes) >= LEAST_VISIBLE * scale * area(sample.boxes)
-    sides = zoomed.boxes[:, 2:] - zoomed.boxes[:, :2]
-    kept = (sides >= LEAST_PIXELS).all(dim=1) & (visible | sample.crowd)
-    return replace(
-        zoomed, boxes=zoomed.boxes[kept], labels=sample.labels[kept], crowd=sample.crowd[kept]
-    )
-
-
-def _inside(height: int, width: int, *, share: float, down: float, across: float) -> Area:
-    """A rectangle with this share of each side, positioned within height x width."""
-    inner_height, inner_width = max(1, round(height * share)), max(1, round(width * share))
-    top = int(down * (height - inner_height + 1))
-    left = int(across * (width - inner_width + 1))
-    return Area(top, left, inner_height, inner_width)
-
-
-def mirror(sample: Sample) -> Sample:
-    """The sample flipped from left to right."""
-    boxes = flip(sample.boxes, sample.image.shape[2])
-    return replace(sample, image=F.horizontal_flip(sample.image), boxes=boxes)
-
-
-def _recolour(image: Tensor, strength: float, draws: Draws) -> Tensor:
-    """Photometric distortion of a uint8 image (3, H, W); `strength` is that of Transform."""
-    image = F.adjust_brightness(image, 1 + strength * (2 * draws.brightness - 1))
-    image = F.adjust_contrast(image, 1 + strength * (2 * draws.contrast - 1))
-    image = F.adjust_saturation(image, 1 + strength * (2 * draws.saturation - 1))
-    return F.adjust_hue(image, HUE_SHARE * strength * (2 * draws.hue - 1))

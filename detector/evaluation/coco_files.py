@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.data.annotations import Annotations, read_annotations
+from detector.data.coco import CocoIndex
 from detector.data.document import LARGEST_ID, whole_number
 from detector.errors import InputError
 from detector.files import read_json
@@ -35,6 +36,11 @@ def load_ground_truth(path: str | Path, *, only: NDArray[np.int64] | None = None
     and for unusable boxes.
     """
     return ground_truth_of(read_annotations(Path(path)), path, only=only)
+
+
+def index_ground_truth(index: CocoIndex) -> dict[str, Any]:
+    """The same of the boxes of an index, whatever the format of its annotation file."""
+    return ground_truth_of(index.content(), index.annotations_file, only=index.annotation_ids)
 
 
 def ground_truth_of(

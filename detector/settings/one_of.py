@@ -34,12 +34,15 @@ class OneOf:
     kinds: settings classes by the names of the kinds.
     default: the kind of a mapping that states none; None: it must state one.
     stated: the kind that a mapping states, or None.
+    function: the settings class of a function without keys, whose kind is "module:function";
+        None: there are no such kinds.
     """
 
     base: type[Section]
     kinds: Mapping[str, type[Section]]
     default: str | None
     stated: Callable[[Values], str | None] = by_kind
+    function: type[Section] | None = None
 
     def settings_of(self, values: Values) -> type[Section]:
         """The settings class for a mapping.
@@ -59,10 +62,14 @@ class OneOf:
     @property
     def choices(self) -> str:
         """What `kind` may be, as text."""
-        return f"{', '.join(self.kinds)}, or module:Class"
+        own = ["module:function"] if self.function is not None else []
+        choices = [*self.kinds, "module:Class", *own]
+        return f"{', '.join(choices[:-1])}, or {choices[-1]}"
 
     def _own(self, kind: str) -> type[Section]:
         settings = imported(kind)
+        if self.function is not None and callable(settings) and not isinstance(settings, type):
+            return self.function
         if not (isinstance(settings, type) and issubclass(settings, self.base)):
             raise ValueError(f"found {kind!r}, it should be a subclass of {self.base.__name__}")
         if inspect.isabstract(settings):

@@ -20,6 +20,15 @@ Whole = Annotated[int, Field(ge=0, lt=2**63)]
 Pair = tuple[Positive, Positive]
 
 
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"found {list(pair)}, it should be [low, high]")
+    return pair
+
+
+Range = Annotated[Pair, AfterValidator(_ordered)]
+
+
 def _filled(values: tuple[T, ...]) -> tuple[T, ...]:
     if not values:
         raise ValueError("found [], it should hold at least one value")

@@ -20,20 +20,32 @@ from PIL import Image
 from detector import build
 from detector.config import Config
 from detector.data import loader
+from detector.data.augmentations import Flip, Photometric, ScaleJitter
 from detector.data.coco import CocoIndex
+from detector.data.crops import IoUCrop, ZoomOut
 from detector.data.loader import (
     Address,
     DetectionDataset,
     evaluation_loader,
     train_loader,
 )
+from detector.data.mosaic import Mixup, Mosaic
 from detector.data.sampling import plan_epoch, split_plan, stable_hash, steps_per_epoch
 from detector.data.transforms import FixedSize, ShorterSide, Transform
 from detector.errors import InputError, WorkerLost
 from detector.structures import Batch
 
 AUGMENTED = Transform(
-    resize=ShorterSide((24, 32), 64), flip=0.5, scale_jitter=(0.7, 1.5), photometric=0.4
+    resize=ShorterSide((24, 32), 64),
+    augmentations=[
+        Mosaic(0.5),
+        Mixup(0.5),
+        IoUCrop(),
+        ZoomOut(0.5),
+        ScaleJitter(0.7, 1.5),
+        Flip(0.5),
+        Photometric(0.4),
+    ],
 )
 
 
@@ -137,7 +149,8 @@ def test_skipped_steps_leave_the_rest_as_it_was(dataset: DetectionDataset, worke
 
 
 def test_skipped_steps_are_not_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = DetectionDataset(CocoIndex.read(folder / "boxes.json", folder), AUGMENTED)
+    index = CocoIndex.read(folder / "boxes.json", folder)
+    dataset = DetectionDataset(index, AUGMENTED.for_evaluation())
     read = []
     monkeypatch.setattr(CocoIndex, "path", lambda index, row: read.append(row) or folder / "0.jpg")
     monkeypatch.setattr(CocoIndex, "size", lambda index, row: (48, 32))

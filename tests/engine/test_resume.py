@@ -23,7 +23,8 @@ LONG = [
     "train.log_every=2",
     "train.ema=0.9",
     "data.workers=2",
-    "data.augment={flip: 0.5, scale_jitter: [0.8, 1.2], photometric: 0.5}",
+    "data.augment=[{kind: mosaic}, {kind: mixup}, {kind: iou_crop}, {kind: zoom_out},"
+    " {kind: scale_jitter, range: [0.8, 1.2]}, {kind: flip}, {kind: photometric, strength: 0.5}]",
     "loss.classification.normalizer=ema_positives",
     "loss.classification.sampling={kind: random, per_image: 64}",
 ]

@@ -27,6 +27,7 @@ from benchmarking.setup import Setup
 from benchmarking.timing import Figures, spread
 from detector import build
 from detector.data.annotations import read_annotations
+from detector.data.augmentations import FlipSettings
 from detector.data.coco import CocoIndex
 from detector.data.images import FORMATS
 from detector.data.loader import DetectionDataset, train_loader
@@ -87,11 +88,12 @@ def _our_loader(setup: Setup, index: CocoIndex, workers: int) -> Iterable[Any]:
 def _torchvision_loader(setup: Setup, index: CocoIndex, workers: int) -> Iterable[Any]:
     """The same work in the way of torchvision's reference scripts: Pillow, v2 transforms, lists."""
     resize = setup.config.data.resize.resize()
+    flips = [a.probability for a in setup.config.data.augment if isinstance(a, FlipSettings)]
     transform = v2.Compose([
         v2.ToImage(),
         v2.Resize((resize.height, resize.width)) if isinstance(resize, FixedSize)
         else v2.RandomShortestSize(list(resize.shorter), max_size=resize.longer),
-        v2.RandomHorizontalFlip(setup.config.data.augment.flip),
+        v2.RandomHorizontalFlip(sum(flips)),
         v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         v2.SanitizeBoundingBoxes(labels_getter=None), v2.ToPureTensor(),
     ])  # fmt: skip

@@ -1,0 +1,181 @@
+"""Flip, scale jitter and photometric changes; and the table of all kinds of augmentation.
+
+An augmentation and its settings class stand in one file: crops.py, mosaic.py, and here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, SerializeAsAny
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from detector.data.augmentation import (
+    Augmentation,
+    AugmentationSettings,
+    Context,
+    Draws,
+    FunctionSettings,
+    Step,
+)
+from detector.data.batch import Sample
+from detector.data.crops import IoUCropSettings, ZoomOutSettings
+from detector.data.geometry import jitter_scale, mirror
+from detector.data.mosaic import MixupSettings, MosaicSettings
+from detector.settings.one_of import OneOf
+from detector.settings.section import Fraction, Range, item
+
+HUE_SHARE = 0.25  # a strength of 0.4 turns hue by at most 0.1 of the circle, as is usual
+
+
+@dataclass(frozen=True)
+class Flip(Augmentation):
+    """Mirrors from left to right, with this probability."""
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability is {self.probability}; it should lie between 0 and 1.")
+
+    def apply(self, sample: Sample, context: Context) -> Sample:
+        return mirror(sample) if context.draws.flip < self.probability else sample
+
+
+@dataclass(frozen=True)
+class ScaleJitter(Augmentation):
+    """Magnifies the content by a factor from `lowest` to `highest`, at a random position.
+
+    Above 1 the rest is cut off, below 1 it is framed with the mean colour; the size of the result
+    does not change. `Transform` makes it one with the resize, so that pixels are resampled once.
+    """
+
+    lowest: float
+    highest: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lowest <= self.highest:
+            raise ValueError(f"found {self}; it should be lowest, highest, above 0.")
+
+    def resized(self, sample: Sample, size: tuple[int, int], draws: Draws) -> Sample:
+        """The sample at height, width `size`, jittered."""
+        factor = self.lowest + (self.highest - self.lowest) * draws.zoom
+        return jitter_scale(sample, size, factor=factor, down=draws.down, across=draws.across)
+
+    def apply(self, sample: Sample, context: Context) -> Sample:
+        height, width = sample.image.shape[1:]
+        return self.resized(sample, (height, width), context.draws)
+
+
+@dataclass(frozen=True)
+class Photometric(Augmentation):
+    """Draws factors of brightness, contrast and saturation, and a rotation of the hue.
+
+    strength: s in 0..1; factors lie in 1 - s .. 1 + s.
+    """
+
+    strength: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength is {self.strength}; it should lie between 0 and 1.")
+
+    def apply(self, sample: Sample, context: Context) -> Sample:
+        if not self.strength:
+            return sample
+        return replace(sample, image=_recolour(sample.image, self.strength, context.draws))
+
+
+def _recolour(image: Tensor, strength: float, draws: Draws) -> Tensor:
+    """Photometric distortion of a uint8 image (3, H, W)."""
+    image = F.adjust_brightness(image, 1 + strength * (2 * draws.brightness - 1))
+    image = F.adjust_contrast(image, 1 + strength * (2 * draws.contrast - 1))
+    image = F.adjust_saturation(image, 1 + strength * (2 * draws.saturation - 1))
+    return F.adjust_hue(image, HUE_SHARE * strength * (2 * draws.hue - 1))
+
+
+def check_once(augmentations: Sequence[Step]) -> None:
+    """ValueError if one of those that share `Draws` stands twice: it would draw the same again."""
+    for kind in (Flip, ScaleJitter, Photometric):
+        if sum(isinstance(step, kind) for step in augmentations) > 1:
+            raise ValueError(f"augmentations has {kind.__name__} twice; give it once.")
+
+
+class FlipSettings(AugmentationSettings):
+    """Mirrors from left to right; not for things that change their meaning in a mirror."""
+
+    kind: Literal["flip"] = "flip"
+    probability: Fraction = 0.5
+
+    def augmentation(self) -> Flip:
+        return Flip(self.probability)
+
+
+class ScaleJitterSettings(AugmentationSettings):
+    """[low, high]: the factor drawn for the size of the content."""
+
+    kind: Literal["scale_jitter"] = "scale_jitter"
+    range: Range = (0.8, 1.25)
+
+    def augmentation(self) -> ScaleJitter:
+        return ScaleJitter(*self.range)
+
+
+class PhotometricSettings(AugmentationSettings):
+    """The strength of changes in brightness, contrast, colour."""
+
+    kind: Literal["photometric"] = "photometric"
+    strength: Fraction = 0.4
+
+    def augmentation(self) -> Photometric:
+        return Photometric(self.strength)
+
+
+AUGMENTATIONS = OneOf(
+    base=AugmentationSettings,
+    kinds={
+        "flip": FlipSettings,
+        "scale_jitter": ScaleJitterSettings,
+        "photometric": PhotometricSettings,
+        "iou_crop": IoUCropSettings,
+        "zoom_out": ZoomOutSettings,
+        "mosaic": MosaicSettings,
+        "mixup": MixupSettings,
+    },
+    default=None,
+    function=FunctionSettings,
+)
+
+
+def _a_list(value: Any) -> Any:
+    """The value, a list as a tuple; ValueError for the mapping that it was before 2026-12."""
+    if isinstance(value, dict):
+        raise ValueError(
+            "found a mapping, it should be a list of augmentations, whole and in their order: "
+            "[{kind: flip, probability: 0.5}, {kind: scale_jitter, range: [0.8, 1.25]}, "
+            "{kind: photometric, strength: 0.4}], or [] for none"
+        )
+    # as it is no longer JSON here, pydantic's strict mode would refuse a list
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _each_once(
+    augmentations: tuple[AugmentationSettings, ...],
+) -> tuple[AugmentationSettings, ...]:
+    counts = Counter(one.kind for one in augmentations)
+    for kind in ("flip", "scale_jitter", "photometric"):
+        if counts[kind] > 1:
+            raise ValueError(f"found {kind} {counts[kind]} times, it should be there once")
+    return augmentations
+
+
+AugmentationList = Annotated[
+    tuple[Annotated[SerializeAsAny[AugmentationSettings], AUGMENTATIONS], ...],
+    BeforeValidator(_a_list),
+    AfterValidator(_each_once),
+]
+DEFAULT = item((FlipSettings(),), "what is done to training images, in this order; []: nothing")
