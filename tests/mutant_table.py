@@ -101,9 +101,13 @@ TABLE = [
     ("detector/loss/focal.py", "tests/loss/test_focal.py", [
         ("(-alpha, alpha - 1)", "(alpha - 1, -alpha)"),
         ("gamma * terms.log_q", "gamma * terms.log_p"),
-        ("if self.gamma == 0:", "if False:"),
-        ("alpha: float | None = 0.25", "alpha: float | None = 0.75"),
-        ("gamma: float = 2.0", "gamma: float = 1.0"),
+        ("if self.gamma == 0:  #", "if False:  #"),
+        ("float | None = 0.25\n    gamma: float = 2.0\n\n    def __call__(self, terms: Terms) "
+         "-> Tensor:\n        weight",
+         "float | None = 0.75\n    gamma: float = 2.0\n\n    def __call__(self, terms: Terms) "
+         "-> Tensor:\n        weight"),
+        ("gamma: float = 2.0\n\n    def __call__(self, terms: Terms) -> Tensor:\n        weight",
+         "gamma: float = 1.0\n\n    def __call__(self, terms: Terms) -> Tensor:\n        weight"),
     ]),
     ("detector/loss/box.py", "tests/loss/test_box.py", [
         ("beta=self.beta", "beta=1.0"),
@@ -121,8 +125,8 @@ TABLE = [
         ("else matches >= 0", "else matches != IGNORED"),
         ("costs.sum(-1), 0.0", "costs.mean(-1), 0.0"),
         ("wide if logits.dtype == torch.float16 else logits.dtype", "logits.dtype"),
-        ("incoming[part, None]", "torch.ones_like(incoming[part, None])"),
-        ("self.numbers[rows]", "self.numbers[: rows.stop - rows.start]"),
+        ("incoming[rows, None]", "torch.ones_like(incoming[rows, None])"),
+        ("self.label_index[rows]", "self.label_index[: rows.stop - rows.start]"),
         ("self.sampler.weights(losses.detach(), targets, allowed)", "allowed"),
         ("numel() >= COMPILED_FROM", "numel() > COMPILED_FROM"),
         (" and not _compile_errors", ""),
@@ -163,12 +167,12 @@ TABLE = [
         ("< counts[:, None]", "<= counts[:, None]"),
         ("draw(targets.keys", "draw(torch.zeros_like(targets.keys)"),
     ]),
-    ("detector/loss/class_weights.py", "tests/loss/test_class_weights.py", [
+    ("detector/loss/by_class.py", "tests/loss/test_class_weights.py", [
         ("background=1.0", "background=0.0"),
         ("(n != 0).sum() / raw.sum()", "len(n) / raw.sum()"),
         ("weights.float())", "weights.float(), persistent=False)"),
     ]),
-    ("detector/loss/equalized.py", "tests/loss/test_equalized.py", [
+    ("detector/loss/by_class.py", "tests/loss/test_equalized.py", [
         ("foreground & ~terms.positive", "~terms.positive"),
         ("share < below", "share <= below"),
     ]),
@@ -179,16 +183,16 @@ TABLE = [
         (".masked_fill(~counted[..., None], -1)", ""),
         ("counts = sum_over_ranks(counts)", "pass"),
     ]),
-    ("detector/loss/iou_aware.py", "tests/loss/test_iou_aware.py", [
-        ("(1 - self.target) * self.log_not_p", "self.log_not_p"),
+    ("detector/loss/focal.py", "tests/loss/test_iou_aware.py", [
+        ("(1 - target) * log_not_p)\n        if", "log_not_p)\n        if"),
         ("is None else 1 - self.alpha", "is None else self.alpha"),
-        ("soft.target * soft.minus_cross_entropy()", "soft.minus_cross_entropy()"),
+        ("positive = target * (", "positive = ("),
     ]),
-    ("detector/loss/poly.py", "tests/loss/test_poly.py", [
+    ("detector/loss/focal.py", "tests/loss/test_poly.py", [
         ("(self.gamma + 1)", "self.gamma"),
         ("minus_alpha(terms, self.alpha) * first", "-first"),
     ]),
-    ("detector/loss/smoothing.py", "tests/loss/test_smoothing.py", [
+    ("detector/loss/focal.py", "tests/loss/test_smoothing.py", [
         ("(1 - self.epsilon) * self.elementwise", "self.elementwise"),
     ]),
     ("detector/loss/origin.py", "tests/loss/test_origin.py", [

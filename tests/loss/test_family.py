@@ -45,7 +45,6 @@ from detector.loss.detection import DetectionLoss
 from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
 from detector.loss.normalizer import Positives
 from detector.loss.sampling import All
-from detector.loss.settings import ClassificationLossSettings
 from detector.structures import BACKGROUND, Outputs, Targets
 
 KINDS = CLASSIFICATION_LOSSES.kinds
@@ -258,7 +257,7 @@ def test_every_kind_by_hand(kind: str) -> None:
 
 
 def own_keys(kind: str) -> list[str]:
-    shared = ClassificationLossSettings.model_fields
+    shared = ElementwiseSettings.model_fields
     return [key for key in KINDS[kind].model_fields if key not in shared]
 
 
