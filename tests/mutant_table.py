@@ -453,8 +453,7 @@ TABLE = [
         ("np.argsort(np.argsort(category_ids))", "np.arange(len(category_ids))"),
         ("values[values > -1]", "values[values > -2]"),
         ("overall[5]", "overall[4]"),
-        ('and not annotation["iscrowd"]\n    )\n    return', "\n    )\n    return"),
-        ('and not annotation["iscrowd"]\n    )\n    images', "\n    )\n    images"),
+        (' and not annotation["iscrowd"]', ""),
         ("count > limit", "count >= limit"),
         ("for limit in (0, 1, 2)", "for limit in (0, 1, 1)"),
         ("(precision[..., area, 2] for area in (1, 2, 3))",
@@ -478,7 +477,8 @@ TABLE = [
     ("detector/model/backbone.py", "tests/model/test_backbone.py", [
         ('_slices("features", 2, 4, 7, 14, 18)', '_slices("features", 2, 4, 8, 14, 18)'),
         ("backbone.eval()\n    with", "with"),
-        ("stage in self._stages[:frozen_stages]", "stage in self._stages[: frozen_stages + 1]"),
+        ("            self.body.get_submodule(layer).eval()\n", "            pass\n"),
+        ("self._stages[:frozen_stages]", "self._stages[: frozen_stages + 1]"),
     ]),
     ("detector/model/timm_layout.py", "tests/model/test_timm_backbone.py", [
         ("else places[0] - 1", "else places[0]"),
@@ -490,7 +490,6 @@ TABLE = [
          "0, -height % STRIDES[-1], 0, -width % STRIDES[-1]"),
         ("self.act(self.drop(super().forward(x)))", "super().forward(x)"),
         ("torch.default_generator.manual_seed(seed)", "pass"),
-        ("            self.body.get_submodule(layer).eval()\n", "            pass\n"),
     ]),
     ("detector/evaluation/coco_files.py", "tests/evaluation/test_coco_files.py", [
         ("start=1", "start=0"),

@@ -20,7 +20,6 @@ from detector.evaluation.palette import Color, color
 
 LEGIBLE = 384  # images are enlarged to this shorter side, or labels would cover the objects
 LARGEST = 4096  # the longer side to which images may be enlarged
-GAP = 6  # pixels between the images of a contact sheet
 GRAY = 40
 LABELLED = 0.15  # share of an image that labels may cover, beside the best detection's
 
@@ -69,22 +68,6 @@ def draw_detections(
             _write(pen, label_box, text, background, unit)
     drawn = np.array(canvas if truth is None else _captioned(canvas, len(truth), unit))
     return torch.from_numpy(drawn).permute(2, 0, 1).contiguous()
-
-
-def contact_sheet(images: Sequence[Tensor], *, columns: int) -> Tensor:
-    """Images uint8 (3, h, w) of any sizes, row by row -> uint8 (3, H, W) on dark gray."""
-    assert images and columns >= 1
-    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
-    columns = min(columns, len(images))
-    rows = math.ceil(len(images) / columns)
-    size = (rows * (height + GAP) + GAP, columns * (width + GAP) + GAP)
-    sheet = torch.full((3, *size), GRAY, dtype=torch.uint8)
-    for index, image in enumerate(images):
-        row, column = divmod(index, columns)
-        top = GAP + row * (height + GAP) + (height - image.shape[1]) // 2
-        left = GAP + column * (width + GAP) + (width - image.shape[2]) // 2
-        sheet[:, top : top + image.shape[1], left : left + image.shape[2]] = image
-    return sheet
 
 
 def _canvas(image: Tensor) -> tuple[Image.Image, int]:

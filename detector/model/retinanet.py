@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detector.model.backbone import IMAGENET_MEAN, IMAGENET_STD
-from detector.model.backbones import AnyBackbone
+from detector.model.backbone import IMAGENET_MEAN, IMAGENET_STD, AnyBackbone
 from detector.model.fpn import FPN
 from detector.model.head import Head
 from detector.structures import Outputs

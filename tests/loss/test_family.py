@@ -218,7 +218,7 @@ def test_quality_is_computed_only_for_who_reads_it(monkeypatch: pytest.MonkeyPat
     loss(outputs, targets, *loss.divisors([targets])())
     assert calls == []
     loss = criterion(FAMILY["weighted_varifocal_root"])
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="terms.quality is None"):
         loss(outputs, targets, *loss.divisors([targets])())
     assert calls == ["quality"]
 
