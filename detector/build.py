@@ -28,11 +28,9 @@ from detector.evaluation.predict import Predictor
 from detector.loss import box as boxes
 from detector.loss.assemble import NORMALIZERS, classification_loss
 from detector.loss.detection import DetectionLoss
-from detector.model.fpn import FPN
-from detector.model.head import Head
 from detector.model.initialize import initialize
 from detector.model.pretrained import load_backbone
-from detector.model.retinanet import RetinaNet
+from detector.model.retinanet import FPN, Head, RetinaNet
 from detector.model.timm_backbone import check_setup, make_backbone
 from detector.postprocess import Postprocess
 

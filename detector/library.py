@@ -13,15 +13,19 @@ from torch import Tensor, nn
 
 from detector import build
 from detector.config import Config, parse
-from detector.data.annotations import annotations_of, read_annotations
+from detector.data.annotations import annotations_of
 from detector.data.inputs import ImageInput, to_image
 from detector.engine import checkpoint as checkpoints
 from detector.engine import run
 from detector.engine.restore import classes_of
 from detector.evaluation.coco import CocoResult, Engine
 from detector.evaluation.coco import evaluate as evaluate_rows
-from detector.evaluation.coco_files import detections_of, ground_truth_of
-from detector.files import read_json
+from detector.evaluation.coco_files import (
+    detections_of,
+    ground_truth_of,
+    load_detections,
+    load_ground_truth,
+)
 from detector.trained import Trained, batch_of
 
 
@@ -143,14 +147,13 @@ def evaluate(
     """
     if engine not in ("hotcoco", "pycocotools"):
         raise ValueError(f"engine is {engine!r}; it should be 'hotcoco' or 'pycocotools'.")
-    source, file = Path("ground_truth"), ground_truth
-    if isinstance(file, str | Path):
-        source = Path(file)
-        truth = ground_truth_of(read_annotations(source), source)
+    if isinstance(ground_truth, str | Path):
+        truth = load_ground_truth(ground_truth)
     else:
-        truth = ground_truth_of(annotations_of(file, source), source)
+        source = Path("ground_truth")
+        truth = ground_truth_of(annotations_of(ground_truth, source), source)
     if isinstance(detections, str | Path):
-        rows = detections_of(read_json(Path(detections)), detections, truth)
+        rows = load_detections(detections, truth)
     else:
         rows = detections_of(detections, "detections", truth)
     return evaluate_rows(rows, truth, engine=engine)
