@@ -6,89 +6,59 @@ The names in `__all__` are imported when they are first used: torch takes second
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from detector.anchors.atss import ATSS
-    from detector.anchors.box_coder import BoxCoder
-    from detector.anchors.class_code import ClassCode, Terms
-    from detector.anchors.generator import AnchorGenerator
-    from detector.anchors.matching import Matcher
-    from detector.data.augmentation import Augmentation, AugmentationSettings
-    from detector.data.augmentations import Flip, Photometric, ScaleJitter
-    from detector.data.batch import Sample, collate
-    from detector.data.coco_dataset import CocoDataset
-    from detector.data.crops import IoUCrop, ZoomOut
-    from detector.data.mosaic import Mixup, Mosaic
-    from detector.data.transforms import FixedSize, ShorterSide, Transform
-    from detector.engine.optim import Schedule
-    from detector.engine.step import TrainingStep
-    from detector.engine.train import Pace, Trainer
-    from detector.errors import InputError
-    from detector.library import Detector, Prediction, evaluate, load
-    from detector.loss.box import L1, BoxLoss, CIoU, GIoU, SmoothL1
-    from detector.loss.classification import ClassificationLoss
-    from detector.loss.detection import DetectionLoss
-    from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
-    from detector.loss.focal import Focal
-    from detector.loss.normalizer import Positives
-    from detector.loss.sampling import OHEM, All, HardNegatives
-    from detector.model.retinanet import RetinaNet
-    from detector.structures import Batch, Losses, Outputs, Targets
+if TYPE_CHECKING:  # for type checkers, to which `as` says that a name is public
+    from detector.anchors.atss import ATSS as ATSS
+    from detector.anchors.box_coder import BoxCoder as BoxCoder
+    from detector.anchors.class_code import ClassCode as ClassCode
+    from detector.anchors.class_code import Terms as Terms
+    from detector.anchors.generator import AnchorGenerator as AnchorGenerator
+    from detector.anchors.matching import Matcher as Matcher
+    from detector.data.augmentation import Augmentation as Augmentation
+    from detector.data.augmentation import AugmentationSettings as AugmentationSettings
+    from detector.data.augmentations import Flip as Flip
+    from detector.data.augmentations import Photometric as Photometric
+    from detector.data.augmentations import ScaleJitter as ScaleJitter
+    from detector.data.batch import Sample as Sample
+    from detector.data.batch import collate as collate
+    from detector.data.coco_dataset import CocoDataset as CocoDataset
+    from detector.data.crops import IoUCrop as IoUCrop
+    from detector.data.crops import ZoomOut as ZoomOut
+    from detector.data.mosaic import Mixup as Mixup
+    from detector.data.mosaic import Mosaic as Mosaic
+    from detector.data.transforms import FixedSize as FixedSize
+    from detector.data.transforms import ShorterSide as ShorterSide
+    from detector.data.transforms import Transform as Transform
+    from detector.engine.optim import Schedule as Schedule
+    from detector.engine.step import TrainingStep as TrainingStep
+    from detector.engine.train import Pace as Pace
+    from detector.engine.train import Trainer as Trainer
+    from detector.errors import InputError as InputError
+    from detector.library import Detector as Detector
+    from detector.library import Prediction as Prediction
+    from detector.library import evaluate as evaluate
+    from detector.library import load as load
+    from detector.loss.box import L1 as L1
+    from detector.loss.box import BoxLoss as BoxLoss
+    from detector.loss.box import CIoU as CIoU
+    from detector.loss.box import GIoU as GIoU
+    from detector.loss.box import SmoothL1 as SmoothL1
+    from detector.loss.classification import ClassificationLoss as ClassificationLoss
+    from detector.loss.detection import DetectionLoss as DetectionLoss
+    from detector.loss.elementwise import ElementwiseLoss as ElementwiseLoss
+    from detector.loss.elementwise import ElementwiseSettings as ElementwiseSettings
+    from detector.loss.focal import Focal as Focal
+    from detector.loss.normalizer import Positives as Positives
+    from detector.loss.sampling import OHEM as OHEM
+    from detector.loss.sampling import All as All
+    from detector.loss.sampling import HardNegatives as HardNegatives
+    from detector.model.retinanet import RetinaNet as RetinaNet
+    from detector.structures import Batch as Batch
+    from detector.structures import Losses as Losses
+    from detector.structures import Outputs as Outputs
+    from detector.structures import Targets as Targets
 
 __version__ = "0.1.0"
-__all__ = [
-    "ATSS",
-    "L1",
-    "OHEM",
-    "All",
-    "AnchorGenerator",
-    "Augmentation",
-    "AugmentationSettings",
-    "Batch",
-    "BoxCoder",
-    "BoxLoss",
-    "CIoU",
-    "ClassCode",
-    "ClassificationLoss",
-    "CocoDataset",
-    "DetectionLoss",
-    "Detector",
-    "FixedSize",
-    "Flip",
-    "Focal",
-    "GIoU",
-    "HardNegatives",
-    "IoUCrop",
-    "InputError",
-    "ElementwiseLoss",
-    "ElementwiseSettings",
-    "Losses",
-    "Matcher",
-    "Mixup",
-    "Mosaic",
-    "Outputs",
-    "Pace",
-    "Photometric",
-    "Positives",
-    "Prediction",
-    "RetinaNet",
-    "Sample",
-    "ScaleJitter",
-    "Schedule",
-    "ShorterSide",
-    "SmoothL1",
-    "Targets",
-    "Terms",
-    "Trainer",
-    "TrainingStep",
-    "Transform",
-    "ZoomOut",
-    "__version__",
-    "collate",
-    "evaluate",
-    "load",
-]
-
-# where each of them is defined; a test holds this, `__all__` and the imports above together
+# where each of them is defined; a test holds this and the imports above together
 _HOME = {
     "anchors.atss": ("ATSS",),
     "anchors.box_coder": ("BoxCoder",),
@@ -117,6 +87,7 @@ _HOME = {
     "model.retinanet": ("RetinaNet",),
     "structures": ("Batch", "Losses", "Outputs", "Targets"),
 }
+__all__ = sorted(["__version__", *(name for names in _HOME.values() for name in names)])
 
 
 def __getattr__(name: str) -> Any:

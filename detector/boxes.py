@@ -19,11 +19,10 @@ def area(boxes: Tensor) -> Tensor:
 def intersection(a: Tensor, b: Tensor) -> Tensor:
     """(..., 4) and (..., 4), broadcast -> (...) square pixels; 0 where they only touch."""
     a, b = _at_least_float32(a), _at_least_float32(b)
-    left, top, right, bottom = (
-        pick(a[..., side], b[..., side])
-        for pick, side in ((torch.maximum, 0), (torch.maximum, 1),
-                           (torch.minimum, 2), (torch.minimum, 3))
-    )  # fmt: skip
+    left = torch.maximum(a[..., 0], b[..., 0])
+    top = torch.maximum(a[..., 1], b[..., 1])
+    right = torch.minimum(a[..., 2], b[..., 2])
+    bottom = torch.minimum(a[..., 3], b[..., 3])
     return (right - left).clamp(min=0) * (bottom - top).clamp(min=0)
 
 

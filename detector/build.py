@@ -28,12 +28,10 @@ from detector.evaluation.predict import Predictor
 from detector.loss import box as boxes
 from detector.loss.assemble import NORMALIZERS, classification_loss
 from detector.loss.detection import DetectionLoss
-from detector.model import backbones
-from detector.model.fpn import FPN
-from detector.model.head import Head
 from detector.model.initialize import initialize
 from detector.model.pretrained import load_backbone
-from detector.model.retinanet import RetinaNet
+from detector.model.retinanet import FPN, Head, RetinaNet
+from detector.model.timm_backbone import check_setup, make_backbone
 from detector.postprocess import Postprocess
 
 Autocast = Callable[[], AbstractContextManager[None]]
@@ -49,7 +47,7 @@ def load_config(
         criterion(config, class_code(config, num_classes=len(weights) if weights else 1))
         anchor_generator(config)
         backbone = config.model.backbone
-        backbones.check(backbone.name, backbone.norm, backbone.frozen_stages, backbone.norm_eps)
+        check_setup(backbone.name, backbone.norm, backbone.frozen_stages, backbone.norm_eps)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     frozen = backbone.frozen_stages or backbone.norm == "frozen_batch"
@@ -215,7 +213,7 @@ def _box_loss(config: Config) -> boxes.Compare:
 def model(config: Config, code: ClassCode) -> RetinaNet:
     """The network with its initial weights, on the CPU; nothing is loaded."""
     m, b, seed = config.model, config.model.backbone, config.train.seed
-    backbone = backbones.make(b.name, b.norm, b.frozen_stages, norm_eps=b.norm_eps, seed=seed)
+    backbone = make_backbone(b.name, b.norm, b.frozen_stages, norm_eps=b.norm_eps, seed=seed)
     pyramid = FPN(backbone.channels, m.fpn.channels, m.fpn.p6_from)
     cells = anchor_generator(config).anchors_per_cell
     class_head, box_head = (

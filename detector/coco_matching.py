@@ -61,7 +61,8 @@ def hotcoco_evaluation(
     """
     import hotcoco
 
-    assert image_ids, "hotcoco would take no image for every image"
+    if not image_ids:  # hotcoco would take no image for every image
+        raise ValueError("image_ids names no image; expected at least one of the ground truth.")
     images, categories = _ids(ground_truth["images"]), _ids(ground_truth["categories"])
     annotations = ground_truth["annotations"]
     owners = np.searchsorted(images, [entry["image_id"] for entry in annotations]).tolist()

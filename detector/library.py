@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,15 +13,20 @@ from torch import Tensor, nn
 
 from detector import build
 from detector.config import Config, parse
-from detector.data.annotations import annotations_of, read_annotations
+from detector.data.annotations import annotations_of
 from detector.data.inputs import ImageInput, to_image
 from detector.engine import checkpoint as checkpoints
 from detector.engine import run
 from detector.engine.restore import classes_of
 from detector.evaluation.coco import CocoResult, Engine
 from detector.evaluation.coco import evaluate as evaluate_rows
-from detector.evaluation.coco_files import detections_of, ground_truth_of
-from detector.files import read_json
+from detector.evaluation.coco_files import (
+    detections_of,
+    ground_truth_of,
+    load_detections,
+    load_ground_truth,
+)
+from detector.evaluation.predict import Predictor
 from detector.trained import Trained, batch_of
 
 
@@ -47,7 +52,6 @@ class Detector:
 
     def __init__(self, trained: Trained) -> None:
         self._trained = trained
-        self._predictor = trained.predictor
         self.config: Config = trained.config
         self.model: nn.Module = trained.net
         self.device: torch.device = trained.device
@@ -69,21 +73,17 @@ class Detector:
         if not 0 <= score <= 1:
             raise ValueError(f"score is {score}; it should lie between 0 and 1.")
         one_by_one = images if isinstance(images, list | tuple) else [images]
-        self._set_score(score)
+        predictor = self._trained.predictor
+        postprocess = replace(predictor.postprocess, score=score)
+        predictor = replace(predictor, postprocess=postprocess)
         decoding = build.decoding(self.config)
         return [
-            self._detect(to_image(image, f"images[{index}]", decoding))
+            self._detect(predictor, to_image(image, f"images[{index}]", decoding))
             for index, image in enumerate(one_by_one)
         ]
 
-    def _set_score(self, score: float) -> None:
-        if self._predictor.postprocess.score != score:
-            changed = self.config.postprocess.model_copy(update={"score": score})
-            config = self.config.model_copy(update={"postprocess": changed})
-            self._predictor = build.predictor(config, self._trained.code, self.device)
-
-    def _detect(self, image: Tensor) -> Prediction:
-        _, detections = self._predictor(self.model, batch_of(self._trained, image))
+    def _detect(self, predictor: Predictor, image: Tensor) -> Prediction:
+        _, detections = predictor(self.model, batch_of(self._trained, image))
         present = detections.present[0]
         boxes, scores, labels = (
             values[0][present].cpu()
@@ -143,14 +143,13 @@ def evaluate(
     """
     if engine not in ("hotcoco", "pycocotools"):
         raise ValueError(f"engine is {engine!r}; it should be 'hotcoco' or 'pycocotools'.")
-    source, file = Path("ground_truth"), ground_truth
-    if isinstance(file, str | Path):
-        source = Path(file)
-        truth = ground_truth_of(read_annotations(source), source)
+    if isinstance(ground_truth, str | Path):
+        truth = load_ground_truth(ground_truth)
     else:
-        truth = ground_truth_of(annotations_of(file, source), source)
+        source = Path("ground_truth")
+        truth = ground_truth_of(annotations_of(ground_truth, source), source)
     if isinstance(detections, str | Path):
-        rows = detections_of(read_json(Path(detections)), detections, truth)
+        rows = load_detections(detections, truth)
     else:
         rows = detections_of(detections, "detections", truth)
     return evaluate_rows(rows, truth, engine=engine)

@@ -6,6 +6,7 @@ N images, A anchors, K classes, D detections kept per image, T candidates per im
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
@@ -17,31 +18,17 @@ from detector.boxes import centred_inside, clip
 from detector.structures import Detections, Outputs
 
 
+@dataclass(eq=False)
 class Postprocess:
-    """Per-level top-k, decoding, clipping and class-wise NMS (Lin et al. 2017, section 4.1).
+    """Per-level top-k, decoding, clipping and class-wise NMS (Lin et al. 2017, section 4.1)."""
 
-    score: pairs of anchor and class are dropped unless their score is above it.
-    per_level: pairs kept on each level.
-    nms: IoU above which the lower-scored of two detections of a class is dropped.
-    per_image: D.
-    """
-
-    def __init__(
-        self,
-        class_code: ClassCode,
-        box_coder: BoxCoder,
-        *,
-        score: float,
-        per_level: int,
-        nms: float,
-        per_image: int,
-    ) -> None:
-        self.class_code = class_code
-        self.box_coder = box_coder
-        self.score = score
-        self.per_level = per_level
-        self.nms = nms
-        self.per_image = per_image
+    class_code: ClassCode
+    box_coder: BoxCoder
+    _: KW_ONLY
+    score: float  # pairs of anchor and class are dropped unless their score is above it
+    per_level: int  # pairs kept on each level
+    nms: float  # IoU above which the lower-scored of two detections of a class is dropped
+    per_image: int  # D
 
     def __call__(
         self, outputs: Outputs, anchors: Tensor, level_lengths: Sequence[int], sizes: Tensor

@@ -16,9 +16,9 @@ from detector.config import ALTERNATIVES, Config, load, parse
 from detector.data.augmentations import AUGMENTATIONS
 from detector.data.transforms import FixedSizeSettings, ShorterSideSettings
 from detector.errors import InputError
+from detector.loss.elementwise import ElementwiseSettings
 from detector.loss.ghm import GHMCSettings
 from detector.loss.sampling import AllSettings, HardNegativesSettings, OHEMSettings
-from detector.loss.settings import ClassificationLossSettings
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted({*CONFIGS.rglob("*.yaml")} - {*CONFIGS.glob("ablations/*.yaml")})
@@ -118,7 +118,7 @@ def test_the_reference_card_shows_every_key_default_and_description() -> None:
 def test_the_reference_card_shows_every_alternative() -> None:
     text = (CONFIGS / "reference.yaml").read_text()
     shown = [parse_flow(match) for match in re.findall(r"# or: (\{.*\})", text)]
-    shared = {*ClassificationLossSettings.model_fields} - {"kind"}
+    shared = {*ElementwiseSettings.model_fields} - {"kind"}
     others = [
         settings.model_construct().model_dump(exclude=shared)
         if "width" not in settings.model_fields

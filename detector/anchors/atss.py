@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from detector.settings.section import Count, Fraction
 from detector.structures import BACKGROUND, IGNORED, Batch, Targets
 
 
+@dataclass(frozen=True, eq=False)
 class ATSS:
     """Adaptive training sample selection (Zhang et al. 2020, algorithm 1).
 
@@ -26,20 +28,15 @@ class ATSS:
     without the centre of an anchor in it has none.
     """
 
-    def __init__(
-        self,
-        anchor_generator: AnchorGenerator,
-        *,
-        candidates: int = 9,
-        crowd_overlap: float = 0.5,
-        multi_label: bool = False,
-    ) -> None:
-        if candidates < 1:
-            raise ValueError(f"candidates is {candidates}; it should be at least 1.")
-        self.anchor_generator = anchor_generator
-        self.candidates = candidates
-        self.crowd_overlap = crowd_overlap
-        self.multi_label = multi_label
+    anchor_generator: AnchorGenerator
+    _: KW_ONLY
+    candidates: int = 9
+    crowd_overlap: float = 0.5
+    multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise ValueError(f"candidates is {self.candidates}; it should be at least 1.")
 
     def __call__(self, anchors: Tensor, batch: Batch) -> Targets:
         """Anchors (A, 4) of the batch's image shape -> Targets; bounded memory, never waits."""
@@ -71,15 +68,11 @@ class ATSS:
         sizes = batch.sizes.repeat_interleave(boxes, dim=0, output_size=images * boxes)
         lengths = self.anchor_generator.level_lengths(*batch.images.shape[-2:])
         step = max(1, pairs_at_a_time(anchors) // max(lengths))
-        parts = [
-            self._of_boxes(anchors, lengths, *part)
-            for part in zip(
-                batch.boxes.flatten(0, 1).split(step),
-                sizes.split(step),
-                usable.split(step),
-                strict=True,
-            )
-        ]
+        chunks = zip(
+            *(values.split(step) for values in (batch.boxes.flatten(0, 1), sizes, usable)),
+            strict=True,
+        )
+        parts = [self._of_boxes(anchors, lengths, *chunk) for chunk in chunks]
         columns, overlaps = zip(*parts, strict=True)
         return torch.cat(columns), torch.cat(overlaps)
 

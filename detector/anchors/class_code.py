@@ -44,7 +44,7 @@ class Terms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneOf(Terms):
+class Choice(Terms):
     """The single term (T = 1) of a choice among C outcomes (softmax)."""
 
     logits: Tensor  # (..., C), at least float32
@@ -199,7 +199,7 @@ class ClassCode:
         margin = logits.masked_fill(~truth, 0).sum(-1, keepdim=True) - others
         positive = labels.any(dim=-1, keepdim=True)
         log_p, log_q = _log_sigmoids(margin)
-        return OneOf(
+        return Choice(
             log_p, log_q, positive, quality,
             logits=logits, truth=truth, num_classes=self.num_classes,
         )  # fmt: skip

@@ -32,10 +32,6 @@ MOST_SHAPES = 256  # image shapes in the cache; 3 MB each at 800 pixels
 LEAST_SIDE, MOST_SIDE = 1e-3, 1e6  # pixels; beyond, areas and their ratios leave float32
 
 
-def _usable(shape: tuple[float, float]) -> bool:
-    return LEAST_SIDE <= min(shape) and max(shape) <= MOST_SIDE
-
-
 class AnchorGenerator:
     """Anchors at exact strides, computed once for each image shape and device.
 
@@ -63,7 +59,8 @@ class AnchorGenerator:
                 f"the levels have {[len(level) for level in cells]} anchors a cell; expected as "
                 "many in every level, for the heads are shared."
             )
-        wrong = [shape for level in cells for shape in level if not _usable(shape)]
+        shapes = [shape for level in cells for shape in level]
+        wrong = [s for s in shapes if not LEAST_SIDE <= min(s) <= max(s) <= MOST_SIDE]
         if wrong:
             raise ValueError(
                 f"one anchor has {wrong[0][0]:g} x {wrong[0][1]:g} pixels (width x height); "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -30,6 +31,7 @@ TIE = 1e-6
 Assignment = Callable[[Tensor, Batch], Targets]  # anchors (A, 4) and a batch
 
 
+@dataclass(frozen=True, kw_only=True)
 class Matcher:
     """Max-IoU assignment (Lin et al. 2017, section 4; Faster R-CNN, section 3.1.2).
 
@@ -44,27 +46,22 @@ class Matcher:
     which a box may have several labels, each of them gets the labels of both.
     """
 
-    def __init__(
-        self,
-        *,
-        foreground: float,
-        background: float,
-        low_quality: bool,
-        crowd_overlap: float = 0.5,
-        multi_label: bool = False,
-    ) -> None:
-        if not 0 <= background <= foreground <= 1:
+    foreground: float
+    background: float
+    low_quality: bool
+    crowd_overlap: float = 0.5
+    multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.background <= self.foreground <= 1:
             raise ValueError(
-                f"background is {background} and foreground {foreground}; expected IoUs from 0 to "
-                "1, the first not above the second."
+                f"background is {self.background} and foreground {self.foreground}; expected IoUs "
+                "from 0 to 1, the first not above the second."
             )
-        if not 0 <= crowd_overlap <= 1:
-            raise ValueError(f"crowd_overlap is {crowd_overlap}; it should lie between 0 and 1.")
-        self.foreground = foreground
-        self.background = background
-        self.low_quality = low_quality
-        self.crowd_overlap = crowd_overlap
-        self.multi_label = multi_label
+        if not 0 <= self.crowd_overlap <= 1:
+            raise ValueError(
+                f"crowd_overlap is {self.crowd_overlap}; it should lie between 0 and 1."
+            )
 
     def __call__(self, anchors: Tensor, batch: Batch) -> Targets:
         """Anchors (A, 4) and a batch -> Targets; memory is bounded, and the host never waits."""

@@ -12,9 +12,9 @@ from detector.anchors.atss import ATSSSettings
 from detector.anchors.matching import MatchingSettings, MaxIoUSettings
 from detector.data.settings import DataSettings
 from detector.loss.assemble import CLASSIFICATION_LOSSES
+from detector.loss.box import BoxLossSettings
 from detector.loss.elementwise import ElementwiseSettings
 from detector.loss.focal import FocalSettings
-from detector.loss.settings import BoxLossSettings
 from detector.model.settings import ModelSettings
 from detector.settings import network, training
 from detector.settings.one_of import OneOf

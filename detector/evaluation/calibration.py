@@ -5,7 +5,7 @@ D detections.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,7 +148,16 @@ def _logits(scores: Floats) -> Floats:
 
 def _fit(scores: Floats, right: Bools, *, intercepts: tuple[float, float]) -> tuple[float, float]:
     """Slope and intercept of the logistic curve with the greatest likelihood."""
-    cost = _likelihood(_logits(scores), right)
+    logits = _logits(scores)
+
+    def cost(curve: Floats) -> tuple[float, Floats]:
+        """The mean negative log-likelihood, which is convex, and its gradient."""
+        margins = curve[0] * logits + curve[1]
+        # logaddexp: log(1 + exp(x)) itself overflows for wrong detections of high score
+        losses = np.logaddexp(0, np.where(right, -margins, margins))
+        excess = expit(margins) - right
+        return float(losses.mean()), np.array([(excess * logits).mean(), excess.mean()])
+
     start = np.array([1.0, 0.0])  # scores as they are
     exact = {"ftol": 1e-14, "gtol": 1e-9}
     result = minimize(
@@ -156,16 +165,3 @@ def _fit(scores: Floats, right: Bools, *, intercepts: tuple[float, float]) -> tu
     )
     slope, intercept = result.x.tolist()
     return slope, intercept
-
-
-def _likelihood(logits: Floats, right: Bools) -> Callable[[Floats], tuple[float, Floats]]:
-    """The mean negative log-likelihood of (slope, intercept), which is convex, and its gradient."""
-
-    def cost(curve: Floats) -> tuple[float, Floats]:
-        margins = curve[0] * logits + curve[1]
-        # logaddexp: log(1 + exp(x)) itself overflows for wrong detections of high score
-        losses = np.logaddexp(0, np.where(right, -margins, margins))
-        excess = expit(margins) - right
-        return float(losses.mean()), np.array([(excess * logits).mean(), excess.mean()])
-
-    return cost

@@ -17,20 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from detector.coco_matching import PER_IMAGE, hotcoco_evaluation
-from detector.evaluation.coco_files import load_detections, load_ground_truth
 from detector.evaluation.own_metrics import OwnMetric, own_figures
 from detector.files import finite
-
-__all__ = [
-    "CocoResult",
-    "Engine",
-    "evaluate",
-    "load_detections",
-    "load_ground_truth",
-    "metrics",
-    "recall_limits",
-    "metrics_table",
-]
 
 Engine = Literal["hotcoco", "pycocotools"]
 
@@ -86,26 +74,49 @@ def evaluate(
     of a user's own, by name; InputError for one that fails.
     """
     ids = sorted({image["id"] for image in ground_truth["images"]})
-    assert np.isfinite(detections).all() and np.isin(detections[:, 0], ids).all()
     chosen = ids if image_ids is None else sorted(set(image_ids))
-    assert chosen and set(chosen) <= set(ids), "image_ids must name images of the ground truth"
+    _check(detections, ids, chosen)
     category_ids = [category["id"] for category in ground_truth["categories"]]
     arrays = _accumulate(detections, ground_truth, chosen, category_ids, engine)
     # Both engines sort the categories by id; the ranks of the ids restore the order of the file.
     file_order = np.argsort(np.argsort(category_ids))
     precision = arrays["precision"][:, :, file_order, 0, 2]  # all areas, 100 detections
     names = _class_names(ground_truth["categories"])
+    boxes: Counter[int] = Counter()
+    for (_, category_id), count in _boxes_by_image(ground_truth, chosen).items():
+        boxes[category_id] += count
     return CocoResult(
         summary=_summary(arrays["precision"], arrays["recall"]),
         per_class={name: _mean(precision[:, :, k]) for k, name in enumerate(names)},
         precision=precision,
-        boxes=dict(zip(names, _count_boxes(ground_truth, chosen), strict=True)),
+        boxes={name: boxes[i] for name, i in zip(names, category_ids, strict=True)},
         images=len(chosen),
         detections=int(np.isin(detections[:, 0], chosen).sum()),
         engine=engine,
         areas_replaced=ground_truth.get("areas_replaced", 0),
         own=own_figures(own, detections, ground_truth, chosen),
     )
+
+
+def _check(detections: np.ndarray, ids: list[int], chosen: list[int]) -> None:
+    if not np.isfinite(detections).all():
+        index = int((~np.isfinite(detections)).any(axis=1).argmax())
+        raise ValueError(
+            f"detections has {detections[index].tolist()} in row {index}; expected finite numbers."
+        )
+    unknown = ~np.isin(detections[:, 0], ids)
+    if unknown.any():
+        raise ValueError(
+            f"detections has the image id {detections[unknown.argmax(), 0]:g} in row "
+            f"{unknown.argmax()}; expected an id of the ground truth's images."
+        )
+    if not chosen:
+        raise ValueError("image_ids names no image; expected at least one of the ground truth.")
+    strange = sorted(set(chosen) - set(ids))
+    if strange:
+        raise ValueError(
+            f"image_ids has {strange[0]}; expected ids of the ground truth's images alone."
+        )
 
 
 def metrics(result: CocoResult) -> dict[str, Any]:
@@ -125,15 +136,9 @@ def recall_limits(
 
     kept: how many detections post-processing keeps per image; None if that is unknown.
     """
-    chosen = set(image_ids)
-    boxes = Counter(
-        (annotation["image_id"], annotation["category_id"])
-        for annotation in ground_truth["annotations"]
-        if annotation["image_id"] in chosen and not annotation["iscrowd"]
-    )
     images: Counter[int] = Counter()
     of_a_class: dict[int, int] = {}
-    for (image_id, _), count in boxes.items():
+    for (image_id, _), count in _boxes_by_image(ground_truth, image_ids).items():
         images[image_id] += count
         of_a_class[image_id] = max(count, of_a_class.get(image_id, 0))
     sentences = _beyond(PER_IMAGE, of_a_class, "boxes of one class, and COCO counts {} detections")
@@ -247,11 +252,13 @@ def _class_names(categories: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _count_boxes(ground_truth: dict[str, Any], image_ids: list[int]) -> list[int]:
+def _boxes_by_image(
+    ground_truth: dict[str, Any], image_ids: Sequence[int]
+) -> Counter[tuple[int, int]]:
+    """The number of boxes of each image id and category id, without crowds."""
     chosen = set(image_ids)
-    counts = Counter(
-        annotation["category_id"]
+    return Counter(
+        (annotation["image_id"], annotation["category_id"])
         for annotation in ground_truth["annotations"]
         if annotation["image_id"] in chosen and not annotation["iscrowd"]
     )
-    return [counts[category["id"]] for category in ground_truth["categories"]]

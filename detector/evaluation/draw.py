@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ from detector.evaluation.palette import Color, color
 
 LEGIBLE = 384  # images are enlarged to this shorter side, or labels would cover the objects
 LARGEST = 4096  # the longer side to which images may be enlarged
-GAP = 6  # pixels between the images of a contact sheet
 GRAY = 40
 LABELLED = 0.15  # share of an image that labels may cover, beside the best detection's
 
@@ -69,22 +68,6 @@ def draw_detections(
             _write(pen, label_box, text, background, unit)
     drawn = np.array(canvas if truth is None else _captioned(canvas, len(truth), unit))
     return torch.from_numpy(drawn).permute(2, 0, 1).contiguous()
-
-
-def contact_sheet(images: Sequence[Tensor], *, columns: int) -> Tensor:
-    """Images uint8 (3, h, w) of any sizes, row by row -> uint8 (3, H, W) on dark gray."""
-    assert images and columns >= 1
-    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
-    columns = min(columns, len(images))
-    rows = math.ceil(len(images) / columns)
-    size = (rows * (height + GAP) + GAP, columns * (width + GAP) + GAP)
-    sheet = torch.full((3, *size), GRAY, dtype=torch.uint8)
-    for index, image in enumerate(images):
-        row, column = divmod(index, columns)
-        top = GAP + row * (height + GAP) + (height - image.shape[1]) // 2
-        left = GAP + column * (width + GAP) + (width - image.shape[2]) // 2
-        sheet[:, top : top + image.shape[1], left : left + image.shape[2]] = image
-    return sheet
 
 
 def _canvas(image: Tensor) -> tuple[Image.Image, int]:
@@ -145,16 +128,12 @@ def _captioned(canvas: Image.Image, count: int, unit: float) -> Image.Image:
     return strip
 
 
+@lru_cache(maxsize=16)
 def _font(unit: float) -> ImageFont.FreeTypeFont:
-    return _of_size(round(13 * unit))
-
-
-@cache
-def _of_size(pixels: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib: Pillow's own font has only the English letters."""
     from matplotlib import get_data_path  # takes .1 s, and training may draw nothing
 
-    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), pixels)
+    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), round(13 * unit))
 
 
 def _label_positions(
@@ -168,7 +147,7 @@ def _label_positions(
     for rectangle, text in zip(rectangles, texts, strict=True):
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         size = (right - left + 2 * margin, bottom - top + 2 * margin)
-        options = [_inside(corner, size, pen.im.size) for corner in _candidates(rectangle, size)]
+        options = _candidates(rectangle, size, pen.im.size)
         free = (option for option in options if not any(_overlap(option, other) for other in taken))
         room = budget >= size[0] * size[1] or not taken
         chosen.append(next(free, None) if room else None)
@@ -184,30 +163,26 @@ def _write(
     font, margin = _font(unit), round(3 * unit)
     pen.rectangle(label_box, fill=background)
     left, top, _, _ = pen.textbbox((0, 0), text, font=font)
-    ink = "black" if _bright(background) else "white"
+    red, green, blue = background
+    bright = 0.299 * red + 0.587 * green + 0.114 * blue > 128  # luma of ITU-R BT.601
+    ink = "black" if bright else "white"
     pen.text((label_box[0] + margin - left, label_box[1] + margin - top), text, fill=ink, font=font)
 
 
-def _candidates(rectangle: Rectangle, size: tuple[float, float]) -> list[tuple[float, float]]:
-    """Upper left corners for a label: above, below, inside top and bottom; then right-aligned."""
+def _candidates(
+    rectangle: Rectangle, size: tuple[float, float], canvas: tuple[int, int]
+) -> list[Rectangle]:
+    """Places of a label, moved into the canvas: above, below, inside top and bottom of a rectangle;
+    then the same right-aligned."""
     x1, y1, x2, y2 = rectangle
-    heights = (y1 - size[1], y2, y1, y2 - size[1])
-    return [(left, top) for left in (x1, x2 - size[0]) for top in heights]
-
-
-def _inside(
-    corner: tuple[float, float], size: tuple[float, float], canvas: tuple[int, int]
-) -> Rectangle:
-    """The rectangle of a label with this upper left corner, moved into the canvas."""
-    left = max(0, min(corner[0], canvas[0] - 1 - size[0]))
-    top = max(0, min(corner[1], canvas[1] - 1 - size[1]))
-    return left, top, left + size[0], top + size[1]
+    width, height = size
+    corners = [
+        (max(0, min(x, canvas[0] - 1 - width)), max(0, min(y, canvas[1] - 1 - height)))
+        for x in (x1, x2 - width)
+        for y in (y1 - height, y2, y1, y2 - height)
+    ]
+    return [(left, top, left + width, top + height) for left, top in corners]
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _bright(ground: Color) -> bool:
-    """Whether black text is more legible than white on it (luma of ITU-R BT.601)."""
-    return 0.299 * ground[0] + 0.587 * ground[1] + 0.114 * ground[2] > 128

@@ -16,7 +16,7 @@ equal and no crowd is near. In other cases they differ:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ KINDS = ("classification", "localisation", "both", "duplicate", "background")
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, NOTHING = range(5)  # indices in KINDS
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
@@ -45,11 +46,11 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class _Boxes:
-    """The ground-truth boxes without crowds."""
+    """The ground-truth boxes without crowds, by image."""
 
     images: Ints  # (G,)
     classes: Ints  # (G,) 0 .. K-1
-    xywh: NDArray[np.float64]  # (G, 4)
+    xywh: Floats  # (G, 4)
     matched: Bools  # (G,) by a detection
 
 
@@ -62,15 +63,14 @@ class _Detections:
 
     images: Ints  # (D,)
     classes: Ints  # (D,) 0 .. K-1
-    xywh: NDArray[np.float64]  # (D, 4)
-    scores: NDArray[np.float64]  # (D,)
+    xywh: Floats  # (D, 4)
+    scores: Floats  # (D,)
     kinds: Ints  # (D,) an index in KINDS, or RIGHT
     nearest: Ints  # (D,) the box nearest to a detection of wrong class or location, else -1
-    best: Bools  # (D,) the highest-scored of those nearest to an unmatched box
 
 
 def error_split(
-    detections: NDArray[np.float64], ground_truth: dict[str, Any], image_ids: Sequence[int]
+    detections: Floats, ground_truth: dict[str, Any], image_ids: Sequence[int]
 ) -> Errors:
     """The errors of section 2.2 of the paper, and the AP that each costs, section 2.3.
 
@@ -99,114 +99,82 @@ def error_split(
         category_ids=categories,
         thresholds=[FOREGROUND],
     )
-    boxes = _boxes(entries, ground_truth, categories)
-    classified = _classified(_detections(entries, detections, categories), boxes)
+    labels = {category_id: label for label, category_id in enumerate(categories)}
+    boxes = _boxes(entries, ground_truth, labels)
+    classified = _classified(_detections(entries, detections, labels), boxes)
+    best = _best(classified, boxes)
     counts = np.bincount(boxes.classes, minlength=len(categories))
     missed = ~boxes.matched
     missed[classified.nearest[classified.nearest >= 0]] = False
     left = counts - np.bincount(boxes.classes[missed], minlength=len(categories))
-    base = _mean_ap(classified, counts, counts > 0)
-    fixed = {name: _mean_ap(_fixed(classified, boxes, k), counts, counts > 0)
-             for k, name in enumerate(KINDS)}  # fmt: skip
-    fixed["missed"] = _mean_ap(classified, left, counts > 0)
-    return Errors(base, {name: _difference(ap, base) for name, ap in fixed.items()})
-
-
-def _difference(ap: float | None, base: float | None) -> float | None:
-    return None if ap is None or base is None else ap - base
-
-
-def _column(entries: list[dict[str, Any]], key: str) -> Ints:
-    """The lists of all entries, concatenated; of lists by threshold, the only threshold's."""
-    lists = [entry[key][0] if entry[key] and isinstance(entry[key][0], list) else entry[key]
-             for entry in entries]  # fmt: skip
-    return np.array([value for values in lists for value in values], np.int64)
-
-
-def _owners(entries: list[dict[str, Any]], key: str, categories: list[int]) -> tuple[Ints, Ints]:
-    """Image id and class of each item of the entries' lists `key`."""
-    lengths = [len(entry[key]) for entry in entries]
-    images = np.array([entry["image_id"] for entry in entries], np.int64)
-    classes = np.searchsorted(categories, [entry["category_id"] for entry in entries])
-    return np.repeat(images, lengths), np.repeat(classes, lengths)
+    chosen = np.flatnonzero(counts)  # COCO's mean is over the classes with boxes
+    base = _mean_ap(classified, counts, chosen)
+    fixed = {
+        name: _mean_ap(_fixed(classified, boxes, best, kind), counts, chosen)
+        for kind, name in enumerate(KINDS)
+    }
+    fixed["missed"] = _mean_ap(classified, left, chosen)
+    gains = {name: None if ap is None or base is None else ap - base for name, ap in fixed.items()}
+    return Errors(base, gains)
 
 
 def _boxes(
-    entries: list[dict[str, Any]], ground_truth: dict[str, Any], categories: list[int]
+    entries: list[dict[str, Any]], ground_truth: dict[str, Any], labels: dict[int, int]
 ) -> _Boxes:
-    boxes = {a["id"]: a["bbox"] for a in ground_truth["annotations"]}
-    counts = _column(entries, "gtIgnore") == 0
-    images, classes = _owners(entries, "gtIds", categories)
-    ids = _column(entries, "gtIds")[counts].tolist()
-    return _Boxes(
-        images=images[counts],
-        classes=classes[counts],
-        xywh=np.array([boxes[i] for i in ids], np.float64).reshape(-1, 4),
-        matched=_column(entries, "gtMatched")[counts] > 0,
-    )
+    xywh = {a["id"]: a["bbox"] for a in ground_truth["annotations"]}
+    rows = [
+        (entry["image_id"], labels[entry["category_id"]], is_matched, *xywh[box_id])
+        for entry in sorted(entries, key=lambda entry: entry["image_id"])
+        for box_id, ignored, is_matched in zip(
+            entry["gtIds"], entry["gtIgnore"], entry["gtMatched"][0], strict=True
+        )
+        if not ignored
+    ]
+    table = np.array(rows, np.float64).reshape(-1, 7)
+    images, classes, is_matched = table[:, :3].T.astype(np.int64)
+    return _Boxes(images, classes, table[:, 3:], is_matched > 0)
 
 
-def _detections(
-    entries: list[dict[str, Any]], rows: NDArray[np.float64], categories: list[int]
-) -> _Detections:
+def _detections(entries: list[dict[str, Any]], rows: Floats, labels: dict[int, int]) -> _Detections:
     """The detections, right or BOTH for now: `_classified` determines the kind of error."""
-    counts = _column(entries, "dtIgnore") == 0
-    images, classes = _owners(entries, "dtIds", categories)
-    ids = _column(entries, "dtIds")
-    order = np.lexsort((ids, images))
-    order = order[counts[order]]
-    taken = rows[ids[order] - 1]  # hotcoco numbers the rows from 1 on
+    matches = [
+        (entry["image_id"], detection_id, labels[entry["category_id"]], is_matched)
+        for entry in entries
+        for detection_id, ignored, is_matched in zip(
+            entry["dtIds"], entry["dtIgnore"][0], entry["dtMatched"][0], strict=True
+        )
+        if not ignored
+    ]
+    images, ids, classes, is_matched = np.array(sorted(matches), np.int64).reshape(-1, 4).T
+    taken = rows[ids - 1]  # hotcoco numbers the rows from 1 on
     return _Detections(
-        images=images[order],
-        classes=classes[order],
+        images=images,
+        classes=classes,
         xywh=taken[:, 1:5],
         scores=taken[:, 5],
-        kinds=np.where(_column(entries, "dtMatched")[order] > 0, RIGHT, BOTH),
+        kinds=np.where(is_matched, RIGHT, BOTH),
         nearest=np.full(len(taken), -1),
-        best=np.zeros(len(taken), np.bool_),
     )
 
 
 def _classified(detections: _Detections, boxes: _Boxes) -> _Detections:
-    """The same detections with kinds of error, nearest boxes, and the best of each box."""
-    kinds, nearest = detections.kinds.copy(), detections.nearest.copy()
-    for rows, box_rows in _by_image(detections.images, boxes.images):
-        wrong = rows[kinds[rows] != RIGHT]
-        same = detections.classes[wrong, None] == boxes.classes[box_rows]
-        overlap = _overlap(detections.xywh[wrong], boxes.xywh[box_rows])
-        kinds[wrong], nearest_in_image = _kinds(overlap, same, boxes.matched[box_rows])
-        nearest[wrong] = np.append(box_rows, -1)[nearest_in_image]
-    free = np.append(~boxes.matched, False)[nearest]  # index -1 takes the appended False
-    order = np.argsort(-detections.scores, kind="stable")
-    order = order[free[order]]
-    best = detections.best.copy()
-    best[order[np.unique(nearest[order], return_index=True)[1]]] = True
-    return replace(detections, kinds=kinds, nearest=nearest, best=best)
-
-
-def _by_image(first: Ints, second: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """For each image id in `first`, its indices in `first` and in `second`."""
-    orders = [np.argsort(images, kind="stable") for images in (first, second)]
-    names = np.unique(first)
-    ends = [
-        np.searchsorted(images[order], [names, names + 1])
-        for images, order in zip((first, second), orders, strict=True)
-    ]
-    for (a, b), (c, d) in zip(ends[0].T, ends[1].T, strict=True):
-        yield orders[0][a:b], orders[1][c:d]
-
-
-def _overlap(detected: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(d, 4) and (g, 4) -> IoU (d, g)"""
+    """The same detections with kinds of error and nearest boxes."""
     from hotcoco.primitives import bbox_iou
 
-    if not len(detected) or not len(boxes):
-        return np.zeros((len(detected), len(boxes)))
-    overlap: NDArray[np.float64] = bbox_iou(detected, boxes, np.zeros(len(boxes), np.bool_))
-    return overlap
+    kinds, nearest = detections.kinds.copy(), detections.nearest.copy()
+    for image in np.unique(detections.images):
+        first, last = np.searchsorted(detections.images, [image, image + 1])
+        wrong = first + np.flatnonzero(kinds[first:last] != RIGHT)
+        own = slice(*np.searchsorted(boxes.images, [image, image + 1]))
+        same = detections.classes[wrong, None] == boxes.classes[own]
+        crowds = np.zeros(same.shape[1], np.bool_)
+        overlap = bbox_iou(detections.xywh[wrong], boxes.xywh[own], crowds)
+        kinds[wrong], index = _kinds(overlap, same, boxes.matched[own])
+        nearest[wrong] = np.where(index < 0, -1, own.start + index)
+    return replace(detections, kinds=kinds, nearest=nearest)
 
 
-def _kinds(overlap: NDArray[np.float64], same: Bools, matched_boxes: Bools) -> tuple[Ints, Ints]:
+def _kinds(overlap: Floats, same: Bools, matched_boxes: Bools) -> tuple[Ints, Ints]:
     """Kinds of error (d,) and nearest boxes (d,) of the wrong detections of an image.
 
     Args:
@@ -236,27 +204,38 @@ def _kinds(overlap: NDArray[np.float64], same: Bools, matched_boxes: Bools) -> t
     return kinds, np.select(of_kinds, [nearest_own, nearest_other], -1)
 
 
-def _fixed(detections: _Detections, boxes: _Boxes, kind: int) -> _Detections:
-    """The detections after this kind of error is fixed."""
+def _best(detections: _Detections, boxes: _Boxes) -> Bools:
+    """(D,): the highest-scored of the detections nearest to an unmatched box."""
+    unmatched = np.append(~boxes.matched, False)[detections.nearest]  # index -1: the added False
+    order = np.argsort(-detections.scores, kind="stable")
+    order = order[unmatched[order]]
+    _, first = np.unique(detections.nearest[order], return_index=True)
+    best = np.zeros(len(detections.scores), np.bool_)
+    best[order[first]] = True
+    return best
+
+
+def _fixed(detections: _Detections, boxes: _Boxes, best: Bools, kind: int) -> _Detections:
+    """The detections after this kind of error is fixed; best (D,): as of `_best`."""
     wrong = detections.kinds == kind
-    fixed = wrong & detections.best
+    fixed = wrong & best
     classes = detections.classes.copy()
     classes[fixed] = boxes.classes[detections.nearest[fixed]]
     kept = ~wrong | fixed
-    columns = {
-        "classes": classes[kept],
-        "kinds": np.where(fixed, RIGHT, detections.kinds)[kept],
-        "scores": detections.scores[kept],
-    }
-    return replace(detections, **columns)
+    return replace(
+        detections,
+        classes=classes[kept],
+        kinds=np.where(fixed, RIGHT, detections.kinds)[kept],
+        scores=detections.scores[kept],
+    )
 
 
-def _mean_ap(detections: _Detections, counts: Ints, chosen: Bools) -> float | None:
-    """AP50, the mean over the `chosen` classes (K,); `counts` (K,): boxes of each class."""
+def _mean_ap(detections: _Detections, counts: Ints, chosen: Ints) -> float | None:
+    """AP50, the mean over the `chosen` classes; counts (K,): boxes of each class."""
     from hotcoco import metrics
 
     values = []
-    for k in np.flatnonzero(chosen):
+    for k in chosen:
         of_class = detections.classes == k
         if counts[k] or of_class.any():
             right = detections.kinds[of_class] == RIGHT

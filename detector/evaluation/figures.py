@@ -34,24 +34,24 @@ def precision_recall(result: CocoResult, path: str | Path) -> None:
     figure = Figure(figsize=(11, 6), dpi=120, layout="constrained")
     means, classes = figure.subplots(1, 2)
     defined = [k for k, ap in enumerate(result.per_class.values()) if ap > -1]
-    missing = _missing(defined, result.detections)
+    shown = (
+        "each class"
+        if len(defined) <= MOST_CLASSES
+        else f"{EXTREMES} best and {EXTREMES} worst classes"
+    )
+    missing = "" if result.detections else "no detections"
+    if not defined:
+        missing = "no ground truth"
     if not missing:
         _draw_means(means, result.precision[:, :, defined])
         _draw_classes(classes, result, defined)
     means.set_title(f"mean over classes ({len(defined)})")
-    classes.set_title("each class" if missing else _classes_title(len(defined)))
+    classes.set_title("each class" if missing else f"{shown}, IoU 0.50:0.95")
     for axes in (means, classes):
         _frame(axes, missing)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # shown as a box
         figure.savefig(path, format="png")
-
-
-def _missing(defined: list[int], detections: int) -> str:
-    """Why there is nothing to draw; empty if there is."""
-    if not defined:
-        return "no ground truth"
-    return "" if detections else "no detections"
 
 
 def _draw_means(axes: Axes, precision: np.ndarray) -> None:
@@ -108,13 +108,6 @@ def _curve(
         text = f" {text}"  # or matplotlib leaves the curve out of the legend
     axes.plot(recall, curve, label=text, linewidth=1.6, zorder=2, **look, **marks)
     axes.plot(recall, curve, zorder=3, **{**look, "linestyle": "none"}, **marks)
-
-
-def _classes_title(count: int) -> str:
-    which = (
-        "each class" if count <= MOST_CLASSES else f"{EXTREMES} best and {EXTREMES} worst classes"
-    )
-    return f"{which}, IoU 0.50:0.95"
 
 
 def _frame(axes: Axes, missing: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,21 +26,14 @@ from detector.postprocess import Postprocess
 from detector.structures import Batch, Detections, Outputs, Validation
 
 
+@dataclass(eq=False, kw_only=True)
 class Predictor:
     """Runs a model on batches; the detections are in pixels of the original images."""
 
-    def __init__(
-        self,
-        *,
-        anchor_generator: AnchorGenerator,
-        postprocess: Postprocess,
-        autocast: Callable[[], AbstractContextManager[None]],
-        device: torch.device,
-    ) -> None:
-        self.anchor_generator = anchor_generator
-        self.postprocess = postprocess
-        self.autocast = autocast
-        self.device = device
+    anchor_generator: AnchorGenerator
+    postprocess: Postprocess
+    autocast: Callable[[], AbstractContextManager[None]]
+    device: torch.device
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Outputs, Detections]:
@@ -54,10 +47,13 @@ class Predictor:
             self.anchor_generator.level_lengths(height, width),
             batch.sizes,
         )
-        # not one scale: each side of the resized image was rounded by itself
-        factor = (batch.original_sizes / batch.sizes).flip(-1).repeat(1, 2)[:, None]
-        boxes = clip(detections.boxes * factor.to(detections.boxes.dtype), batch.original_sizes)
-        return outputs, replace(detections, boxes=boxes)
+        boxes = _scaled(detections.boxes, batch.original_sizes / batch.sizes)
+        return outputs, replace(detections, boxes=clip(boxes, batch.original_sizes))
+
+
+def _scaled(boxes: Tensor, factors: Tensor) -> Tensor:
+    """Boxes (N, D, 4) times factors (N, 2) of height and width, each side's rounded by itself."""
+    return boxes * factors.flip(-1).repeat(1, 2)[:, None].to(boxes.dtype)
 
 
 def coco_rows(detections: Detections, image_ids: Tensor, category_ids: Sequence[int]) -> np.ndarray:
@@ -102,40 +98,21 @@ class Evaluation:
     pictures: list[Tensor]  # the first images, drawn
 
 
+@dataclass(eq=False, kw_only=True)
 class Evaluator:
-    """Validation loss and COCO metrics from the same forward passes, each image exactly once.
+    """Validation loss and COCO metrics from the same forward passes, each image exactly once."""
 
-    loader: batches of this rank's images.
-    pictures: how many of the first images to draw.
-    own: metrics of a user's own, by name.
-    """
-
-    def __init__(
-        self,
-        *,
-        loader: Iterable[Batch],
-        predictor: Predictor,
-        matcher: Assignment,
-        criterion: DetectionLoss,
-        ground_truth: dict[str, Any],
-        image_ids: Sequence[int],
-        category_ids: Sequence[int],
-        class_names: Sequence[str],
-        engine: Engine,
-        pictures: int,
-        own: Mapping[str, OwnMetric] = {},
-    ) -> None:
-        self.loader = loader
-        self.predictor = predictor
-        self.matcher = matcher
-        self.criterion = criterion
-        self.ground_truth = ground_truth
-        self.image_ids = image_ids
-        self.category_ids = category_ids
-        self.class_names = class_names
-        self.engine = engine
-        self.pictures = pictures
-        self.own = own
+    loader: Iterable[Batch]  # of this rank's images
+    predictor: Predictor
+    matcher: Assignment
+    criterion: DetectionLoss
+    ground_truth: dict[str, Any]
+    image_ids: Sequence[int]
+    category_ids: Sequence[int]
+    class_names: Sequence[str]
+    engine: Engine
+    pictures: int  # how many of the first images to draw
+    own: Mapping[str, OwnMetric] = field(default_factory=dict)  # a user's metrics, by name
 
     def __call__(self, model: nn.Module) -> Validation:
         """The metrics for the training loop, the same on all ranks."""
@@ -193,8 +170,7 @@ class Evaluator:
         return Evaluation(rows=np.concatenate(all_rows), losses=losses, pictures=pictures)
 
     def _draw(self, batch: Batch, detections: Detections) -> list[Tensor]:
-        factor = (batch.sizes / batch.original_sizes).flip(-1).repeat(1, 2)[:, None]
-        boxes = detections.boxes * factor.to(detections.boxes.dtype)
+        boxes = _scaled(detections.boxes, batch.sizes / batch.original_sizes)
         drawn = []
         for n in range(min(len(batch), self.pictures)):
             height, width = batch.sizes[n].tolist()

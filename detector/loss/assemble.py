@@ -8,14 +8,11 @@ from torch import Tensor
 from detector.anchors.class_code import ClassCode
 from detector.errors import InputError, about
 from detector.loss import normalizer as normalizers
-from detector.loss.class_weights import ClassWeighted, effective_number_weights
+from detector.loss.by_class import ClassWeighted, Equalized, effective_number_weights, rare_classes
 from detector.loss.classification import ClassificationLoss
 from detector.loss.elementwise import ElementwiseLoss, ElementwiseSettings
-from detector.loss.equalized import Equalized, rare_classes
-from detector.loss.focal import FocalSettings
+from detector.loss.focal import FocalSettings, PolySettings, QualityFocalSettings, VarifocalSettings
 from detector.loss.ghm import GHMCSettings
-from detector.loss.iou_aware import QualityFocalSettings, VarifocalSettings
-from detector.loss.poly import PolySettings
 from detector.settings.one_of import OneOf
 
 CLASSIFICATION_LOSSES = OneOf(

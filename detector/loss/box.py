@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from detector.anchors.box_coder import BoxCoder
 from detector.boxes import area, intersection, iou
+from detector.settings.section import NotNegative, Positive, Section, item
 from detector.structures import Targets
 
 # predicted deltas (N, A, 4), anchors (A, 4), true boxes (N, A, 4) -> (N, A)
@@ -125,3 +127,11 @@ def _angle(boxes: Tensor) -> Tensor:
     """arctan(width / height) (...)"""
     width, height = (boxes[..., 2:] - boxes[..., :2]).unbind(-1)
     return torch.atan(width / (height + SMALL))
+
+
+class BoxLossSettings(Section):
+    kind: Literal["smooth_l1", "l1", "giou", "ciou"] = item(
+        "smooth_l1", "smooth_l1 | l1 | giou | ciou"
+    )
+    beta: Positive = item(0.11, "where smooth_l1 turns from quadratic to linear")
+    weight: NotNegative = item(1.0, "factor in the total loss")

@@ -33,36 +33,35 @@ COMPILED_FROM = 2**24
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """What M rows of logits should say: row numbers into a table, so that the rows stay unbuilt."""
+class _RowTargets:
+    """Targets of M anchors as indices into a label table: the (M, K) labels are never built."""
 
     table: Tensor  # bool (N * G + 1, K); the last row is "no label"
-    numbers: Tensor  # int64 (M,) into table
+    label_index: Tensor  # int64 (M,) into table
     trained: Tensor  # bool (M,)
     quality: Tensor | None  # (M, 1), where the element-wise loss reads it
 
     @staticmethod
     def of(
         matches: Tensor, labels: Tensor, quality: Tensor | None = None, *, code: ClassCode
-    ) -> _Rows:
+    ) -> _RowTargets:
         images, boxes, classes = labels.shape
-        table = F.pad(labels.reshape(images * boxes, classes), (0, 0, 0, 1))
         first = torch.arange(images, device=matches.device)[:, None] * boxes
-        numbers = torch.where(matches >= 0, first + matches, images * boxes)
-        fits = None if quality is None else quality.reshape(-1, 1)
-        return _Rows(table, numbers.flatten(), trainable(matches, code=code).flatten(), fits)
+        return _RowTargets(
+            table=F.pad(labels.reshape(images * boxes, classes), (0, 0, 0, 1)),
+            label_index=torch.where(matches >= 0, first + matches, images * boxes).flatten(),
+            trained=trainable(matches, code=code).flatten(),
+            quality=None if quality is None else quality.reshape(-1, 1),
+        )
 
-    def part(self, rows: slice) -> _Rows:
-        fits = None if self.quality is None else self.quality[rows]
-        return _Rows(self.table, self.numbers[rows], self.trained[rows], fits)
+    def terms(self, logits: Tensor, rows: slice, *, code: ClassCode) -> Terms:
+        """Of the logits (R, C) of some of the rows."""
+        quality = None if self.quality is None else self.quality[rows]
+        return code.terms(logits, self.table.index_select(0, self.label_index[rows]), quality)
 
-    def terms(self, logits: Tensor, *, code: ClassCode) -> Terms:
-        """Of logits (M, C)."""
-        return code.terms(logits, self.table.index_select(0, self.numbers), self.quality)
-
-    def summed(self, costs: Tensor) -> Tensor:
-        """Costs (M, T) of the terms -> (M,), 0 and without gradient where not trained."""
-        return torch.where(self.trained, costs.sum(-1), 0.0)
+    def summed(self, costs: Tensor, rows: slice) -> Tensor:
+        """Costs (R, T) of the terms of some rows -> (R,), 0 and no gradient where not trained."""
+        return torch.where(self.trained[rows], costs.sum(-1), 0.0)
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -73,20 +72,23 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, rows: _Rows, code: ClassCode, elementwise: ElementwiseLoss
+        ctx: Any,
+        logits: Tensor,
+        targets: _RowTargets,
+        code: ClassCode,
+        elementwise: ElementwiseLoss,
     ) -> Tensor:
         wide = torch.promote_types(logits.dtype, torch.float32)
         losses = torch.empty(len(logits), dtype=wide, device=logits.device)
         # A float16 gradient of an easy anchor underflows before the loss scale has multiplied it.
         narrow = wide if logits.dtype == torch.float16 else logits.dtype
         gradient = torch.empty_like(logits, dtype=narrow)
-        for part in _parts(logits):
-            chunk = logits[part].detach().to(wide).requires_grad_()
-            few = rows.part(part)
+        for rows in _chunks(logits):
+            chunk = logits[rows].detach().to(wide).requires_grad_()
             with torch.enable_grad():
-                loss = few.summed(elementwise(few.terms(chunk, code=code)))
-            losses[part] = loss.detach()
-            gradient[part] = torch.autograd.grad(loss, chunk, torch.ones_like(loss))[0]
+                loss = targets.summed(elementwise(targets.terms(chunk, rows, code=code)), rows)
+            losses[rows] = loss.detach()
+            gradient[rows] = torch.autograd.grad(loss, chunk, torch.ones_like(loss))[0]
         ctx.save_for_backward(gradient)
         ctx.dtype = logits.dtype
         return losses
@@ -95,12 +97,12 @@ class _ChunkedLoss(torch.autograd.Function):
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         scaled = torch.empty_like(gradient, dtype=ctx.dtype)
-        for part in _parts(gradient):
-            torch.mul(gradient[part], incoming[part, None], out=scaled[part])
+        for rows in _chunks(gradient):
+            torch.mul(gradient[rows], incoming[rows, None], out=scaled[rows])
         return scaled, None, None, None
 
 
-def _parts(logits: Tensor) -> Iterator[slice]:
+def _chunks(logits: Tensor) -> Iterator[slice]:
     """Slices of the rows of logits (M, C)."""
     size = CPU_CHUNK if logits.device.type == "cpu" else GPU_CHUNK
     step = max(1, size // logits.shape[1])
@@ -119,11 +121,10 @@ def terms_in_parts(
 
     Without gradient; arguments as of `per_anchor_loss`. A term's quality is not there.
     """
-    rows = _Rows.of(matches, labels, code=code)
+    targets = _RowTargets.of(matches, labels, code=code)
     flat = logits.detach().reshape(-1, logits.shape[-1])
-    for part in _parts(flat):
-        few = rows.part(part)
-        yield few.terms(flat[part], code=code), few.trained
+    for rows in _chunks(flat):
+        yield targets.terms(flat[rows], rows, code=code), targets.trained[rows]
 
 
 def per_anchor_loss(
@@ -159,16 +160,18 @@ def per_anchor_loss(
             _compile_errors.append(str(error).splitlines()[0])
             message = f"The classification loss stays uncompiled: {_compile_errors[0]}"
             warnings.warn(message, stacklevel=2)
-    rows = _Rows.of(matches, labels, quality, code=code)
+    targets = _RowTargets.of(matches, labels, quality, code=code)
     flat = logits.reshape(-1, logits.shape[-1])
     if torch.compiler.is_compiling():
-        return rows.summed(elementwise(rows.terms(flat, code=code))).view_as(matches)
+        everything = slice(None)
+        terms = targets.terms(flat, everything, code=code)
+        return targets.summed(elementwise(terms), everything).view_as(matches)
     if flat.requires_grad and torch.is_grad_enabled():
-        return _ChunkedLoss.apply(flat, rows, code, elementwise).view_as(matches)
-    losses = []
-    for part in _parts(flat):
-        few = rows.part(part)
-        losses.append(few.summed(elementwise(few.terms(flat[part], code=code))))
+        return _ChunkedLoss.apply(flat, targets, code, elementwise).view_as(matches)
+    losses = [
+        targets.summed(elementwise(targets.terms(flat[rows], rows, code=code)), rows)
+        for rows in _chunks(flat)
+    ]
     return torch.cat(losses).view_as(matches)
 
 

@@ -72,7 +72,9 @@ class DetectionLoss(nn.Module):
     def forward(self, outputs: Outputs, targets: Targets, divisors: Divisors) -> Losses:
         """The losses of one micro-batch; over micro-batches and ranks they add up to the step's."""
         weights = self.classification_weight / divisors.classification[:, None]
-        quality = self.quality(outputs, targets)
+        quality = None  # how well the predicted boxes fit (N, A)
+        if self.classification.elementwise.reads_quality:
+            quality = self.box.quality(outputs.box_deltas, targets)
         classes = self.classification(outputs.class_logits, targets, quality) * weights
         boxes = self.box(outputs.box_deltas, targets).sum() / divisors.box
         return Losses(
@@ -80,9 +82,3 @@ class DetectionLoss(nn.Module):
             box=self.box_weight * boxes,
             by_anchor=classes.detach(),
         )
-
-    def quality(self, outputs: Outputs, targets: Targets) -> Tensor | None:
-        """How well the predicted boxes fit (N, A), if the classification loss asks for it."""
-        if not self.classification.elementwise.reads_quality:
-            return None
-        return self.box.quality(outputs.box_deltas, targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from detector.anchors.class_code import Terms
@@ -61,11 +62,14 @@ class GHMCSettings(ElementwiseSettings):
     bins: Count = item(30, "parts of the range of gradient norms, 0 to 1")
     momentum: Below1 = item(0.75, "what a bin's share of the terms keeps of its past in each step")
 
-    def contradictions(self) -> dict[str, bool]:
-        return super().contradictions() | {
-            "kind ghm weighs every term by the density of all terms: set sampling to {kind: all}":
-            self.sampling.kind != "all",
-        }  # fmt: skip
+    @model_validator(mode="after")
+    def _check_sampling(self) -> GHMCSettings:
+        if self.sampling.kind != "all":
+            raise ValueError(
+                "kind ghm weighs every term by the density of all terms: set sampling to "
+                "{kind: all}"
+            )
+        return self
 
     def elementwise(self) -> GHMC:
         return GHMC(bins=self.bins, momentum=self.momentum)

@@ -62,7 +62,11 @@ class OHEM:
         return self.nms is None
 
     def counts(self, targets: Targets, trainable: Tensor) -> Tensor:
-        assert self.known_before, "how many survive NMS is known only after the forward pass"
+        if not self.known_before:
+            raise ValueError(
+                f"nms is {self.nms}, with which the number of anchors is known only after the "
+                "forward pass; set nms to None to count them before."
+            )
         return trainable.sum(1).clamp(max=self.per_image)
 
     def weights(self, losses: Tensor, targets: Targets, trainable: Tensor) -> Tensor:

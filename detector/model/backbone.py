@@ -59,8 +59,39 @@ def check_torchvision_name(name: str) -> None:
         raise ValueError(f"found {name!r}, it should be {', '.join(BACKBONES)}, or timm/NAME{hint}")
 
 
-class Backbone(nn.Module):
-    """Images -> feature maps C3, C4, C5 at strides 8, 16 and 32.
+class AnyBackbone(nn.Module):
+    """Images -> feature maps C3, C4, C5 at strides 8, 16 and 32; the first stages may be frozen."""
+
+    strides = (8, 16, 32)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD  # what normalises the pixels of its images
+
+    name: str
+    norm: Norm
+    channels: tuple[int, int, int]  # of C3, C4, C5
+    body: nn.Module  # the network without its classifier
+    left_out: tuple[str, ...] = ()  # layers of the whole network that `body` lacks
+    _frozen: tuple[str, ...] = ()  # layers of `body`
+
+    def freeze(self, stages: Stages) -> None:
+        """Train these stages no more; their batch norms keep their statistics."""
+        self._frozen = tuple(layer for stage in stages for layer in stage)
+        for layer in self._frozen:
+            self.body.get_submodule(layer).requires_grad_(requires_grad=False)
+
+    def train(self, mode: bool = True) -> AnyBackbone:  # noqa: FBT001, FBT002 - nn.Module's
+        """Like nn.Module's, but frozen stages stay in evaluation mode, with fixed statistics."""
+        super().train(mode)
+        for layer in self._frozen:
+            self.body.get_submodule(layer).eval()
+        return self
+
+    def synchronize(self) -> None:
+        """Make batch norms those of all ranks together."""
+        self.body = nn.SyncBatchNorm.convert_sync_batchnorm(self.body)
+
+
+class Backbone(AnyBackbone):
+    """A network of torchvision.
 
     Args:
         name: one of BACKBONES.
@@ -74,9 +105,6 @@ class Backbone(nn.Module):
     Raises InputError for an unknown name or number of stages.
     """
 
-    strides = (8, 16, 32)
-    mean, std = IMAGENET_MEAN, IMAGENET_STD  # what normalises the pixels of its images
-
     def __init__(
         self, name: str, norm: Norm, frozen_stages: int, *, norm_eps: float = 1e-5
     ) -> None:
@@ -87,16 +115,14 @@ class Backbone(nn.Module):
             raise InputError(f"frozen_stages is {frozen_stages}; a backbone has stages 0 to 5.")
         self.name = name
         self.norm = norm
-        self.body: nn.Module = get_model(name, weights=None, norm_layer=_norm_layer(norm, norm_eps))
+        self.body = get_model(name, weights=None, norm_layer=_norm_layer(norm, norm_eps))
         self._stages = BACKBONES[name]
         # DDP would wait for gradients of unused parameters; their names are those that files have
         self.left_out = _remove_others(
             self.body, [layer for stage in self._stages for layer in stage]
         )
-        self._frozen = tuple(layer for stage in self._stages[:frozen_stages] for layer in stage)
         self.channels = _channels(self)
-        for layer in self._frozen:
-            self.body.get_submodule(layer).requires_grad_(requires_grad=False)
+        self.freeze(self._stages[:frozen_stages])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised images (N, 3, H, W) -> C3, C4, C5 (N, channels, ceil(H/s), ceil(W/s))."""
@@ -107,17 +133,6 @@ class Backbone(nn.Module):
                 features = self.body.get_submodule(layer)(features)
             maps.append(features)
         return maps[2], maps[3], maps[4]
-
-    def train(self, mode: bool = True) -> Backbone:  # noqa: FBT001, FBT002 - nn.Module's signature
-        """Like nn.Module's, but frozen stages stay in evaluation mode, with fixed statistics."""
-        super().train(mode)
-        for layer in self._frozen:
-            self.body.get_submodule(layer).eval()
-        return self
-
-    def synchronize(self) -> None:
-        """Make batch norms those of all ranks together."""
-        self.body = nn.SyncBatchNorm.convert_sync_batchnorm(self.body)
 
 
 class FrozenBatchNorm(FrozenBatchNorm2d):

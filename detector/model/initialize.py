@@ -31,7 +31,11 @@ def initialize(model: RetinaNet, *, seed: int, class_bias: Tensor) -> None:
     4.1). Biases 0, norms 1 and 0.
     """
     head = model.class_head
-    assert class_bias.shape == (head.out_channels,)
+    if class_bias.shape != (head.out_channels,):
+        raise ValueError(
+            f"class_bias has the shape {tuple(class_bias.shape)}; expected ({head.out_channels},), "
+            "one bias for each channel of the class head."
+        )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith("backbone.") and isinstance(model.backbone, TimmBackbone):

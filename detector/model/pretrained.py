@@ -18,7 +18,7 @@ from torchvision.models import get_model_weights
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
 from detector.errors import InputError
-from detector.model.backbones import AnyBackbone
+from detector.model.backbone import AnyBackbone
 from detector.model.retinanet import RetinaNet
 from detector.model.timm_backbone import TimmBackbone
 
@@ -110,7 +110,8 @@ def load_checked(module: nn.Module, state: State, *, source: str) -> None:
             f"{source}: {len(broken)} of {len(given)} weights are not finite (first: {broken[0]}): "
             "the training that wrote it had diverged; use an earlier checkpoint."
         )
-    module.load_state_dict({**given, **_counters(module, state)})
+    counters = {k: v for k, v in module.state_dict().items() if k.endswith(_COUNTER)}
+    module.load_state_dict({**given, **{k: state.get(k, v) for k, v in counters.items()}})
 
 
 def is_torchvision_detector(state: Mapping[str, object]) -> bool:
@@ -205,12 +206,6 @@ def _renamed(key: str) -> str:
     # the published v1 file numbers ReLUs, too: conv.0, conv.2, ... for convs.0.0, convs.1.0, ...
     old = re.fullmatch(r"(\w+_head\.convs)\.(\d+)\.(weight|bias)", key)
     return f"{old[1]}.{int(old[2]) // 2}.0.{old[3]}" if old else key
-
-
-def _counters(module: nn.Module, state: State) -> State:
-    """The batch counters of `state`, or the module's own where it has none."""
-    own = {key: value for key, value in module.state_dict().items() if key.endswith(_COUNTER)}
-    return {key: state.get(key, value) for key, value in own.items()}
 
 
 def _imagenet_state(name: str) -> State:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from detector.model.backbones import check_name
+from detector.model.backbone import check_torchvision_name
+from detector.model.timm_layout import check_timm_name, is_timm
 from detector.settings.section import Count, FilePath, NotNegative, Section, Whole, item, nameable
 
 
@@ -17,7 +18,10 @@ def _nameable(text: str) -> str:
 
 
 def _known(name: str) -> str:
-    check_name(name)
+    if is_timm(name):
+        check_timm_name(name)
+    else:
+        check_torchvision_name(name)
     return name
 
 

@@ -1,4 +1,7 @@
-"""Feature maps C3, C4, C5 of any network of timm that has maps at strides 8, 16 and 32."""
+"""Feature maps C3, C4, C5 of any network of timm that has maps at strides 8, 16 and 32.
+
+`make_backbone` makes one of timm's or of torchvision's.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detector.errors import InputError
-from detector.model.backbone import FrozenBatchNorm, Norm
+from detector.model.backbone import AnyBackbone, Backbone, FrozenBatchNorm, Norm
 from detector.model.timm_layout import (
     PREFIX,
     STRIDES,
     created,
     first_line,
+    is_timm,
     layout_of,
     timm_package,
 )
 
 
 def check_setup(name: str, norm: Norm, frozen_stages: int, norm_eps: float) -> None:
-    """InputError for a network that has no such maps, or that cannot be set up so."""
+    """InputError for a network of timm that has no such maps, or that cannot be set up so."""
+    if not is_timm(name):
+        return
     layout = layout_of(name)
     if norm in ("frozen_batch", "batch") and not layout.batch_norms:
         raise InputError(
@@ -45,8 +51,17 @@ def check_setup(name: str, norm: Norm, frozen_stages: int, norm_eps: float) -> N
         )
 
 
-class TimmBackbone(nn.Module):
-    """Images -> feature maps C3, C4, C5 at strides 8, 16 and 32.
+def make_backbone(
+    name: str, norm: Norm, frozen_stages: int, *, norm_eps: float, seed: int
+) -> AnyBackbone:
+    """The network; `seed` draws the initial weights of timm's. InputError as of both classes."""
+    if is_timm(name):
+        return TimmBackbone(name, norm, frozen_stages, norm_eps=norm_eps, seed=seed)
+    return Backbone(name, norm, frozen_stages, norm_eps=norm_eps)
+
+
+class TimmBackbone(AnyBackbone):
+    """A network of timm.
 
     Args:
         name: "timm/NAME", also with a tag of weights: "timm/convnext_tiny.in12k".
@@ -59,8 +74,6 @@ class TimmBackbone(nn.Module):
     Raises InputError where timm is not installed, and for whatever `check_setup` refuses.
     """
 
-    strides = STRIDES
-
     def __init__(
         self, name: str, norm: Norm, frozen_stages: int, *, norm_eps: float = 1e-5, seed: int = 0
     ) -> None:
@@ -72,17 +85,15 @@ class TimmBackbone(nn.Module):
         self.channels = layout.channels
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs, too
-            self.body = created(name, out_indices=layout.out_indices)
-        self.mean, self.std = (tuple(self.body.pretrained_cfg[key]) for key in ("mean", "std"))
+            body = created(name, out_indices=layout.out_indices)
+        self.body = body
+        self.mean, self.std = (tuple(body.pretrained_cfg[key]) for key in ("mean", "std"))
         if norm == "frozen_batch":
             _freeze_batch_norms(self.body)
-        stages = layout.stages or ()
-        self._frozen = tuple(layer for stage in stages[:frozen_stages] for layer in stage)
-        for layer in self._frozen:
-            self.body.get_submodule(layer).requires_grad_(requires_grad=False)
+        self.freeze((layout.stages or ())[:frozen_stages])
         for key, parameter in self.body.named_parameters():
             if key in layout.unused:  # DDP would wait for its gradient
-                parameter.requires_grad_(requires_grad=False)
+                parameter.requires_grad = False
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised images (N, 3, H, W) -> C3, C4, C5 (N, channels, ceil(H/s), ceil(W/s))."""
@@ -95,13 +106,6 @@ class TimmBackbone(nn.Module):
             for level, stride in zip(self.body(images), STRIDES, strict=True)
         )
         return c3, c4, c5
-
-    def train(self, mode: bool = True) -> TimmBackbone:  # noqa: FBT001, FBT002 - nn.Module's
-        """Like nn.Module's, but frozen stages stay in evaluation mode, with fixed statistics."""
-        super().train(mode)
-        for layer in self._frozen:
-            self.body.get_submodule(layer).eval()
-        return self
 
     def synchronize(self) -> None:
         """Make batch norms those of all ranks together; torch's would lose the activations."""
@@ -163,10 +167,9 @@ class FrozenBatchNormAct(FrozenBatchNorm):
 def _freeze_batch_norms(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            with_activation = hasattr(child, "act")
             frozen = (
                 FrozenBatchNormAct(child)
-                if with_activation
+                if hasattr(child, "act")
                 else FrozenBatchNorm(child.num_features, eps=child.eps)
             )
             frozen.load_state_dict(child.state_dict())

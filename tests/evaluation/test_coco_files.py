@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detector.errors import InputError
-from detector.evaluation import coco
+from detector.evaluation import coco_files
 
 EMPTY = {
     "images": [{"id": 1}, {"id": 2}],
@@ -25,7 +25,7 @@ GOOD = {"id": 7, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
 
 def truth_of(tmp_path, *annotations, only=None, **changes):
     content = EMPTY | {"annotations": list(annotations)} | changes
-    return coco.load_ground_truth(save(tmp_path / "truth.json", content), only=only)
+    return coco_files.load_ground_truth(save(tmp_path / "truth.json", content), only=only)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def truth_of(tmp_path, *annotations, only=None, **changes):
 def test_wrong_ground_truth_is_named(tmp_path, change, says):
     path = save(tmp_path / "truth.json", EMPTY | change)
     with pytest.raises(InputError, match=says) as error:
-        coco.load_ground_truth(path)
+        coco_files.load_ground_truth(path)
     assert str(path) in str(error.value)
 
 
@@ -68,7 +68,7 @@ def test_files_that_are_no_data_set(tmp_path, text, says):
     if text is not None:
         path.write_text(text)
     with pytest.raises(InputError, match=says):
-        coco.load_ground_truth(path)
+        coco_files.load_ground_truth(path)
 
 
 def test_annotations_get_new_ids_and_what_they_lack(tmp_path):
@@ -118,9 +118,9 @@ def test_areas_that_are_not_above_zero_are_replaced_and_counted(tmp_path, area):
 def test_neither_file_must_be_in_utf_8(tmp_path, encoding):
     for name, content in (("truth.json", EMPTY), ("found.json", [FOUND])):
         (tmp_path / name).write_bytes(json.dumps(content).encode(encoding))
-    truth = coco.load_ground_truth(tmp_path / "truth.json")
+    truth = coco_files.load_ground_truth(tmp_path / "truth.json")
     assert truth["categories"] == EMPTY["categories"]
-    assert coco.load_detections(tmp_path / "found.json", truth).shape == (1, 7)
+    assert coco_files.load_detections(tmp_path / "found.json", truth).shape == (1, 7)
 
 
 FOUND = {"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
@@ -128,19 +128,19 @@ FOUND = {"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
 
 def test_detections_become_rows(tmp_path):
     path = save(tmp_path / "found.json", [FOUND, FOUND | {"score": 1}])
-    rows = coco.load_detections(path, EMPTY)
+    rows = coco_files.load_detections(path, EMPTY)
     assert rows.tolist() == [[2, 1, 2, 3, 4, 0.5, 1], [2, 1, 2, 3, 4, 1, 1]]
 
 
 def test_ids_of_detections_written_as_text(tmp_path):
     text = FOUND | {"image_id": "2", "category_id": "1", "file_name": "b.jpg"}
     truth = EMPTY | {"images": [{"id": 1}, {"id": 2, "file_name": "b.jpg"}]}
-    rows = coco.load_detections(save(tmp_path / "found.json", [text]), truth)
+    rows = coco_files.load_detections(save(tmp_path / "found.json", [text]), truth)
     assert rows.tolist() == [[2, 1, 2, 3, 4, 0.5, 1]]
 
 
 def test_an_empty_result_file_is_fine(tmp_path):
-    assert coco.load_detections(save(tmp_path / "found.json", []), EMPTY).shape == (0, 7)
+    assert coco_files.load_detections(save(tmp_path / "found.json", []), EMPTY).shape == (0, 7)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_an_empty_result_file_is_fine(tmp_path):
 def test_wrong_detections_are_named(tmp_path, change, says):
     path = save(tmp_path / "found.json", [FOUND, FOUND | change])
     with pytest.raises(InputError, match=says):
-        coco.load_detections(path, EMPTY)
+        coco_files.load_detections(path, EMPTY)
 
 
 def test_detections_must_be_a_list(tmp_path):
     with pytest.raises(InputError, match="found a JSON object"):
-        coco.load_detections(save(tmp_path / "found.json", EMPTY), EMPTY)
+        coco_files.load_detections(save(tmp_path / "found.json", EMPTY), EMPTY)
 
 
 def test_a_detection_that_names_another_file_than_its_image_id(tmp_path):
@@ -182,19 +182,19 @@ def test_a_detection_that_names_another_file_than_its_image_id(tmp_path):
     file = tmp_path / "found.json"
     right = [{**entry, "image_id": 1, "file_name": "a.jpg"}, {**entry, "image_id": 2}]
     file.write_text(json.dumps(right))
-    assert len(coco.load_detections(file, truth)) == 2
+    assert len(coco_files.load_detections(file, truth)) == 2
     file.write_text(json.dumps([*right, {**entry, "image_id": 1, "file_name": "z/b.jpg"}]))
     with pytest.raises(
         InputError, match=r"detection 2 of z/b\.jpg has image_id 1, which is val/a\.jpg"
     ):
-        coco.load_detections(file, truth)
+        coco_files.load_detections(file, truth)
 
 
 def test_a_file_name_is_a_text(tmp_path):
     entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5, "file_name": 7}
     file = save(tmp_path / "found.json", [entry])
     with pytest.raises(InputError, match="detection 0 has the file_name 7.*text"):
-        coco.load_detections(file, EMPTY | {"images": [{"id": 1, "file_name": "7.jpg"}]})
+        coco_files.load_detections(file, EMPTY | {"images": [{"id": 1, "file_name": "7.jpg"}]})
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_the_image_of_a_detection_by_the_end_of_its_path(tmp_path, annotated, gi
     entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}
     file = save(tmp_path / "found.json", [entry | {"file_name": given}])
     if same:
-        assert len(coco.load_detections(file, EMPTY | {"images": images})) == 1
+        assert len(coco_files.load_detections(file, EMPTY | {"images": images})) == 1
     else:
         with pytest.raises(InputError, match="image_id 1"):
-            coco.load_detections(file, EMPTY | {"images": images})
+            coco_files.load_detections(file, EMPTY | {"images": images})

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.coco_matching import THRESHOLDS, matched
-from detector.evaluation import coco
+from detector.evaluation import coco, coco_files
 from detector.files import write_json
 
 ENGINES = ["hotcoco", "pycocotools"]
@@ -219,7 +219,7 @@ def save(path, content):
 def test_annotation_zero_and_missing_keys_are_repaired(tmp_path, engine):
     content = data_set([(1, 1, 10, 10, 50, 40)])
     content["annotations"] = [{"id": 0, "image_id": 1, "category_id": 1, "bbox": [10, 10, 50, 40]}]
-    truth = coco.load_ground_truth(save(tmp_path / "truth.json", content))
+    truth = coco_files.load_ground_truth(save(tmp_path / "truth.json", content))
     assert truth["annotations"][0] | {"bbox": None} == {
         "id": 1, "image_id": 1, "category_id": 1, "bbox": None, "area": 2000, "iscrowd": 0,
     }  # fmt: skip
@@ -231,7 +231,7 @@ def test_area_of_the_file_is_kept(tmp_path):
     """COCO's areas are those of the outline, not of the box; small, medium, large go by them."""
     content = data_set([(1, 1, 10, 10, 50, 40)])
     content["annotations"][0]["area"] = 900
-    truth = coco.load_ground_truth(save(tmp_path / "truth.json", content))
+    truth = coco_files.load_ground_truth(save(tmp_path / "truth.json", content))
     result = coco.evaluate(np.array([[1, 10, 10, 50, 40, 0.9, 1]]), truth)
     assert (result.summary["APs"], result.summary["APm"]) == pytest.approx((1, -1))
 
@@ -241,7 +241,7 @@ def test_a_box_of_negative_area_counts_and_is_said(tmp_path, engine):
     """50 x 40 = 2000 is of medium size; COCO's own tools would ignore the box everywhere."""
     content = data_set([(1, 1, 10, 10, 50, 40)])
     content["annotations"][0]["area"] = -2000
-    truth = coco.load_ground_truth(save(tmp_path / "truth.json", content))
+    truth = coco_files.load_ground_truth(save(tmp_path / "truth.json", content))
     result = coco.evaluate(np.array([[1, 10, 10, 50, 40, 0.9, 1]]), truth, engine=engine)
     assert (result.summary["AP"], result.summary["APm"]) == pytest.approx((1, 1))
     assert coco.metrics(result)["areas_replaced"] == 1
@@ -317,3 +317,20 @@ def test_what_bounds_recall_is_said() -> None:
     full = [(7, 1, 0, 0, 9, 9)] * 60 + [(7, 2, 0, 0, 9, 9)] * 60 + [(8, 2, 0, 0, 9, 9)] * 101
     (said,) = coco.recall_limits(data_set(full, images=(7, 8)), [7, 8])
     assert "up to 101 (image 8) boxes of one class" in said and "100 detections" in said
+
+
+NAN, UNKNOWN = [[1, 0, 0, 5, 5, np.nan, 1]], [[1, 0, 0, 5, 5, 0.5, 1], [7, 0, 0, 5, 5, 0.5, 1]]
+WRONG_ARGUMENTS = {
+    "not finite": (NAN, None, "detections has .*nan.* in row 0; expected finite numbers"),
+    "of no image": (UNKNOWN, None, "detections has the image id 7 in row 1; expected an id"),
+    "no images": (UNKNOWN[:1], [], "image_ids names no image; expected at least one"),
+    "other images": (UNKNOWN[:1], [1, 9], "image_ids has 9; expected ids of the ground truth"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ARGUMENTS)
+def test_wrong_arguments_are_one_sentence(case):
+    rows, image_ids, words = WRONG_ARGUMENTS[case]
+    truth = data_set([(1, 1, 0, 0, 10, 10)])
+    with pytest.raises(ValueError, match=words):
+        coco.evaluate(np.array(rows, np.float64), truth, image_ids=image_ids)

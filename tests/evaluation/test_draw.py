@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from detector.evaluation.draw import GAP, GRAY, LABELLED, contact_sheet, draw_detections
+from detector.evaluation.draw import GRAY, LABELLED, draw_detections
 from detector.evaluation.palette import COLORS, color
 
 NAMES = ["cat", "dog"]
@@ -152,23 +152,6 @@ def test_extreme_shapes_stay_of_bounded_size(size):
     image = drawn(picture(*size), [[0, 0, 1, 1]])
     assert max(image.shape) <= 4096
     assert image.shape[1] * size[1] == image.shape[2] * size[0]
-
-
-def test_contact_sheet_places_images_row_by_row():
-    images = [torch.full((3, 10, 20), k, dtype=torch.uint8) for k in (100, 150, 200)]
-    sheet = contact_sheet(images, columns=2)
-    assert sheet.shape == (3, 2 * (10 + GAP) + GAP, 2 * (20 + GAP) + GAP)
-    centres = [
-        sheet[0, y, x].item() for y in (GAP + 5, 2 * GAP + 15) for x in (GAP + 10, 2 * GAP + 30)
-    ]
-    assert centres == [100, 150, 200, GRAY]
-
-
-def test_contact_sheet_centres_smaller_images():
-    sheet = contact_sheet([torch.zeros(3, 10, 30).byte(), torch.ones(3, 4, 6).byte()], columns=5)
-    assert sheet.shape == (3, 10 + 2 * GAP, 60 + 3 * GAP)
-    assert (sheet == 1).sum() == 3 * 4 * 6
-    assert (sheet[:, GAP + 3 : GAP + 7, 2 * GAP + 42 : 2 * GAP + 48] == 1).all()
 
 
 def test_eighty_classes_have_different_colours():

@@ -14,10 +14,8 @@ from detector.anchors.class_code import ClassCode
 from detector.config import Config
 from detector.data.batch import Sample, collate
 from detector.engine.step import TrainingStep
-from detector.model.fpn import FPN
-from detector.model.head import Head
 from detector.model.initialize import initialize
-from detector.model.retinanet import RetinaNet
+from detector.model.retinanet import FPN, Head, RetinaNet
 from detector.structures import Batch
 from detector.training import training_step
 

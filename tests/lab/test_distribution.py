@@ -19,8 +19,7 @@ from detector.lab.distribution import (
     tally_by_part,
 )
 from detector.lab.histogram import score_histograms
-from detector.loss.focal import Focal
-from detector.loss.iou_aware import QualityFocal
+from detector.loss.focal import Focal, QualityFocal
 from detector.structures import BACKGROUND, IGNORED, Targets
 
 

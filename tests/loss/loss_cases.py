@@ -5,16 +5,12 @@ from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
 from detector.loss.assemble import CLASSIFICATION_LOSSES
-from detector.loss.class_weights import ClassWeighted
+from detector.loss.by_class import ClassWeighted, Equalized
 from detector.loss.classification import trainable
 from detector.loss.elementwise import ElementwiseLoss
-from detector.loss.equalized import Equalized
-from detector.loss.focal import Focal
+from detector.loss.focal import Focal, Poly1, QualityFocal, Smoothed, Varifocal
 from detector.loss.ghm import GHMC
-from detector.loss.iou_aware import QualityFocal, Varifocal
-from detector.loss.poly import Poly1
 from detector.loss.sampling import OHEM, All, HardNegatives, Random, Sampler
-from detector.loss.smoothing import Smoothed
 from detector.structures import BACKGROUND, IGNORED, Targets
 
 KINDS = CLASSIFICATION_LOSSES.kinds

@@ -15,15 +15,11 @@ from detector import build
 from detector.config import parse
 from detector.engine import checkpoint
 from detector.errors import InputError
-from detector.loss.class_weights import ClassWeighted, effective_number_weights
+from detector.loss.by_class import ClassWeighted, Equalized, effective_number_weights
 from detector.loss.detection import DetectionLoss
 from detector.loss.elementwise import ElementwiseLoss
-from detector.loss.equalized import Equalized
-from detector.loss.focal import Focal
+from detector.loss.focal import Focal, Poly1, QualityFocal, Smoothed, Varifocal
 from detector.loss.ghm import GHMC
-from detector.loss.iou_aware import QualityFocal, Varifocal
-from detector.loss.poly import Poly1
-from detector.loss.smoothing import Smoothed
 from detector.trained import Trained
 from detector.training import Assembly
 

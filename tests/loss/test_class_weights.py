@@ -9,7 +9,7 @@ from loss_cases import ELEMENTWISE, ROWS, code_of, example, label_rows, logits_f
 from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
-from detector.loss.class_weights import ClassWeighted, effective_number_weights
+from detector.loss.by_class import ClassWeighted, effective_number_weights
 from detector.loss.focal import Focal
 
 ENTROPY = ELEMENTWISE["cross_entropy"]

@@ -5,7 +5,7 @@ import torch
 from loss_cases import ELEMENTWISE, code_of, example, label_rows, logits_for
 
 from detector.anchors.class_code import ClassCode
-from detector.loss.equalized import Equalized, rare_classes
+from detector.loss.by_class import Equalized, rare_classes
 
 
 @pytest.mark.parametrize(

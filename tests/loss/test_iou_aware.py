@@ -9,8 +9,7 @@ from loss_cases import ELEMENTWISE, code_of, example, label_rows, logits_for, qu
 
 from detector.anchors.class_code import Terms
 from detector.loss.elementwise import ElementwiseLoss
-from detector.loss.focal import Focal
-from detector.loss.iou_aware import QualityFocal, Varifocal
+from detector.loss.focal import Focal, QualityFocal, Varifocal
 
 
 def terms_at(p: float, quality: float, *, positive: bool) -> Terms:

@@ -5,8 +5,7 @@ import torch
 from loss_cases import ELEMENTWISE
 from test_focal import terms_at
 
-from detector.loss.focal import Focal
-from detector.loss.poly import Poly1
+from detector.loss.focal import Focal, Poly1
 
 
 @pytest.mark.parametrize(

@@ -166,3 +166,9 @@ def test_ohem_nms_keeps_an_overlap_of_exactly_its_iou() -> None:
     targets = one_image([B, B], anchors)
     assert chosen(OHEM(per_image=2, nms=0.5), [2.0, 1.0], targets) == [0, 1]
     assert chosen(OHEM(per_image=2, nms=0.49), [2.0, 1.0], targets) == [0]
+
+
+def test_what_survives_nms_cannot_be_counted_before() -> None:
+    targets = one_image([0, B])
+    with pytest.raises(ValueError, match="nms is 0.5, .* set nms to None"):
+        OHEM(per_image=1, nms=0.5).counts(targets, targets.matches != IGNORED)

@@ -4,8 +4,7 @@ import torch.nn.functional as F
 from loss_cases import ELEMENTWISE, ROWS, code_of, example, label_rows, logits_for
 from test_focal import terms_at
 
-from detector.loss.focal import Focal
-from detector.loss.smoothing import Smoothed
+from detector.loss.focal import Focal, Smoothed
 
 ENTROPY = Focal(alpha=None, gamma=0)
 

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from detector.model.backbone import Backbone
-from detector.model.fpn import FPN
-from detector.model.head import Head
 from detector.model.initialize import initialize
-from detector.model.retinanet import RetinaNet
+from detector.model.retinanet import FPN, Head, RetinaNet
 
 CELLS = 3
 

@@ -13,10 +13,8 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.model.backbone import Backbone
-from detector.model.fpn import FPN
-from detector.model.head import Head
 from detector.model.initialize import initialize
-from detector.model.retinanet import RetinaNet
+from detector.model.retinanet import FPN, Head, RetinaNet
 
 CELLS, CHANNELS = 2, 3
 

@@ -24,15 +24,13 @@ from detector.anchors.generator import AnchorGenerator
 from detector.engine.restore import Classes, load_detector
 from detector.errors import InputError
 from detector.model.backbone import Backbone
-from detector.model.fpn import FPN
-from detector.model.head import Head
 from detector.model.pretrained import (
     is_torchvision_detector,
     load_by_name,
     torchvision_class_names,
     torchvision_detector_state,
 )
-from detector.model.retinanet import RetinaNet
+from detector.model.retinanet import FPN, Head, RetinaNet
 from detector.postprocess import Postprocess
 from detector.structures import Detections
 from detector.trained import Trained
