@@ -215,7 +215,7 @@ TABLE = [
         ("(image.height or 0, image.width or 0)", "(image.width or 0, image.height or 0)"),
         ("np.array([row.iscrowd for row in rows], np.bool_)", "np.zeros(len(rows), np.bool_)"),
         ("boxes[:, 2] * boxes[:, 3]", "boxes[:, 2] + boxes[:, 3]"),
-        ('normalize("NFC", name)', 'normalize("NFD", name)'),
+        ('normalize("NFC", category.name)', 'normalize("NFD", category.name)'),
     ]),
     ("detector/data/images.py", "tests/data/test_images.py", [
         ("(5, 6, 7, 8)", "(5, 6, 8)"),
@@ -258,7 +258,7 @@ TABLE = [
         ("accumulate, world_size, -1)[:, :, rank]", "world_size, accumulate, -1)[:, rank]"),
         ("num_images < batch_size", "num_images <= batch_size"),
         ('seeded(seed, epoch, purpose="order")', 'seeded(seed, purpose="order")'),
-        ('"little") >> 2', '"little") >> 1'),
+        ("(64 - HASH_BITS)", "(63 - HASH_BITS)"),
     ]),
     ("detector/data/transforms.py", "tests/data/test_transforms.py", [
         ("scale = min(", "scale = max("),
@@ -307,7 +307,7 @@ TABLE = [
     ("detector/data/loader.py", "tests/data/test_augmentations.py", [
         ("torch.randint(len(self), (), generator=generator)", "torch.randint(len(self), ())"),
     ]),
-    ("detector/data/reader.py", "tests/test_own_data.py", [
+    ("detector/data/annotations.py", "tests/test_own_data.py", [
         ("if isinstance(value, list | tuple):", "if isinstance(value, list):"),
         ("value.tolist()", "value"),
     ]),
@@ -318,8 +318,8 @@ TABLE = [
         ('old[one["kind"]] != off[one["kind"]]', "True"),
         ('if old.keys() != {"flip", "scale_jitter", "photometric"}:', "if False:"),
     ]),
-    ("detector/data/tuning.py", "tests/data/test_tuning_part.py", [
-        ("< share * RANGE", "> share * RANGE"),
+    ("detector/data/sampling.py", "tests/data/test_tuning_part.py", [
+        ("< share * 2**", "> share * 2**"),
     ]),
     ("detector/engine/ema.py", "tests/engine/test_ema.py", [
         ("min(self.decay, (1 + step) / (10 + step))", "self.decay"),
