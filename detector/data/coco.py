@@ -17,7 +17,7 @@ from torch import Tensor
 from detector.data.annotations import Annotations, Reader, lookup, read_coco
 from detector.data.defects import Defect, check_boxes, check_images, image_defects, refusal
 from detector.data.images import DEFAULT, Decoding
-from detector.data.probe import complete_sizes, names_on_disk, probe
+from detector.data.probe import names_on_disk, probe
 from detector.errors import InputError
 
 
@@ -83,9 +83,8 @@ class CocoIndex:
                 f"with {annotations}."
             )
         names = names_on_disk(images, content.file_names.tolist())
-        sizes = complete_sizes(annotations, images, names, content.sizes, decoding)
+        sizes, faults = probe(annotations, images, names, content.sizes, decoding)
         content = replace(content, file_names=np.array(names), sizes=sizes)
-        faults = probe(annotations, images, names, sizes, decoding)
         boxes, usable, box_defects = check_boxes(annotations, content)
         defects = (*image_defects(annotations, content, faults), *box_defects)
         if defects and invalid == "refuse":
