@@ -76,16 +76,11 @@ def read_image(
     data = _bytes(path)
     header = _open(path, io.BytesIO(data), decoding.megapixels)
     orientation = _orientation(header)
-    upright = header.format == "TIFF"  # only these does Pillow turn while it loads them
-    if upright:
-        with _foreign(path):
-            header.load()  # changes the size to that of the turned image
-    decoded = header.height, header.width
-    other = decoded[::-1] if orientation in SWAPS_SIDES else decoded
-    turned, stored = (decoded, other) if upright else (other, decoded)
-    if size is not None and size not in (turned, stored):
+    stored, turned = _sizes(path, header)
+    if size not in (None, turned, stored):
         raise SizeDiffers(_mismatch(path, size, stored=stored, turned=turned))
     image = _decode(path, data, header, decoding.depth)
+    upright = header.format == "TIFF"
     if size in (None, turned):
         return image if upright else _turn(image, orientation)
     return _turn(image, BACK.get(orientation, orientation)) if upright else image
@@ -98,13 +93,7 @@ def read_size(path: Path, decoding: Decoding = DEFAULT) -> tuple[int, int]:
     """
     try:
         with path.open("rb") as file:
-            header = _open(path, file, decoding.megapixels)
-            turned = _orientation(header) in SWAPS_SIDES
-            if header.format == "TIFF":  # loading turns it, as in `read_image`
-                with _foreign(path):
-                    header.load()
-                return header.height, header.width
-            return (header.width, header.height) if turned else (header.height, header.width)
+            return _sizes(path, _open(path, file, decoding.megapixels))[1]
     except OSError as error:
         raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error
 
@@ -126,7 +115,10 @@ def seems_whole(path: Path, size: tuple[int, int], decoding: Decoding = DEFAULT)
             head = file.read(HEAD)
             header = _open(path, file, decoding.megapixels)
             ending = ENDINGS.get(header.format or "")
-            if ending is None or _depth(header, head) is None or not _has_size(header, size):
+            if ending is None or _depth(header, head) is None:
+                return False
+            # the stored size first, since the orientation of a PNG may need a decode
+            if size != (header.height, header.width) and size not in _sizes(path, header):
                 return False
             file.seek(-len(ending), os.SEEK_END)
             return file.read() == ending
@@ -134,10 +126,16 @@ def seems_whole(path: Path, size: tuple[int, int], decoding: Decoding = DEFAULT)
         return False
 
 
-def _has_size(header: Image.Image, size: tuple[int, int]) -> bool:
-    """Whether the stored or the turned image has this size; the orientation may need a decode."""
-    stored = header.height, header.width
-    return size == stored or (size == stored[::-1] and _orientation(header) in SWAPS_SIDES)
+def _sizes(path: Path, header: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height, width of the stored image, and of the one turned by its EXIF orientation."""
+    swapped = _orientation(header) in SWAPS_SIDES
+    tiff = header.format == "TIFF"
+    if tiff:  # only these does Pillow turn while it loads them, and then the size is the turned one
+        with _foreign(path):
+            header.load()
+    size = header.height, header.width
+    other = size[::-1] if swapped else size
+    return (other, size) if tiff else (size, other)
 
 
 def _bytes(path: Path) -> bytes:
@@ -154,14 +152,12 @@ def _foreign(path: Path) -> Iterator[None]:
     """Turn what Pillow and torchvision raise into InputError; use it around their calls only."""
     try:
         yield
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"{path}: this is not a whole, readable image of a known kind; replace or remove it."
-        ) from error
     except BROKEN as error:
-        reason = str(error).rsplit(", ", 1)[-1]  # torchvision puts its source path in front
+        reason = f"({str(error).rsplit(', ', 1)[-1]})"  # torchvision puts its source path in front
+        if isinstance(error, UnidentifiedImageError):
+            reason = "of a known kind"
         raise InputError(
-            f"{path}: this is not a whole, readable image ({reason}); replace or remove it."
+            f"{path}: this is not a whole, readable image {reason}; replace or remove it."
         ) from error
 
 

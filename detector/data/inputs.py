@@ -24,34 +24,27 @@ def to_image(given: ImageInput, name: str, decoding: Decoding = DEFAULT) -> Tens
     if isinstance(given, str | Path):
         return read_image(Path(given), decoding=decoding)
     if isinstance(given, Image.Image):
-        return _of_pillow(given, name)
-    if isinstance(given, np.ndarray):
-        _check(given.dtype == np.uint8 and given.ndim == 3 and given.shape[2:] == (3,), given, name)
-        return torch.from_numpy(given.copy()).permute(2, 0, 1).contiguous()
-    if isinstance(given, Tensor):
-        _check(given.dtype == torch.uint8 and given.ndim == 3 and given.shape[0] == 3, given, name)
-        return given.cpu()
-    raise ValueError(
-        f"{name} is a {type(given).__name__}; it should be a path, a Pillow image, a uint8 array "
-        "(height, width, 3) or a uint8 tensor (3, height, width)."
-    )
-
-
-def _of_pillow(given: Image.Image, name: str) -> Tensor:
-    if given.mode not in PILLOW_MODES:
-        raise ValueError(
-            f"{name} is a Pillow image of mode {given.mode!r}, which has no 8-bit colours; scale "
-            "its values to 0 .. 255 and convert it to 'RGB'."
-        )
-    return to_image(np.array(ImageOps.exif_transpose(given).convert("RGB")), name)
-
-
-def _check(fits: bool, given: np.ndarray | Tensor, name: str) -> None:  # noqa: FBT001
-    expected = "a tensor (3, height, width)"
-    if isinstance(given, np.ndarray):
-        expected = "an array (height, width, 3)"
-    if not fits or 0 in given.shape:
-        dtype = str(given.dtype).removeprefix("torch.")
+        if given.mode not in PILLOW_MODES:
+            raise ValueError(
+                f"{name} is a Pillow image of mode {given.mode!r}, which has no 8-bit colours; "
+                "scale its values to 0 .. 255 and convert it to 'RGB'."
+            )
+        given = np.array(ImageOps.exif_transpose(given).convert("RGB"))
+    match given:
+        case np.ndarray():
+            channels, expected = 2, "an array (height, width, 3)"
+        case Tensor():
+            channels, expected = 0, "a tensor (3, height, width)"
+        case _:
+            raise ValueError(
+                f"{name} is a {type(given).__name__}; it should be a path, a Pillow image, a uint8 "
+                "array (height, width, 3) or a uint8 tensor (3, height, width)."
+            )
+    dtype = str(given.dtype).removeprefix("torch.")
+    if dtype != "uint8" or given.ndim != 3 or given.shape[channels] != 3 or 0 in given.shape:
         raise ValueError(
             f"{name} is {dtype} of shape {tuple(given.shape)}; it should be uint8, {expected}, RGB."
         )
+    if isinstance(given, Tensor):
+        return given.cpu()
+    return torch.from_numpy(given.copy()).permute(2, 0, 1).contiguous()
