@@ -231,7 +231,7 @@ TABLE = [
         ("crowd[row, :count] = sample.crowd", "pass"),
         ("present[row, :count] = True", "present[row] = True"),
         ("[sample.original_size for", "[sample.original_size[::-1] for"),
-        ("torch.tensor([sample.image.shape[1:] for", "torch.tensor([sample.image.shape[:0:-1] for"),
+        ("torch.tensor([sample.size for", "torch.tensor([sample.size[::-1] for"),
         ("filled(height, width).repeat(len", "torch.zeros_like(filled(height, width)).repeat(len"),
         ("[sample.key for", "[0 for"),
     ]),
@@ -266,7 +266,7 @@ TABLE = [
         ("shorter=(max(self.shorter),)", "shorter=(min(self.shorter),)"),
         ("return self.height, self.width", "return self.width, self.height"),
         ("int(draw * len(self.shorter))", "0"),
-        ("if runs_before_resize(step)", "if not runs_before_resize(step)"),
+        ("(before if getattr", "(before if not getattr"),
     ]),
     ("detector/data/augmentations.py", "tests/data/test_transforms.py", [
         ("context.draws.flip < self.probability", "context.draws.flip >= self.probability"),
@@ -288,8 +288,10 @@ TABLE = [
     ]),
     ("detector/data/augmentation.py", "tests/data/test_augmentations.py", [
         ("(near < far)", "(near <= far)"),
-        ("getattr(step, \"before_resize\", False)", "False"),
         ("(near >= 0) & ", ""),
+    ]),
+    ("detector/data/transforms.py", "tests/data/test_augmentations.py", [
+        ("getattr(step, \"before_resize\", False)", "False"),
     ]),
     ("detector/data/crops.py", "tests/data/test_augmentations.py", [
         ("with torch.random.fork_rng(devices=[]):", "if True:"),

@@ -58,7 +58,7 @@ def jitter_scale(
     `down` and `across` in [0, 1) choose the position of the window (or within the frame) from the
     first to the last possible. Boxes of which too little is left are dropped.
     """
-    height, width = sample.image.shape[1:]
+    height, width = sample.size
     window, spot = Area(0, 0, height, width), Area(0, 0, *size)
     if factor > 1:
         window = inside(height, width, share=1 / factor, down=down, across=across)

@@ -16,7 +16,6 @@ from detector.data.augmentation import (
     Step,
     applied,
     no_more,
-    runs_before_resize,
 )
 from detector.data.augmentations import ScaleJitter, check_once
 from detector.data.batch import Sample
@@ -151,21 +150,23 @@ class Transform:
         """
         draws = Draws(*torch.rand(len(Draws._fields), generator=generator).tolist())
         context = Context(generator=generator, draws=draws, more=more)
-        steps = [step for step in self.augmentations if not isinstance(step, ScaleJitter)]
-        for step in (step for step in steps if runs_before_resize(step)):
+        jitters = [step for step in self.augmentations if isinstance(step, ScaleJitter)]
+        before: list[Step] = []
+        after: list[Step] = []
+        for step in self.augmentations:
+            if not isinstance(step, ScaleJitter):
+                # a function may say it by an attribute, as an Augmentation does
+                (before if getattr(step, "before_resize", False) else after).append(step)
+        for step in before:
             sample = applied(step, sample, context)
-        sample = self._resized(sample, draws)
-        for step in (step for step in steps if not runs_before_resize(step)):
+        target = self.resize.target(*sample.size, draw=draws.shorter)
+        if jitters:
+            sample = jitters[0].resized(sample, target, draws)
+        else:
+            sample = crop_and_resize(sample, Area(0, 0, *sample.size), Area(0, 0, *target), target)
+        for step in after:
             sample = applied(step, sample, context)
         return sample
-
-    def _resized(self, sample: Sample, draws: Draws) -> Sample:
-        height, width = sample.image.shape[1:]
-        target = self.resize.target(height, width, draw=draws.shorter)
-        jitters = [step for step in self.augmentations if isinstance(step, ScaleJitter)]
-        if not jitters:
-            return crop_and_resize(sample, Area(0, 0, height, width), Area(0, 0, *target), target)
-        return jitters[0].resized(sample, target, draws)
 
     def for_evaluation(self) -> Transform:
         """Only the resize, without randomness."""
