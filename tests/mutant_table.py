@@ -220,7 +220,7 @@ TABLE = [
     ("detector/data/images.py", "tests/data/test_images.py", [
         ("(5, 6, 7, 8)", "(5, 6, 8)"),
         ("6: (2,)", "6: (1,)"),
-        ("permute(2, 0, 1)", "permute(2, 1, 0)"),
+        ("from_numpy(pixels).permute(2, 0, 1)", "from_numpy(pixels).permute(2, 1, 0)"),
     ]),
     ("detector/data/batch.py", "tests/data/test_transforms.py", [
         ("round_up(max(heights), SIDE_MULTIPLE), round_up(max(widths), SIDE_MULTIPLE)",

@@ -6,7 +6,6 @@ An augmentation and its settings class stand in one file: crops.py, mosaic.py, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -19,7 +18,6 @@ from detector.data.augmentation import (
     Context,
     Draws,
     FunctionSettings,
-    Step,
     check_fraction,
 )
 from detector.data.batch import Sample
@@ -90,13 +88,6 @@ class Photometric(Augmentation):
         image = F.adjust_saturation(image, 1 + strength * (2 * draws.saturation - 1))
         image = F.adjust_hue(image, HUE_SHARE * strength * (2 * draws.hue - 1))
         return replace(sample, image=image)
-
-
-def check_once(augmentations: Sequence[Step]) -> None:
-    """ValueError if one of those that share `Draws` stands twice: it would draw the same again."""
-    for kind in (Flip, ScaleJitter, Photometric):
-        if sum(isinstance(step, kind) for step in augmentations) > 1:
-            raise ValueError(f"augmentations has {kind.__name__} twice; give it once.")
 
 
 class FlipSettings(AugmentationSettings):

@@ -1,4 +1,4 @@
-"""Decoding image files of many kinds to uint8 tensors (3, H, W).
+"""Image files of many kinds, and images as users of the library have them, as uint8 (3, H, W) RGB.
 
 torchvision decodes JPEGs (1.6 times faster than Pillow, same pixels), Pillow all other kinds.
 """
@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -31,6 +31,7 @@ FORMATS = (
     "JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "PCX", "SGI", "TGA",
 )  # fmt: skip
 
+PILLOW_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of 8 bits
 BITS_PER_SAMPLE = 258  # a tag of TIFF
 EXIF_ORIENTATION = 0x0112
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that swap height and width
@@ -45,6 +46,9 @@ BROKEN = (
 )  # fmt: skip
 HEAD = 25  # bytes, up to and including the bit depth of a PNG
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # no compressed pixels contain these
+
+
+ImageInput = str | Path | Image.Image | np.ndarray | Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +81,54 @@ def read_image(
     header = _open(path, io.BytesIO(data), decoding.megapixels)
     orientation = _orientation(header)
     stored, turned = _sizes(path, header)
-    if size not in (None, turned, stored):
-        raise SizeDiffers(_mismatch(path, size, stored=stored, turned=turned))
+    if size is not None and size not in (turned, stored):
+        known = f"{stored[1]} x {stored[0]}"
+        if turned != stored:
+            known += f" (or {turned[1]} x {turned[0]} turned as its EXIF data say)"
+        raise SizeDiffers(
+            f"{path}: the file is {known}, but the annotations say {size[1]} x {size[0]} "
+            "(width x height); correct the one that is wrong."
+        )
     image = _decode(path, data, header, decoding.depth)
     upright = header.format == "TIFF"
     if size in (None, turned):
         return image if upright else _turn(image, orientation)
     return _turn(image, BACK.get(orientation, orientation)) if upright else image
+
+
+def to_image(given: ImageInput, name: str, decoding: Decoding = DEFAULT) -> Tensor:
+    """uint8 (3, H, W) RGB of a file, a Pillow image, an array (H, W, 3) or a tensor (3, H, W).
+
+    Files and Pillow images are turned as their EXIF data say. `name` is what errors call it.
+    Raises ValueError for another type, dtype or shape, InputError for a file that is no image.
+    """
+    if isinstance(given, str | Path):
+        return read_image(Path(given), decoding=decoding)
+    if isinstance(given, Image.Image):
+        if given.mode not in PILLOW_MODES:
+            raise ValueError(
+                f"{name} is a Pillow image of mode {given.mode!r}, which has no 8-bit colours; "
+                "scale its values to 0 .. 255 and convert it to 'RGB'."
+            )
+        given = np.array(ImageOps.exif_transpose(given).convert("RGB"))
+    match given:
+        case np.ndarray():
+            channels, expected = 2, "an array (height, width, 3)"
+        case Tensor():
+            channels, expected = 0, "a tensor (3, height, width)"
+        case _:
+            raise ValueError(
+                f"{name} is a {type(given).__name__}; it should be a path, a Pillow image, a uint8 "
+                "array (height, width, 3) or a uint8 tensor (3, height, width)."
+            )
+    dtype = str(given.dtype).removeprefix("torch.")
+    if dtype != "uint8" or given.ndim != 3 or given.shape[channels] != 3 or 0 in given.shape:
+        raise ValueError(
+            f"{name} is {dtype} of shape {tuple(given.shape)}; it should be uint8, {expected}, RGB."
+        )
+    if isinstance(given, Tensor):
+        return given.cpu()
+    return torch.from_numpy(given.copy()).permute(2, 0, 1).contiguous()
 
 
 def read_size(path: Path, decoding: Decoding = DEFAULT) -> tuple[int, int]:
@@ -242,15 +287,3 @@ def _turn(image: Tensor, orientation: int) -> Tensor:
     if orientation in SWAPS_SIDES:
         image = image.transpose(1, 2)
     return image.flip(FLIPS.get(orientation, ())).contiguous()
-
-
-def _mismatch(
-    path: Path, size: tuple[int, int], *, stored: tuple[int, int], turned: tuple[int, int]
-) -> str:
-    known = f"{stored[1]} x {stored[0]}"
-    if turned != stored:
-        known += f" (or {turned[1]} x {turned[0]} turned as its EXIF data say)"
-    return (
-        f"{path}: the file is {known}, but the annotations say {size[1]} x {size[0]} "
-        "(width x height); correct the one that is wrong."
-    )

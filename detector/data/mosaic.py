@@ -10,7 +10,7 @@ import torch
 
 from detector.data.augmentation import Augmentation, AugmentationSettings, Context, check_fraction
 from detector.data.batch import Sample, filled
-from detector.data.geometry import Area, crop_and_resize, only, visible
+from detector.data.geometry import Area, crop_and_resize, inside, only, visible
 from detector.settings.section import Fraction, Positive
 
 CENTRE = (0.2, 0.8)  # share of each side at which the four images of a mosaic may meet
@@ -67,7 +67,7 @@ def _fill(sample: Sample, spot: Area, whole: tuple[int, int], generator: torch.G
     scale = smallest + (max(whole[0] / height, whole[1] / width) - smallest) * draw
     tall = min(max(round(spot.height / scale), 1), height)
     wide = min(max(round(spot.width / scale), 1), width)
-    window = Area(int(down * (height - tall + 1)), int(across * (width - wide + 1)), tall, wide)
+    window = inside(sample.size, (tall, wide), down=down, across=across)
     target = Area(0, 0, spot.height, spot.width)
     cut = crop_and_resize(sample, window, target, (spot.height, spot.width))
     return only(cut, visible(sample, cut, window, target))

@@ -17,7 +17,7 @@ from detector.data.augmentation import (
     applied,
     no_more,
 )
-from detector.data.augmentations import ScaleJitter, check_once
+from detector.data.augmentations import Flip, Photometric, ScaleJitter
 from detector.data.batch import Sample
 from detector.data.geometry import Area, crop_and_resize
 from detector.settings.one_of import OneOf, Values
@@ -138,7 +138,9 @@ class Transform:
     augmentations: Sequence[Step] = ()
 
     def __post_init__(self) -> None:
-        check_once(self.augmentations)
+        for kind in (Flip, ScaleJitter, Photometric):  # of the same `Draws`, so the same again
+            if sum(isinstance(step, kind) for step in self.augmentations) > 1:
+                raise ValueError(f"augmentations has {kind.__name__} twice; give it once.")
 
     def __call__(
         self, sample: Sample, generator: torch.Generator, more: Callable[[], Sample] = no_more
