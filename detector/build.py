@@ -16,11 +16,11 @@ from detector.anchors.class_code import ClassCode
 from detector.anchors.generator import AnchorGenerator, cell_shapes
 from detector.anchors.matching import Assignment
 from detector.config import Config
+from detector.data.annotations import COCO, reader
 from detector.data.coco import CocoIndex
 from detector.data.images import Decoding
-from detector.data.reader import COCO, reader
+from detector.data.sampling import tuning_part
 from detector.data.transforms import Transform
-from detector.data.tuning import tuning_part
 from detector.engine.optim import Schedule, parameter_groups, with_momentum_buffers
 from detector.engine.restore import Classes, start_from
 from detector.errors import InputError, about

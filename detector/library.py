@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from detector import build
 from detector.config import Config, parse
 from detector.data.annotations import annotations_of
-from detector.data.inputs import ImageInput, to_image
+from detector.data.images import ImageInput, to_image
 from detector.engine import checkpoint as checkpoints
 from detector.engine import run
 from detector.engine.restore import classes_of

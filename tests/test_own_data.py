@@ -259,7 +259,7 @@ def test_the_index_is_that_of_the_same_boxes_as_json(
     dataset = detector.CocoDataset(
         here / "boxes.csv",
         digits / "train",
-        reader=ours.reader.function,  # type: ignore[attr-defined]
+        reader=ours.reader.args[0],  # type: ignore[attr-defined]
     )
     assert data_identity(dataset.index, None) == data_identity(ours, None)
 

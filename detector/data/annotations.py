@@ -1,4 +1,8 @@
-"""A COCO annotation file as flat numpy arrays, read once and cached.
+"""An annotation file as flat numpy arrays; a COCO file is read once and cached.
+
+A format of one's own is one function of the annotation file and the folder of images that returns
+the content of a COCO file: a dict of images, annotations and categories. What follows (checks,
+index, evaluation, resume) is the same for all formats.
 
 Only the form is checked here: keys, types, and ids that occur once. coco.py checks whether the
 entries can be used.
@@ -10,12 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +28,11 @@ from numpy.typing import NDArray
 from detector.data.cache import Cache
 from detector.data.document import Box, Category, Document, Image, read_document, row_by_row
 from detector.errors import InputError
+from detector.imported import calling, imported
 
 CACHE_VERSION = 4  # raise it whenever the fields below or their meaning change
 NO_BOX = (math.nan,) * 4
+COCO = "coco"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +80,55 @@ def annotations_of(content: Any, source: Path) -> Annotations:
     return _arrays(source, row_by_row(source, content))
 
 
+Function = Callable[[Path, Path], dict[str, Any]]
+Reader = Callable[[Path, Path], Annotations]  # annotation file, folder of images -> its content
+
+
+def read_coco(annotations: Path, images: Path) -> Annotations:
+    """The content of a COCO JSON file; InputError as `read_annotations` raises it."""
+    return read_annotations(annotations)
+
+
+def read_own(function: Function, annotations: Path, images: Path) -> Annotations:
+    """What a user's function returns, checked as a COCO file is.
+
+    Not cached: what the function reads beside the annotation file is not known. Raises InputError
+    where the function fails, naming its line, and where the content is not of COCO's form, naming
+    `annotations`.
+    """
+    with calling(function, str(annotations)):
+        content = function(annotations, images)
+    return annotations_of(_plain(content), annotations)
+
+
+def reader(name: str) -> Reader:
+    """The reader "coco", or that of a function "module:function".
+
+    Raises:
+        ValueError: it cannot be imported, or is no function.
+    """
+    if name == COCO:
+        return read_coco
+    function = imported(name)
+    if not callable(function):
+        raise ValueError(
+            f"found {name!r}, which is a {type(function).__name__}; it should be a function of the "
+            "annotation file and the folder of images"
+        )
+    return partial(read_own, function)
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON would have it: lists and Python's numbers, not tuples and NumPy's."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return str(value) if isinstance(value, Path) else value
+
+
 def _hash(path: Path) -> str:
     # the content, not the time of change: a copy or a checkout may have any time
     hasher = hashlib.sha256()
@@ -97,7 +153,8 @@ def _arrays(path: Path, document: Document) -> Annotations:
         file_names=np.array([image.file_name for image in images]),
         sizes=np.array([(image.height or 0, image.width or 0) for image in images], np.int32),
         category_ids=_ids(path, categories, "category"),
-        category_names=np.array([_composed(category.name) for category in categories]),
+        # accents composed, so that equal names have equal spellings
+        category_names=np.array([normalize("NFC", category.name) for category in categories]),
         ids=_ids(path, rows, "annotation"),
         owners=np.array([row.image_id for row in rows], np.int64),
         boxes=boxes,
@@ -107,11 +164,6 @@ def _arrays(path: Path, document: Document) -> Annotations:
         label_offsets=np.cumsum([0, *map(len, labels)], dtype=np.int64),
         label_ids=np.array(list(chain.from_iterable(labels)), np.int64),
     )
-
-
-def _composed(name: str) -> str:
-    """Accented letters as one character each (NFC), so that equal names have equal spellings."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _areas(rows: Sequence[Box], boxes: NDArray[np.float64]) -> tuple[NDArray, NDArray]:

@@ -64,9 +64,10 @@ class Augmentation(ABC):
 Step = Augmentation | Function
 
 
-def runs_before_resize(step: Step) -> bool:
-    """Whether it takes the image as it is in its file; a function says it by an attribute."""
-    return bool(getattr(step, "before_resize", False))
+def check_fraction(name: str, value: float) -> None:
+    """ValueError if an argument of this name does not lie between 0 and 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}; it should lie between 0 and 1.")
 
 
 def no_more() -> Sample:
@@ -103,26 +104,25 @@ def _check(name: str, sample: Any, *, classes: int) -> None:
             "dataclasses.replace(sample, image=...) gives one."
         )
     count = len(sample.boxes)
-    _check_tensor(name, "image", sample.image, torch.uint8, (3, *sample.image.shape[1:3]))
-    _check_tensor(name, "boxes", sample.boxes, torch.float32, (count, 4))
-    _check_tensor(name, "labels", sample.labels, torch.bool, (count, classes))
-    _check_tensor(name, "crowd", sample.crowd, torch.bool, (count,))
-    height, width = sample.image.shape[1:]
+    expected = {
+        "image": (torch.uint8, (3, *sample.image.shape[1:3])),
+        "boxes": (torch.float32, (count, 4)),
+        "labels": (torch.bool, (count, classes)),
+        "crowd": (torch.bool, (count,)),
+    }
+    for field, (dtype, shape) in expected.items():
+        value: Tensor = getattr(sample, field)
+        if value.dtype != dtype or tuple(value.shape) != shape:
+            raise InputError(
+                f"{name}: it returned a Sample whose {field} is {value.dtype} of shape "
+                f"{tuple(value.shape)}; expected {dtype} of shape {shape}."
+            )
+    height, width = sample.size
     near, far = sample.boxes[:, :2], sample.boxes[:, 2:]
     if not ((near >= 0) & (near < far) & (far <= torch.tensor([width, height]))).all():
         raise InputError(
             f"{name}: it returned boxes {sample.boxes.tolist()} for an image of {width} x {height} "
             "pixels; they should be x1 y1 x2 y2 with x1 < x2 and y1 < y2, inside the image."
-        )
-
-
-def _check_tensor(
-    name: str, field: str, value: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
-) -> None:
-    if value.dtype != dtype or tuple(value.shape) != shape:
-        raise InputError(
-            f"{name}: it returned a Sample whose {field} is {value.dtype} of shape "
-            f"{tuple(value.shape)}; expected {dtype} of shape {shape}."
         )
 
 

@@ -6,12 +6,10 @@ An augmentation and its settings class stand in one file: crops.py, mosaic.py, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SerializeAsAny
-from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from detector.data.augmentation import (
@@ -20,7 +18,7 @@ from detector.data.augmentation import (
     Context,
     Draws,
     FunctionSettings,
-    Step,
+    check_fraction,
 )
 from detector.data.batch import Sample
 from detector.data.crops import IoUCropSettings, ZoomOutSettings
@@ -39,8 +37,7 @@ class Flip(Augmentation):
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability is {self.probability}; it should lie between 0 and 1.")
+        check_fraction("probability", self.probability)
 
     def apply(self, sample: Sample, context: Context) -> Sample:
         return mirror(sample) if context.draws.flip < self.probability else sample
@@ -67,8 +64,7 @@ class ScaleJitter(Augmentation):
         return jitter_scale(sample, size, factor=factor, down=draws.down, across=draws.across)
 
     def apply(self, sample: Sample, context: Context) -> Sample:
-        height, width = sample.image.shape[1:]
-        return self.resized(sample, (height, width), context.draws)
+        return self.resized(sample, sample.size, context.draws)
 
 
 @dataclass(frozen=True)
@@ -81,28 +77,17 @@ class Photometric(Augmentation):
     strength: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength is {self.strength}; it should lie between 0 and 1.")
+        check_fraction("strength", self.strength)
 
     def apply(self, sample: Sample, context: Context) -> Sample:
         if not self.strength:
             return sample
-        return replace(sample, image=_recolour(sample.image, self.strength, context.draws))
-
-
-def _recolour(image: Tensor, strength: float, draws: Draws) -> Tensor:
-    """Photometric distortion of a uint8 image (3, H, W)."""
-    image = F.adjust_brightness(image, 1 + strength * (2 * draws.brightness - 1))
-    image = F.adjust_contrast(image, 1 + strength * (2 * draws.contrast - 1))
-    image = F.adjust_saturation(image, 1 + strength * (2 * draws.saturation - 1))
-    return F.adjust_hue(image, HUE_SHARE * strength * (2 * draws.hue - 1))
-
-
-def check_once(augmentations: Sequence[Step]) -> None:
-    """ValueError if one of those that share `Draws` stands twice: it would draw the same again."""
-    for kind in (Flip, ScaleJitter, Photometric):
-        if sum(isinstance(step, kind) for step in augmentations) > 1:
-            raise ValueError(f"augmentations has {kind.__name__} twice; give it once.")
+        draws, strength = context.draws, self.strength
+        image = F.adjust_brightness(sample.image, 1 + strength * (2 * draws.brightness - 1))
+        image = F.adjust_contrast(image, 1 + strength * (2 * draws.contrast - 1))
+        image = F.adjust_saturation(image, 1 + strength * (2 * draws.saturation - 1))
+        image = F.adjust_hue(image, HUE_SHARE * strength * (2 * draws.hue - 1))
+        return replace(sample, image=image)
 
 
 class FlipSettings(AugmentationSettings):

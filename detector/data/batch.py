@@ -30,6 +30,12 @@ class Sample:
     original_size: tuple[int, int]  # height, width of the image in its file
     key: int  # random, from (seed, epoch, index) alone; 0 <= key < 2**62
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of `image`."""
+        height, width = self.image.shape[1:]
+        return height, width
+
 
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple of `multiple` that is at least `value`."""
@@ -47,8 +53,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
     G is a positive multiple of BOX_MULTIPLE, even if no sample has a box.
     """
-    assert samples, "a batch needs at least one sample"
-    heights, widths = zip(*(sample.image.shape[1:] for sample in samples), strict=True)
+    if not samples:
+        raise ValueError("samples is empty; a batch needs at least one.")
+    heights, widths = zip(*(sample.size for sample in samples), strict=True)
     height, width = round_up(max(heights), SIDE_MULTIPLE), round_up(max(widths), SIDE_MULTIPLE)
     padded = round_up(max(1, *(len(sample.boxes) for sample in samples)), BOX_MULTIPLE)
     classes = samples[0].labels.shape[1]
@@ -58,14 +65,15 @@ def collate(samples: Sequence[Sample]) -> Batch:
     present, crowd = torch.zeros(2, len(samples), padded, dtype=torch.bool)
     for row, sample in enumerate(samples):
         count = len(sample.boxes)
-        images[row, :, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
+        height, width = sample.size
+        images[row, :, :height, :width] = sample.image
         boxes[row, :count] = sample.boxes
         labels[row, :count] = sample.labels
         present[row, :count] = True
         crowd[row, :count] = sample.crowd
     return Batch(
         images=images,
-        sizes=torch.tensor([sample.image.shape[1:] for sample in samples]),
+        sizes=torch.tensor([sample.size for sample in samples]),
         original_sizes=torch.tensor([sample.original_size for sample in samples]),
         image_ids=torch.tensor([sample.image_id for sample in samples]),
         keys=torch.tensor([sample.key for sample in samples]),

@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.data.annotations import Annotations, lookup
+from detector.data.annotations import Annotations, Reader, lookup, read_coco
 from detector.data.defects import Defect, check_boxes, check_images, image_defects, refusal
 from detector.data.images import DEFAULT, Decoding
-from detector.data.probe import complete_sizes, names_on_disk, probe
-from detector.data.reader import Reader, read_coco
+from detector.data.probe import names_on_disk, probe
 from detector.errors import InputError
 
 
@@ -53,7 +52,7 @@ class CocoIndex:
     label_values: NDArray[np.int64]  # labels 0 .. K-1 of all boxes
     category_ids: NDArray[np.int64]  # (K,) ascending
     category_names: tuple[str, ...]  # K
-    defects: tuple[Defect, ...]  # of what was left out; empty unless invalid="skip"
+    defects: tuple[Defect, ...] = ()  # of what was left out; empty unless invalid="skip"
     decoding: Decoding = DEFAULT  # how to read the images
     reader: Reader = read_coco  # how to read the annotation file
 
@@ -84,9 +83,8 @@ class CocoIndex:
                 f"with {annotations}."
             )
         names = names_on_disk(images, content.file_names.tolist())
-        sizes = complete_sizes(annotations, images, names, content.sizes, decoding)
+        sizes, faults = probe(annotations, images, names, content.sizes, decoding)
         content = replace(content, file_names=np.array(names), sizes=sizes)
-        faults = probe(annotations, images, names, sizes, decoding)
         boxes, usable, box_defects = check_boxes(annotations, content)
         defects = (*image_defects(annotations, content, faults), *box_defects)
         if defects and invalid == "refuse":
@@ -95,8 +93,8 @@ class CocoIndex:
         present[list(faults)] = False
         if not present.any():
             raise InputError(f"{annotations}: not one of its images in {images} can be used.")
-        index = _assemble(annotations, images, content, boxes, present, usable, defects)
-        return replace(index, decoding=decoding, reader=reader)
+        index = _assemble(annotations, images, content, boxes, usable).only(present)
+        return replace(index, defects=defects, decoding=decoding, reader=reader)
 
     def content(self) -> Annotations:
         """What the annotation file holds, also of images and boxes that are left out; read anew."""
@@ -155,12 +153,12 @@ class CocoIndex:
             image_ids=self.image_ids[chosen],
             file_names=self.file_names[chosen],
             sizes=self.sizes[chosen],
-            box_offsets=np.cumsum([0, *per_image[chosen]], dtype=np.int64),
+            box_offsets=_offsets(per_image[chosen]),
             boxes=self.boxes[boxes],
             annotation_ids=self.annotation_ids[boxes],
             area_replaced=self.area_replaced[boxes],
             crowd=self.crowd[boxes],
-            label_offsets=np.cumsum([0, *per_box[boxes]], dtype=np.int64),
+            label_offsets=_offsets(per_box[boxes]),
             label_values=self.label_values[np.repeat(boxes, per_box)],
         )
 
@@ -178,28 +176,25 @@ def _assemble(
     images: Path,
     content: Annotations,
     boxes: NDArray[np.float32],
-    present: NDArray[np.bool_],
     usable: NDArray[np.bool_],
-    defects: tuple[Defect, ...],
 ) -> CocoIndex:
-    """The index of the usable images and boxes, with the boxes sorted by image."""
-    rows, known = lookup(content.owners, content.image_ids[present])
-    kept = np.flatnonzero(usable & known)
+    """The index of all images and the usable boxes, with the boxes sorted by image."""
+    rows, _ = lookup(content.owners, content.image_ids)
+    kept = np.flatnonzero(usable)
     # stable: the boxes of an image stay in file order
     kept = kept[np.argsort(rows[kept], kind="stable")]
-    per_image = np.bincount(rows[kept], minlength=int(present.sum()))
     per_box = np.diff(content.label_offsets)[kept]
-    label_offsets = np.cumsum([0, *per_box], dtype=np.int64)
+    label_offsets = _offsets(per_box)
     shift = content.label_offsets[kept] - label_offsets[:-1]
     label_positions = np.arange(label_offsets[-1]) + np.repeat(shift, per_box)
     labels, _ = lookup(content.label_ids[label_positions], content.category_ids)
     return CocoIndex(
         annotations_file=path,
         images_dir=images,
-        image_ids=content.image_ids[present],
-        file_names=content.file_names[present],
-        sizes=content.sizes[present],
-        box_offsets=np.cumsum([0, *per_image], dtype=np.int64),
+        image_ids=content.image_ids,
+        file_names=content.file_names,
+        sizes=content.sizes,
+        box_offsets=_offsets(np.bincount(rows[kept], minlength=len(content.image_ids))),
         boxes=boxes[kept],
         annotation_ids=content.ids[kept],
         area_replaced=content.area_replaced[kept],
@@ -208,5 +203,9 @@ def _assemble(
         label_values=labels,
         category_ids=content.category_ids,
         category_names=tuple(content.category_names.tolist()),
-        defects=defects,
     )
+
+
+def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the items of each row begin among those of all rows; and the end."""
+    return np.cumsum(np.concatenate([[0], counts]), dtype=np.int64)

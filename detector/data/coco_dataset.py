@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from detector.data.annotations import Function, read_coco, read_own
 from detector.data.augmentations import Flip
 from detector.data.batch import Sample
 from detector.data.coco import CocoIndex
 from detector.data.loader import Address, DetectionDataset, StepLoader, train_loader
-from detector.data.reader import Function, OwnFormat, read_coco
 from detector.data.transforms import ShorterSide, Transform
 
 DEFAULT = Transform(resize=ShorterSide(shorter=(800,), longer=1333), augmentations=(Flip(),))
@@ -40,7 +41,7 @@ class CocoDataset(DetectionDataset):
     ) -> None:
         if invalid not in ("refuse", "skip"):
             raise ValueError(f"invalid is {invalid!r}; it should be 'refuse' or 'skip'.")
-        read = read_coco if reader is None else OwnFormat(reader)
+        read = read_coco if reader is None else partial(read_own, reader)
         index = CocoIndex.read(Path(annotations), Path(images), invalid=invalid, reader=read)
         super().__init__(index, transform, seed)
 

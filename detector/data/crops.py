@@ -50,25 +50,22 @@ class IoUCrop(Augmentation):
             )
 
     def apply(self, sample: Sample, context: Context) -> Sample:
-        size = height, width = sample.image.shape[1:]
+        size = sample.size
         boxes = sample.boxes[~sample.crowd]
         # torchvision would divide by the height 0 of a window of such an image
         if not len(boxes) or int(min(size) * self.scale[0]) < 1:
             return sample
         crop = v2.RandomIoUCrop(*self.scale, *self.aspect, trials=self.trials)
         with _seeded_globally(context.generator):
-            window = _drawn(crop, tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size))
-        return _cut(sample, window) if window else sample
-
-
-def _cut(sample: Sample, drawn: dict[str, Any]) -> Sample:
-    """The window of the sample; boxes that torchvision names, and crowd regions, stay."""
-    window = Area(drawn["top"], drawn["left"], drawn["height"], drawn["width"])
-    spot = Area(0, 0, window.height, window.width)
-    cut = crop_and_resize(sample, window, spot, (window.height, window.width))
-    centred = sample.crowd.clone()
-    centred[~sample.crowd] = drawn["is_within_crop_area"]
-    return only(cut, centred & visible(sample, cut, window, spot))
+            drawn = _drawn(crop, tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size))
+        if not drawn:
+            return sample
+        window = Area(drawn["top"], drawn["left"], drawn["height"], drawn["width"])
+        spot = Area(0, 0, window.height, window.width)
+        cut = crop_and_resize(sample, window, spot, (window.height, window.width))
+        centred = sample.crowd.clone()
+        centred[~sample.crowd] = drawn["is_within_crop_area"]
+        return only(cut, centred & visible(sample, cut, window, spot))
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class ZoomOut(Augmentation):
     def apply(self, sample: Sample, context: Context) -> Sample:
         if torch.rand((), generator=context.generator).item() >= self.probability:
             return sample
-        height, width = sample.image.shape[1:]
+        height, width = sample.size
         zoom = v2.RandomZoomOut(side_range=(self.lowest, self.highest))
         with _seeded_globally(context.generator):
             left, top, right, bottom = _drawn(zoom, sample.image)["padding"]

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -23,12 +22,31 @@ from detector.files import json_text, parse_json
 LARGEST_ID = 2**53 - 1  # of images and categories: larger ones are inexact in float64
 LARGEST_INT = 2**63 - 1
 MOST_PIXELS = 2**31 - 1
+NAMES = {"images": "image", "categories": "category", "annotations": "annotation"}
+INTEGERS = {"id", "image_id", "category_id", "category_ids", "height", "width", "iscrowd"}
 WHOLE = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
-Id = Annotated[int, Meta(ge=-LARGEST_ID, le=LARGEST_ID)]
-Int = Annotated[int, Meta(ge=-LARGEST_INT, le=LARGEST_INT)]
-Pixels = Annotated[int, Meta(ge=0, le=MOST_PIXELS)]
-Text = Annotated[str, Meta(min_length=1)]
+# what is wrong with a value is said by the descriptions
+Id = Annotated[
+    int, Meta(ge=-LARGEST_ID, le=LARGEST_ID, description=f"a whole number within ±{LARGEST_ID}")
+]
+Int = Annotated[
+    int, Meta(ge=-LARGEST_INT, le=LARGEST_INT, description=f"a whole number within ±{LARGEST_INT}")
+]
+Pixels = Annotated[
+    Annotated[int, Meta(ge=0, le=MOST_PIXELS)] | None,
+    Meta(description="a positive number of pixels"),
+]
+Text = Annotated[
+    str, Meta(min_length=1, description="a text (half of a surrogate pair is no character)")
+]
+Sides = Annotated[
+    tuple[float, float, float, float] | None, Meta(description="[x, y, width, height]")
+]
+Ids = Annotated[tuple[Int, ...], Meta(min_length=1, description="a list of ids")]
+
+Row = TypeVar("Row", bound=msgspec.Struct)
 
 
 class Image(msgspec.Struct, gc=False):
@@ -36,8 +54,8 @@ class Image(msgspec.Struct, gc=False):
 
     id: Id
     file_name: Text = ""  # evaluation needs none
-    height: Pixels | None = None  # null and 0 mean that it is unknown
-    width: Pixels | None = None
+    height: Pixels = None  # null and 0 mean that it is unknown
+    width: Pixels = None
 
 
 class Category(msgspec.Struct, gc=False):
@@ -52,14 +70,14 @@ class Box(msgspec.Struct, gc=False):
 
     id: Int
     image_id: Int
-    bbox: tuple[float, float, float, float] | None  # x, y, width, height
-    category_id: Int | None = None
-    category_ids: Annotated[tuple[Int, ...], Meta(min_length=1)] = ()  # instead of category_id
-    area: float | None = None
-    iscrowd: Literal[0, 1] | bool | None = None
+    bbox: Sides  # x, y, width, height
+    category_id: Int = None  # type: ignore[assignment]  # only where there are category_ids
+    category_ids: Ids = ()
+    area: Annotated[float | None, Meta(description="a number")] = None
+    iscrowd: Annotated[Literal[0, 1] | bool | None, Meta(description="0 or 1")] = None
 
     @property
-    def labels(self) -> tuple[int | None, ...]:
+    def labels(self) -> tuple[int, ...]:
         """The category ids, each once."""
         return tuple(dict.fromkeys(self.category_ids)) or (self.category_id,)
 
@@ -78,13 +96,11 @@ def read_document(path: Path) -> Document:
     Raises InputError for a file that is missing, not JSON, or not of COCO's form.
     """
     text = json_text(path)
-    try:
+    with suppress(ValueError, RecursionError):
         document = msgspec.json.decode(text, type=Document)
-    except (ValueError, RecursionError):
-        return row_by_row(path, parse_json(text, path))
-    if any(box.category_id is None and not box.category_ids for box in document.annotations):
-        return row_by_row(path, parse_json(text, path))
-    return document
+        if all(box.category_id is not None or box.category_ids for box in document.annotations):
+            return document
+    return row_by_row(path, parse_json(text, path))
 
 
 def whole_number(value: Any) -> int | None:
@@ -103,142 +119,63 @@ def row_by_row(path: Path, content: Any) -> Document:
             f"{path}: the file holds a {type(content).__name__}; COCO annotations are one object "
             "with 'images', 'annotations' and 'categories'."
         )
-    images = [row.image() for row in _rows(path, content, "images", "image")]
+    images = _rows(path, content, "images", Image)
     if not images:
         raise InputError(f"{path}: 'images' is empty; there is nothing to train on or to evaluate.")
-    categories = [row.category() for row in _rows(path, content, "categories", "category")]
+    categories = _rows(path, content, "categories", Category)
     if not categories:
         raise InputError(f"{path}: 'categories' is empty; a detector needs at least one class.")
-    boxes = [row.annotation() for row in _rows(path, content, "annotations", "annotation")]
-    return Document(images, categories, boxes)
+    return Document(images, categories, _rows(path, content, "annotations", Box))
 
 
-def _rows(path: Path, content: dict[str, Any], key: str, kind: str) -> Iterator[_Row]:
+def _rows(path: Path, content: dict[str, Any], key: str, kind: type[Row]) -> list[Row]:
     entries = content.get(key)
     if not isinstance(entries, list):
         problem = "missing" if key not in content else f"a {type(entries).__name__}"
         raise InputError(f"{path}: '{key}' is {problem}; COCO annotations need a list there.")
+    rows = []
     for position, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise InputError(
                 f"{path}: entry {position} of '{key}' is {reprlib.repr(entry)}; expected an object."
             )
-        yield _Row(path, kind, position, entry)
+        try:
+            rows.append(msgspec.convert(_usual_row(entry, kind), kind))
+        except msgspec.ValidationError as error:
+            name = f"{NAMES[key]} {reprlib.repr(entry.get('id', '?'))}"
+            raise InputError(
+                f"{path}: {name} (entry {position} of its list) {_problem(entry, kind, error)}."
+            ) from None
+    return rows
 
 
-@dataclass(frozen=True)
-class _Row:
-    """An object of one of the file's lists; its methods read a key, or raise an error."""
-
-    path: Path
-    kind: str
-    position: int
-    values: dict[str, Any]
-
-    def image(self) -> Image:
-        return Image(
-            id=self.whole("id", largest=LARGEST_ID),
-            file_name=self.text("file_name") if "file_name" in self.values else "",
-            height=self.pixels("height"),
-            width=self.pixels("width"),
-        )
-
-    def category(self) -> Category:
-        return Category(id=self.whole("id", largest=LARGEST_ID), name=self.text("name"))
-
-    def annotation(self) -> Box:
-        several = "category_ids" in self.values
-        return Box(
-            id=self.whole("id"),
-            image_id=self.whole("image_id"),
-            bbox=self.box(),
-            category_id=None if several else self.whole("category_id"),
-            category_ids=self.several_categories() if several else (),
-            area=self.area(),
-            iscrowd=self.flag("iscrowd"),
-        )
-
-    def error(self, problem: str) -> InputError:
-        name = f"{self.kind} {reprlib.repr(self.values.get('id', '?'))}"
-        return InputError(f"{self.path}: {name} (entry {self.position} of its list) {problem}.")
-
-    def get(self, key: str) -> Any:
-        if key not in self.values:
-            raise self.error(f"has no '{key}'; COCO annotations need it")
-        return self.values[key]
-
-    def whole(self, key: str, *, largest: int = LARGEST_INT) -> int:
-        return self.as_whole(key, self.get(key), largest=largest)
-
-    def as_whole(self, key: str, value: Any, *, largest: int = LARGEST_INT) -> int:
-        number = whole_number(value)
-        if number is None or abs(number) > largest:
-            wanted = f"a whole number within ±{largest}"
-            raise self.error(f"has {key} {reprlib.repr(value)}; expected {wanted}")
-        return number
-
-    def flag(self, key: str) -> bool:
-        """0 or 1; also true and false, and 0 where it is missing or null."""
-        value = self.values.get(key)
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        if whole_number(value) not in (0, 1):
-            raise self.error(f"has {key} {reprlib.repr(value)}; expected 0 or 1")
-        return bool(whole_number(value))
-
-    def pixels(self, key: str) -> int | None:
-        """None where it is missing, null or empty: evaluation does not need it."""
-        value = self.values.get(key)
-        if value is None or value == "":
-            return None
-        number = self.as_whole(key, value)
-        if not 0 <= number <= MOST_PIXELS:
-            raise self.error(f"has {key} {number}; expected a positive number of pixels")
-        return number
-
-    def text(self, key: str) -> str:
-        value = self.get(key)
-        if not isinstance(value, str) or not value:
-            raise self.error(f"has {key} {reprlib.repr(value)}; expected a text")
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise self.error(
-                f"has {key} {value!r} with half of a surrogate pair, which is no character; "
-                "write the text anew"
-            )
-        return value
-
-    def box(self) -> tuple[float, float, float, float] | None:
-        """None where it is null, an empty list, or a list of nulls."""
-        box = self.get("bbox")
-        if box is None or (isinstance(box, list) and all(side is None for side in box)):
-            return None
-        sides = [_float(side) for side in box] if isinstance(box, list) else []
-        numbers = [side for side in sides if side is not None]
-        if not len(numbers) == len(sides) == 4:
-            raise self.error(f"has bbox {reprlib.repr(box)}; expected [x, y, width, height]")
-        x, y, width, height = numbers
-        return x, y, width, height
-
-    def area(self) -> float | None:
-        """None where it is missing or null."""
-        value = self.values.get("area")
-        area = _float(value)
-        if area is None and value is not None:
-            raise self.error(f"has area {reprlib.repr(value)}; expected a number")
-        return area
-
-    def several_categories(self) -> tuple[int, ...]:
-        several = self.values["category_ids"]
-        if not isinstance(several, list) or not several:
-            raise self.error(f"has category_ids {reprlib.repr(several)}; expected a list of ids")
-        return tuple(self.as_whole("category_ids", value) for value in several)
+def _usual_row(entry: dict[str, Any], kind: type[Row]) -> dict[str, Any]:
+    """The entry as COCO writes it, where it has another spelling that is read, too."""
+    row = {key: _usual(key, entry[key]) for key in kind.__struct_fields__ if key in entry}
+    if "category_ids" in row:
+        row.pop("category_id", None)
+    elif kind is Box:
+        row.setdefault("category_id", None)  # which is refused
+    return row
 
 
-def _float(value: Any) -> float | None:
-    """None for anything but a number, and for a number too large for a float."""
-    if type(value) not in (int, float):
+def _usual(key: str, value: Any) -> Any:
+    if isinstance(value, list):
+        items = [_usual(key, one) for one in value]
+        return None if key == "bbox" and all(side is None for side in items) else items
+    if isinstance(value, str) and SURROGATE.search(value):
+        return {}  # refused under each key; msgspec would raise another error for the text
+    if key in ("height", "width") and value == "":
         return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
+    number = whole_number(value) if key in INTEGERS else None
+    return value if number is None else number
+
+
+def _problem(entry: dict[str, Any], kind: type[Row], error: msgspec.ValidationError) -> str:
+    """What is wrong with an entry, from the error, which names the key alone."""
+    key = re.findall(r"(?:field `|at `\$\.)(\w+)", str(error))[0]
+    if key not in entry:
+        return f"has no '{key}'; COCO annotations need it"
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    expected = types[key].__metadata__[0].description
+    return f"has {key} {reprlib.repr(entry[key])}; expected {expected}"

@@ -58,12 +58,13 @@ def jitter_scale(
     `down` and `across` in [0, 1) choose the position of the window (or within the frame) from the
     first to the last possible. Boxes of which too little is left are dropped.
     """
-    height, width = sample.image.shape[1:]
-    window, spot = Area(0, 0, height, width), Area(0, 0, *size)
-    if factor > 1:
-        window = inside(height, width, share=1 / factor, down=down, across=across)
-    else:
-        spot = inside(*size, share=factor, down=down, across=across)
+    # above 1 a part of the image fills the result, else the image fills a part of the result
+    height, width = sample.size if factor > 1 else size
+    share = min(factor, 1 / factor)
+    inner = max(1, round(height * share)), max(1, round(width * share))
+    part = inside((height, width), inner, down=down, across=across)
+    window, spot = Area(0, 0, *sample.size), Area(0, 0, *size)
+    window, spot = (part, spot) if factor > 1 else (window, part)
     zoomed = crop_and_resize(sample, window, spot, size)
     return only(zoomed, visible(sample, zoomed, window, spot))
 
@@ -86,9 +87,9 @@ def only(sample: Sample, kept: Tensor) -> Sample:
     return replace(sample, boxes=boxes, labels=labels, crowd=crowd)
 
 
-def inside(height: int, width: int, *, share: float, down: float, across: float) -> Area:
-    """A rectangle with this share of each side, positioned within height x width."""
-    inner_height, inner_width = max(1, round(height * share)), max(1, round(width * share))
+def inside(outer: tuple[int, int], inner: tuple[int, int], *, down: float, across: float) -> Area:
+    """A rectangle of height, width `inner` within `outer`, at a position drawn in [0, 1)."""
+    (height, width), (inner_height, inner_width) = outer, inner
     top = int(down * (height - inner_height + 1))
     left = int(across * (width - inner_width + 1))
     return Area(top, left, inner_height, inner_width)

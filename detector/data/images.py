@@ -1,4 +1,4 @@
-"""Decoding image files of many kinds to uint8 tensors (3, H, W).
+"""Image files of many kinds, and images as users of the library have them, as uint8 (3, H, W) RGB.
 
 torchvision decodes JPEGs (1.6 times faster than Pillow, same pixels), Pillow all other kinds.
 """
@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -31,6 +31,7 @@ FORMATS = (
     "JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "PCX", "SGI", "TGA",
 )  # fmt: skip
 
+PILLOW_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of 8 bits
 BITS_PER_SAMPLE = 258  # a tag of TIFF
 EXIF_ORIENTATION = 0x0112
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that swap height and width
@@ -45,6 +46,9 @@ BROKEN = (
 )  # fmt: skip
 HEAD = 25  # bytes, up to and including the bit depth of a PNG
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # no compressed pixels contain these
+
+
+ImageInput = str | Path | Image.Image | np.ndarray | Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,19 +80,55 @@ def read_image(
     data = _bytes(path)
     header = _open(path, io.BytesIO(data), decoding.megapixels)
     orientation = _orientation(header)
-    upright = header.format == "TIFF"  # only these does Pillow turn while it loads them
-    if upright:
-        with _foreign(path):
-            header.load()  # changes the size to that of the turned image
-    decoded = header.height, header.width
-    other = decoded[::-1] if orientation in SWAPS_SIDES else decoded
-    turned, stored = (decoded, other) if upright else (other, decoded)
+    stored, turned = _sizes(path, header)
     if size is not None and size not in (turned, stored):
-        raise SizeDiffers(_mismatch(path, size, stored=stored, turned=turned))
+        known = f"{stored[1]} x {stored[0]}"
+        if turned != stored:
+            known += f" (or {turned[1]} x {turned[0]} turned as its EXIF data say)"
+        raise SizeDiffers(
+            f"{path}: the file is {known}, but the annotations say {size[1]} x {size[0]} "
+            "(width x height); correct the one that is wrong."
+        )
     image = _decode(path, data, header, decoding.depth)
+    upright = header.format == "TIFF"
     if size in (None, turned):
         return image if upright else _turn(image, orientation)
     return _turn(image, BACK.get(orientation, orientation)) if upright else image
+
+
+def to_image(given: ImageInput, name: str, decoding: Decoding = DEFAULT) -> Tensor:
+    """uint8 (3, H, W) RGB of a file, a Pillow image, an array (H, W, 3) or a tensor (3, H, W).
+
+    Files and Pillow images are turned as their EXIF data say. `name` is what errors call it.
+    Raises ValueError for another type, dtype or shape, InputError for a file that is no image.
+    """
+    if isinstance(given, str | Path):
+        return read_image(Path(given), decoding=decoding)
+    if isinstance(given, Image.Image):
+        if given.mode not in PILLOW_MODES:
+            raise ValueError(
+                f"{name} is a Pillow image of mode {given.mode!r}, which has no 8-bit colours; "
+                "scale its values to 0 .. 255 and convert it to 'RGB'."
+            )
+        given = np.array(ImageOps.exif_transpose(given).convert("RGB"))
+    match given:
+        case np.ndarray():
+            channels, expected = 2, "an array (height, width, 3)"
+        case Tensor():
+            channels, expected = 0, "a tensor (3, height, width)"
+        case _:
+            raise ValueError(
+                f"{name} is a {type(given).__name__}; it should be a path, a Pillow image, a uint8 "
+                "array (height, width, 3) or a uint8 tensor (3, height, width)."
+            )
+    dtype = str(given.dtype).removeprefix("torch.")
+    if dtype != "uint8" or given.ndim != 3 or given.shape[channels] != 3 or 0 in given.shape:
+        raise ValueError(
+            f"{name} is {dtype} of shape {tuple(given.shape)}; it should be uint8, {expected}, RGB."
+        )
+    if isinstance(given, Tensor):
+        return given.cpu()
+    return torch.from_numpy(given.copy()).permute(2, 0, 1).contiguous()
 
 
 def read_size(path: Path, decoding: Decoding = DEFAULT) -> tuple[int, int]:
@@ -98,13 +138,7 @@ def read_size(path: Path, decoding: Decoding = DEFAULT) -> tuple[int, int]:
     """
     try:
         with path.open("rb") as file:
-            header = _open(path, file, decoding.megapixels)
-            turned = _orientation(header) in SWAPS_SIDES
-            if header.format == "TIFF":  # loading turns it, as in `read_image`
-                with _foreign(path):
-                    header.load()
-                return header.height, header.width
-            return (header.width, header.height) if turned else (header.height, header.width)
+            return _sizes(path, _open(path, file, decoding.megapixels))[1]
     except OSError as error:
         raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error
 
@@ -126,7 +160,10 @@ def seems_whole(path: Path, size: tuple[int, int], decoding: Decoding = DEFAULT)
             head = file.read(HEAD)
             header = _open(path, file, decoding.megapixels)
             ending = ENDINGS.get(header.format or "")
-            if ending is None or _depth(header, head) is None or not _has_size(header, size):
+            if ending is None or _depth(header, head) is None:
+                return False
+            # the stored size first, since the orientation of a PNG may need a decode
+            if size != (header.height, header.width) and size not in _sizes(path, header):
                 return False
             file.seek(-len(ending), os.SEEK_END)
             return file.read() == ending
@@ -134,10 +171,16 @@ def seems_whole(path: Path, size: tuple[int, int], decoding: Decoding = DEFAULT)
         return False
 
 
-def _has_size(header: Image.Image, size: tuple[int, int]) -> bool:
-    """Whether the stored or the turned image has this size; the orientation may need a decode."""
-    stored = header.height, header.width
-    return size == stored or (size == stored[::-1] and _orientation(header) in SWAPS_SIDES)
+def _sizes(path: Path, header: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height, width of the stored image, and of the one turned by its EXIF orientation."""
+    swapped = _orientation(header) in SWAPS_SIDES
+    tiff = header.format == "TIFF"
+    if tiff:  # only these does Pillow turn while it loads them, and then the size is the turned one
+        with _foreign(path):
+            header.load()
+    size = header.height, header.width
+    other = size[::-1] if swapped else size
+    return (other, size) if tiff else (size, other)
 
 
 def _bytes(path: Path) -> bytes:
@@ -154,14 +197,12 @@ def _foreign(path: Path) -> Iterator[None]:
     """Turn what Pillow and torchvision raise into InputError; use it around their calls only."""
     try:
         yield
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"{path}: this is not a whole, readable image of a known kind; replace or remove it."
-        ) from error
     except BROKEN as error:
-        reason = str(error).rsplit(", ", 1)[-1]  # torchvision puts its source path in front
+        reason = f"({str(error).rsplit(', ', 1)[-1]})"  # torchvision puts its source path in front
+        if isinstance(error, UnidentifiedImageError):
+            reason = "of a known kind"
         raise InputError(
-            f"{path}: this is not a whole, readable image ({reason}); replace or remove it."
+            f"{path}: this is not a whole, readable image {reason}; replace or remove it."
         ) from error
 
 
@@ -246,15 +287,3 @@ def _turn(image: Tensor, orientation: int) -> Tensor:
     if orientation in SWAPS_SIDES:
         image = image.transpose(1, 2)
     return image.flip(FLIPS.get(orientation, ())).contiguous()
-
-
-def _mismatch(
-    path: Path, size: tuple[int, int], *, stored: tuple[int, int], turned: tuple[int, int]
-) -> str:
-    known = f"{stored[1]} x {stored[0]}"
-    if turned != stored:
-        known += f" (or {turned[1]} x {turned[0]} turned as its EXIF data say)"
-    return (
-        f"{path}: the file is {known}, but the annotations say {size[1]} x {size[0]} "
-        "(width x height); correct the one that is wrong."
-    )

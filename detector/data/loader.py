@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,7 +118,6 @@ class BatchLoader:
             _Batches(self.dataset),
             sampler=self.addresses,
             batch_size=None,
-            collate_fn=_as_it_is,
             num_workers=self.workers,
             pin_memory=self.pin_memory,
             # its own generator: otherwise each new loader would draw from the global one, and a
@@ -205,10 +205,6 @@ def _loss(exit_codes: Sequence[int | None]) -> str:
     return f"a process that loads images {what}, or set data.workers=0 to load without them."
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
 @dataclass(frozen=True, eq=False)
 class StepLoader:
     """Lists of this rank's micro-batches, one list for each optimizer step."""
@@ -221,12 +217,9 @@ class StepLoader:
         return len(self.batches) // self.accumulate
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        step: list[Batch] = []
-        for batch in self.batches:
-            step.append(batch)
-            if len(step) == self.accumulate:
-                yield step
-                step = []
+        batches = iter(self.batches)
+        while step := list(islice(batches, self.accumulate)):
+            yield step
 
 
 def train_loader(

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 import torch
 
-from detector.data.augmentation import Augmentation, AugmentationSettings, Context
+from detector.data.augmentation import Augmentation, AugmentationSettings, Context, check_fraction
 from detector.data.batch import Sample, filled
-from detector.data.geometry import Area, crop_and_resize, only, visible
+from detector.data.geometry import Area, crop_and_resize, inside, only, visible
 from detector.settings.section import Fraction, Positive
 
 CENTRE = (0.2, 0.8)  # share of each side at which the four images of a mosaic may meet
@@ -32,10 +32,10 @@ class Mosaic(Augmentation):
     before_resize: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability)
+        check_fraction("probability", self.probability)
 
     def apply(self, sample: Sample, context: Context) -> Sample:
-        height, width = sample.image.shape[1:]
+        height, width = sample.size
         draw, down, across = torch.rand(3, generator=context.generator).tolist()
         if draw >= self.probability or min(height, width) < LEAST_SIDE:
             return sample
@@ -47,12 +47,11 @@ class Mosaic(Augmentation):
             Area(middle, centre, height - middle, width - centre),
         ]
         images = [sample, *(context.more() for _ in spots[1:])]
-        whole = height, width
         filling = [
-            _fill(image, spot, whole, context.generator)
+            _fill(image, spot, sample.size, context.generator)
             for image, spot in zip(images, spots, strict=True)
         ]
-        return _joined(sample, filling, spots, whole)
+        return _joined(sample, filling, spots, sample.size)
 
 
 def _meeting(side: int, draw: float) -> int:
@@ -62,13 +61,13 @@ def _meeting(side: int, draw: float) -> int:
 
 def _fill(sample: Sample, spot: Area, whole: tuple[int, int], generator: torch.Generator) -> Sample:
     """A window of the sample at the size of `spot`, of a mosaic of height, width `whole`."""
-    height, width = sample.image.shape[1:]
+    height, width = sample.size
     draw, down, across = torch.rand(3, generator=generator).tolist()
     smallest = max(spot.height / height, spot.width / width)
     scale = smallest + (max(whole[0] / height, whole[1] / width) - smallest) * draw
     tall = min(max(round(spot.height / scale), 1), height)
     wide = min(max(round(spot.width / scale), 1), width)
-    window = Area(int(down * (height - tall + 1)), int(across * (width - wide + 1)), tall, wide)
+    window = inside(sample.size, (tall, wide), down=down, across=across)
     target = Area(0, 0, spot.height, spot.width)
     cut = crop_and_resize(sample, window, target, (spot.height, spot.width))
     return only(cut, visible(sample, cut, window, target))
@@ -109,7 +108,7 @@ class Mixup(Augmentation):
     before_resize: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability)
+        check_fraction("probability", self.probability)
         if self.beta <= 0:
             raise ValueError(f"beta is {self.beta}; it should be above 0.")
 
@@ -120,26 +119,12 @@ class Mixup(Augmentation):
         seed = int(torch.randint(2**62, (), generator=context.generator))
         share = Random(seed).betavariate(self.beta, self.beta)
         other = context.more()
-        size = [max(sides) for sides in zip(_size(sample), _size(other), strict=True)]
-        framed = [
-            _joined(one, [one], [Area(0, 0, *_size(one))], (size[0], size[1]))
-            for one in (sample, other)
-        ]
+        height, width = map(max, sample.size, other.size)
+        size = height, width
+        framed = [_joined(one, [one], [Area(0, 0, *one.size)], size) for one in (sample, other)]
         first, second = (one.image.float() for one in framed)
         blend = (share * first + (1 - share) * second).round().to(torch.uint8)
-        spots = [Area(0, 0, size[0], size[1])] * 2
-        return replace(_joined(sample, framed, spots, (size[0], size[1])), image=blend)
-
-
-def _size(sample: Sample) -> tuple[int, int]:
-    """Height and width of its image."""
-    height, width = sample.image.shape[1:]
-    return height, width
-
-
-def _check_probability(probability: float) -> None:
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability is {probability}; it should lie between 0 and 1.")
+        return replace(_joined(sample, framed, [Area(0, 0, *size)] * 2, size), image=blend)
 
 
 class MosaicSettings(AugmentationSettings):

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache as remembering
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ CHUNK = 64  # files of a task: to start a task takes as long as to open a file
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Size = tuple[int, int]  # height, width
 
 
 class ImageFault(NamedTuple):
@@ -64,22 +65,33 @@ def probe(
     names: Sequence[str],
     sizes: NDArray[np.int32],
     decoding: Decoding = DEFAULT,
-) -> dict[int, ImageFault]:
-    """The faults, by row, of the files `names` in the folder `images`, annotated as `sizes` (I, 2).
+) -> tuple[NDArray[np.int32], dict[int, ImageFault]]:
+    """Sizes (I, 2) and the faults, by row, of the files `names` in the folder `images`.
 
-    A file has a fault if it is missing, if `read_image` refuses it, or if its height and width are
-    others. Damage in the middle of a JPEG or PNG file is not detected. The cache lies beside the
-    file `annotations`; each folder of images and each `decoding` has its own.
+    Zeros of the annotated `sizes` (I, 2) are replaced by the size of the file, turned as EXIF says;
+    they stay 0 for a file that cannot be read. A file has a fault if it is missing, if `read_image`
+    refuses it, or if its height and width are others. Damage in the middle of a JPEG or PNG file is
+    not detected. The cache lies beside the file `annotations`; each folder of images and each
+    `decoding` has its own.
     """
     cache = _cache(annotations, images, decoding)
-    stamps = _in_threads(partial(_stamp, images), list(zip(names, sizes.tolist(), strict=True)))
     passed = _remembered(cache)
+    stamps = _in_threads(partial(_stamp, images), list(zip(names, sizes.tolist(), strict=True)))
+    unsized = np.flatnonzero((sizes == 0).any(1)).tolist()
+    if unsized:
+        known = {(stamp.name, *stamp[3:]): (stamp.height, stamp.width) for stamp in passed}
+        sized = _in_threads(
+            partial(_sized, images, decoding, known), [stamps[row] for row in unsized]
+        )
+        sizes = sizes.copy()
+        for row, stamp in zip(unsized, sized, strict=True):
+            stamps[row], sizes[row] = stamp, (stamp.height, stamp.width)
     unknown = [row for row, stamp in enumerate(stamps) if stamp not in passed]
     results = _in_threads(partial(_fault, images, decoding), [stamps[row] for row in unknown])
     faults = {row: fault for row, fault in zip(unknown, results, strict=True) if fault is not None}
     if len(faults) < len(unknown):  # some files passed for the first time
         _remember(cache, [stamp for row, stamp in enumerate(stamps) if row not in faults])
-    return faults
+    return sizes, faults
 
 
 def _in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -98,6 +110,18 @@ def _stamp(images: Path, image: tuple[str, Sequence[int]]) -> Stamp:
         return Stamp(name, height, width, -1, -1)
     length = status.st_size if stat.S_ISREG(status.st_mode) else -1
     return Stamp(name, height, width, length, status.st_mtime_ns)
+
+
+def _sized(images: Path, decoding: Decoding, known: Mapping[Any, Size], stamp: Stamp) -> Stamp:
+    """The stamp with the height and width of the file where none are annotated."""
+    if stamp.length < 0:
+        return stamp
+    try:
+        path = images / stamp.name
+        height, width = known.get((stamp.name, *stamp[3:])) or read_size(path, decoding)
+    except InputError:
+        return stamp
+    return stamp._replace(height=stamp.height or height, width=stamp.width or width)
 
 
 def _fault(images: Path, decoding: Decoding, stamp: Stamp) -> ImageFault | None:
@@ -164,36 +188,3 @@ def _composed_names(folder: Path) -> dict[str, str]:
         return {unicodedata.normalize("NFC", entry): entry for entry in os.listdir(folder)}
     except OSError:  # missing or unreadable folder: `probe` reports its files
         return {}
-
-
-def complete_sizes(
-    annotations: Path,
-    images: Path,
-    names: Sequence[str],
-    sizes: NDArray[np.int32],
-    decoding: Decoding = DEFAULT,
-) -> NDArray[np.int32]:
-    """`sizes` (I, 2) with zeros replaced by the size of the image file, turned as EXIF says.
-
-    They stay 0 for a file that cannot be read; `probe` reports it.
-    """
-    rows = np.flatnonzero((sizes == 0).any(1)).tolist()
-    if not rows:
-        return sizes
-    stamps = _in_threads(partial(_stamp, images), [(names[row], (0, 0)) for row in rows])
-    passed = _remembered(_cache(annotations, images, decoding))
-    known = {stamp._replace(height=0, width=0): (stamp.height, stamp.width) for stamp in passed}
-    completed = sizes.copy()
-    completed[rows] = _in_threads(partial(_size, images, decoding, known), stamps)
-    return np.where(sizes > 0, sizes, completed)
-
-
-def _size(
-    images: Path, decoding: Decoding, known: Mapping[Stamp, tuple[int, int]], stamp: Stamp
-) -> tuple[int, int]:
-    if stamp.length < 0:
-        return 0, 0
-    try:
-        return known.get(stamp) or read_size(images / stamp.name, decoding)
-    except InputError:
-        return 0, 0

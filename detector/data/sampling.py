@@ -1,4 +1,4 @@
-"""The images of each batch, and the random numbers of each sample.
+"""The images of each batch, those that tuning validates on, and the random numbers of each sample.
 
 I images of the data set, B images of a global batch (over all ranks and micro-batches).
 """
@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from detector.data.coco import CocoIndex
 from detector.errors import InputError
+
+HASH_BITS = 62  # few enough for the signed int64 of torch and numpy
 
 
 def stable_hash(*numbers: int, purpose: str) -> int:
-    """A hash of 62 bits, the same on every machine and in every process.
-
-    Few enough bits for the signed int64 of torch and numpy.
-    """
+    """A hash of 62 bits, the same on every machine and in every process."""
     packed = struct.pack(f"<{len(numbers)}q", *numbers)
     digest = hashlib.blake2b(packed, digest_size=8, person=purpose.encode()).digest()
-    return int.from_bytes(digest, "little") >> 2
+    return int.from_bytes(digest, "little") >> (64 - HASH_BITS)
 
 
 def seeded(*numbers: int, purpose: str) -> torch.Generator:
@@ -86,3 +87,20 @@ def split_plan(
             f"of {accumulate * world_size}."
         )
     return plan.reshape(len(plan), accumulate, world_size, -1)[:, :, rank]
+
+
+def tuning_part(index: CocoIndex, share: float, part: Literal["train", "val"]) -> CocoIndex:
+    """The images of a training set that tuning validates on ("val"), or all others ("train").
+
+    Only an image's id decides, so the split is the same in every run, and the validation images of
+    a larger share include those of a smaller one. Raises InputError if no image is left.
+    """
+    hashes = [stable_hash(int(i), purpose="tuning") for i in index.image_ids]
+    in_val = np.array(hashes, np.int64) < share * 2**HASH_BITS
+    chosen = in_val if part == "val" else ~in_val
+    if not chosen.any():
+        raise InputError(
+            f"data.tuning is {share:g}: of the {len(index)} images of {index.annotations_file} "
+            f"none is left to {'validate' if part == 'val' else 'train'} on; set another share."
+        )
+    return index.only(chosen)

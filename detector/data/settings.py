@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SerializeAsAny
 
 from detector.data import augmentations
+from detector.data.annotations import COCO
 from detector.data.augmentations import AugmentationList
-from detector.data.reader import COCO
 from detector.data.transforms import RESIZES, ResizeSettings, ShorterSideSettings
 from detector.settings.section import (
     Count,

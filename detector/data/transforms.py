@@ -16,9 +16,8 @@ from detector.data.augmentation import (
     Step,
     applied,
     no_more,
-    runs_before_resize,
 )
-from detector.data.augmentations import ScaleJitter, check_once
+from detector.data.augmentations import Flip, Photometric, ScaleJitter
 from detector.data.batch import Sample
 from detector.data.geometry import Area, crop_and_resize
 from detector.settings.one_of import OneOf, Values
@@ -139,7 +138,9 @@ class Transform:
     augmentations: Sequence[Step] = ()
 
     def __post_init__(self) -> None:
-        check_once(self.augmentations)
+        for kind in (Flip, ScaleJitter, Photometric):  # of the same `Draws`, so the same again
+            if sum(isinstance(step, kind) for step in self.augmentations) > 1:
+                raise ValueError(f"augmentations has {kind.__name__} twice; give it once.")
 
     def __call__(
         self, sample: Sample, generator: torch.Generator, more: Callable[[], Sample] = no_more
@@ -151,21 +152,23 @@ class Transform:
         """
         draws = Draws(*torch.rand(len(Draws._fields), generator=generator).tolist())
         context = Context(generator=generator, draws=draws, more=more)
-        steps = [step for step in self.augmentations if not isinstance(step, ScaleJitter)]
-        for step in (step for step in steps if runs_before_resize(step)):
+        jitters = [step for step in self.augmentations if isinstance(step, ScaleJitter)]
+        before: list[Step] = []
+        after: list[Step] = []
+        for step in self.augmentations:
+            if not isinstance(step, ScaleJitter):
+                # a function may say it by an attribute, as an Augmentation does
+                (before if getattr(step, "before_resize", False) else after).append(step)
+        for step in before:
             sample = applied(step, sample, context)
-        sample = self._resized(sample, draws)
-        for step in (step for step in steps if not runs_before_resize(step)):
+        target = self.resize.target(*sample.size, draw=draws.shorter)
+        if jitters:
+            sample = jitters[0].resized(sample, target, draws)
+        else:
+            sample = crop_and_resize(sample, Area(0, 0, *sample.size), Area(0, 0, *target), target)
+        for step in after:
             sample = applied(step, sample, context)
         return sample
-
-    def _resized(self, sample: Sample, draws: Draws) -> Sample:
-        height, width = sample.image.shape[1:]
-        target = self.resize.target(height, width, draw=draws.shorter)
-        jitters = [step for step in self.augmentations if isinstance(step, ScaleJitter)]
-        if not jitters:
-            return crop_and_resize(sample, Area(0, 0, height, width), Area(0, 0, *target), target)
-        return jitters[0].resized(sample, target, draws)
 
     def for_evaluation(self) -> Transform:
         """Only the resize, without randomness."""

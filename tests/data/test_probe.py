@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,13 @@ def images(tmp_path: Path) -> Path:
 
 def look(images: Path, *, height: int = 48) -> dict[int, ImageFault]:
     sizes = np.array([(height, 64)] * len(NAMES), np.int32)
-    return probe(images.parent / "boxes.json", images, NAMES, sizes)
+    return faults_of(images.parent / "boxes.json", images, NAMES, sizes)
+
+
+def faults_of(*arguments: Any) -> dict[int, ImageFault]:
+    sizes, faults = probe(*arguments)
+    assert sizes.tolist() == arguments[3].tolist()  # annotated sizes stay as they are
+    return faults
 
 
 @pytest.fixture
@@ -102,7 +109,9 @@ def test_every_cut_is_found(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"a.{suffix}"
     noise(200, 200).save(path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    (fault,) = probe(tmp_path / "x.json", tmp_path, [path.name], np.array([(200, 200)])).values()
+    (fault,) = faults_of(
+        tmp_path / "x.json", tmp_path, [path.name], np.array([(200, 200)])
+    ).values()
     assert fault.reason == "unreadable image"
 
 
@@ -123,7 +132,7 @@ def test_bytes_after_the_end_do_no_harm(tmp_path: Path, suffix: str, tail: bytes
     noise().save(path)
     path.write_bytes(path.read_bytes() + tail)
     assert read_image(path, (48, 64)).shape == (3, 48, 64)
-    assert probe(tmp_path / "x.json", tmp_path, [path.name], np.array([(48, 64)])) == {}
+    assert faults_of(tmp_path / "x.json", tmp_path, [path.name], np.array([(48, 64)])) == {}
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
@@ -143,7 +152,7 @@ def test_what_read_image_accepts_passes_and_nothing_else(
         assert accepted
     except InputError:
         assert not accepted
-    faults = probe(tmp_path / "x.json", tmp_path, [path.name], np.array([size]))
+    faults = faults_of(tmp_path / "x.json", tmp_path, [path.name], np.array([size]))
     assert [fault.reason for fault in faults.values()] == ([] if accepted else ["size differs"])
 
 
@@ -151,7 +160,7 @@ def test_what_passed_at_one_depth_does_not_pass_at_another(tmp_path: Path) -> No
     Image.fromarray(np.full((48, 64), 4095, np.uint16)).save(tmp_path / "a.png")
     for depth, reasons in ((12, []), (11, ["unreadable image"]), (None, ["unreadable image"])):
         sizes = np.array([(48, 64)], np.int32)
-        actual = probe(tmp_path / "x.json", tmp_path, ["a.png"], sizes, Decoding(depth=depth))
+        actual = faults_of(tmp_path / "x.json", tmp_path, ["a.png"], sizes, Decoding(depth=depth))
         assert [fault.reason for fault in actual.values()] == reasons
 
 

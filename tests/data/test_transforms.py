@@ -254,3 +254,8 @@ def test_padding_is_the_mean_colour_of_imagenet() -> None:
     """255 times 0.485, 0.456 and 0.406, red first."""
     batch = collate([sample(32, 40, [])])
     assert batch.images[0, :, 0, 63].tolist() == [124, 116, 104]
+
+
+def test_a_batch_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="samples is empty"):
+        collate([])

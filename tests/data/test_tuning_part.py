@@ -11,7 +11,7 @@ from PIL import Image
 from detector import build
 from detector.config import Config
 from detector.data.coco import CocoIndex
-from detector.data.tuning import tuning_part
+from detector.data.sampling import tuning_part
 from detector.errors import InputError
 
 
