@@ -19,7 +19,7 @@ from detector.data.loader import DetectionDataset, StepLoader, train_loader
 from detector.distributed import barrier, is_main, rank, together, world_size
 from detector.engine import preflight, run
 from detector.engine.ema import EMA
-from detector.engine.logger import Logger, RunLogger, SilentLogger
+from detector.engine.logger import Logger, RunLogger
 from detector.engine.restore import Classes, check_classes
 from detector.engine.resume import check_resumed_data, check_resumed_state, data_identity
 from detector.engine.step import TrainingStep
@@ -167,7 +167,7 @@ class Assembly:
     def _logger(self) -> Logger:
         barrier()
         if not is_main():
-            return SilentLogger()
+            return Logger()
         position, step = (self.state["journal"], self.state["step"]) if self.state else (0, 0)
         total = self.schedule.total_steps
         return RunLogger(self.output, total_steps=total, position=position, step=step)

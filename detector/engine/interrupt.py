@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TypeVar
 
 from detector.distributed import FAULTS, Fault, raise_together
@@ -29,12 +29,7 @@ class Interrupt:
         self._handlers.install()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._handlers.restore()
 
     def until_stopped(self, steps: Iterable[T]) -> Iterator[T]:

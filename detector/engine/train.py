@@ -27,7 +27,7 @@ from detector.distributed import (
 from detector.engine import checkpoint
 from detector.engine.failure import check_finite, keep_failure
 from detector.engine.interrupt import Interrupt
-from detector.engine.logger import Logger, SilentLogger, progress_note, validation_line
+from detector.engine.logger import Logger, progress_note, validation_line
 from detector.engine.meter import Meter, training_record
 from detector.engine.optim import Schedule
 from detector.engine.step import TrainingStep, plain
@@ -78,7 +78,7 @@ class Trainer:
         self.schedule = schedule
         self.load_epoch = load_epoch
         self.validate = validate
-        self.logger = logger or SilentLogger()
+        self.logger = logger or Logger()
         self.run_directory = Path(run)
         self.pace = pace
         self.best = best

@@ -14,7 +14,7 @@ from detector.data.coco import GroundTruth
 from detector.data.transforms import FixedSize
 from detector.engine import train as train_module
 from detector.engine.ema import EMA
-from detector.engine.logger import SilentLogger
+from detector.engine.logger import Logger
 from detector.engine.optim import Schedule
 from detector.engine.preflight import count_reachable_boxes
 from detector.engine.restore import averaged
@@ -24,7 +24,7 @@ from detector.loss.normalizer import EmaPositives
 from detector.structures import Validation
 
 
-class Notes(SilentLogger):
+class Notes(Logger):
     """A logger in memory."""
 
     def __init__(self) -> None:
