@@ -204,14 +204,7 @@ class Assembly:
         yield self._initial_loss(batches)
 
     def _initial_loss(self, batches: list[Batch]) -> str:
-        initial = preflight.InitialLoss(
-            class_code=self.code,
-            criterion=self.step.criterion,
-            matcher=self.step.matcher,
-            anchor_generator=self.step.anchor_generator,
-            autocast=self.step.autocast,
-        )
-        expected, measured = initial.expected(batches), initial.measured(batches, self.net)
+        expected, measured = preflight.initial_loss(self.step, self.net, batches)
         source = "zero biases" if self.code.prior is None else "the prior"
         if self.step.criterion.classification.elementwise.reads_quality:
             source += ", were each predicted box its anchor"
