@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,6 @@ class Assembly:
         self.code = build.class_code(config, len(self.classes))
         self.validation = self._validation_index()
         self.dataset = DetectionDataset(self.index, build.transform(config), config.train.seed)
-        self.pin = on.type == "cuda"
         # by the loader, because it refuses batches that the ranks cannot share
         self.steps_per_epoch = len(self.load(0, 0, workers=0))
         self.schedule = build.schedule(config, self.steps_per_epoch)
@@ -56,10 +56,7 @@ class Assembly:
         self.weights = [] if state else build.load_pretrained(self.net, config, self.classes)
         boxes_per_class = torch.from_numpy(self.index.boxes_per_class)
         self.step = training_step(config, self.code, self.net, on, boxes_per_class)
-        preflight.check_batch_norm(
-            self.net, self.index.sizes, self.dataset.transform.resize, images=self._normalized()
-        )
-        self._check_room()
+        self._check_resources()
         self.validate = (
             None
             if self.validation is None
@@ -93,22 +90,22 @@ class Assembly:
         check_resumed_state(self.state, path, self.step, total_steps=total)
         return changes
 
-    def _check_room(self) -> None:
-        """Training and validation load in turn, on as many processes as torchrun started here."""
-        parts = self.config.optimizer.accumulate * world_size()
-        validated = 0 if self.validation is None else self.config.evaluation.batch_size
+    def _check_resources(self) -> None:
+        config, sizes, resize = self.config, self.index.sizes, self.dataset.transform.resize
+        images = config.train.batch_size // config.optimizer.accumulate
+        own = images // world_size()
+        # on GPUs one batch norm sees the images of all ranks together
+        normalized = images if self.device.type == "cuda" else own
+        preflight.check_batch_norm(self.net, sizes, resize, images=normalized)
+        # training and validation load in turn, on as many processes as torchrun started here
+        validated = 0 if self.validation is None else config.evaluation.batch_size
         preflight.check_worker_resources(
-            self.index.sizes,
-            self.dataset.transform.resize,
-            workers=self.config.data.workers,
-            batch_size=max(self.config.train.batch_size // parts, validated),
+            sizes,
+            resize,
+            workers=config.data.workers,
+            batch_size=max(own, validated),
             processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         )
-
-    def _normalized(self) -> int:
-        """How many images one batch norm sees together: on GPUs those of all ranks."""
-        images = self.config.train.batch_size // self.config.optimizer.accumulate
-        return images if self.device.type == "cuda" else images // world_size()
 
     def _validation_index(self) -> CocoIndex | None:
         data = self.config.data
@@ -129,18 +126,15 @@ class Assembly:
             world_size=world_size(),
             skip_steps=skip,
             workers=workers,
-            pin_memory=self.pin,
+            pin_memory=self.device.type == "cuda",
             group_by_aspect=self.config.data.group_by_aspect,
         )
 
     def _trainer(self, logger: Logger) -> Trainer:
-        def load(epoch: int, skip: int) -> Iterable[Sequence[Batch]]:
-            return self.load(epoch, skip, workers=self.config.data.workers)
-
         return Trainer(
             step=self.step,
             schedule=self.schedule,
-            load_epoch=load,
+            load_epoch=partial(self.load, workers=self.config.data.workers),
             validate=self.validate,
             logger=logger,
             run=self.output,

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from detector.files import finite
-from detector.settings.training import LOSSES, is_coco_figure
+from detector.settings.figures import LOSSES, is_coco_figure
 
 
 class Logger:

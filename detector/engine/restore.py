@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,14 @@ class Classes:
         return f"{len(self)} classes ({few(texts)})"
 
     def difference(self, other: Classes) -> str:
-        """The first difference between two lists of classes, in words."""
-        # None marks the end, so that a list that continues differs from one that stops
-        here, there = ([*zip(c.category_ids, c.names, strict=True), None] for c in (self, other))
-        for own_class, other_class in zip(here, there, strict=False):
-            if own_class != other_class:
-                return f"{_class_text(own_class)} here is {_class_text(other_class)} there"
-        return "none"
-
-
-def _class_text(entry: tuple[int, str] | None) -> str:
-    return "no more class" if entry is None else f"{entry[0]} {entry[1]!r}"
+        """The first difference from a list of other classes, in words."""
+        # the shorter list goes on with None, which differs from every class
+        pairs = zip_longest(*(zip(c.category_ids, c.names, strict=True) for c in (self, other)))
+        here, there = (
+            "no more class" if entry is None else f"{entry[0]} {entry[1]!r}"
+            for entry in next(pair for pair in pairs if pair[0] != pair[1])
+        )
+        return f"{here} here is {there} there"
 
 
 def check_classes(classes: Classes, index: CocoIndex) -> None:

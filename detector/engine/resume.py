@@ -139,24 +139,19 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[int, Any]:
 
 
 def _differences(there: Any, here: Any, name: str) -> Iterator[str]:
+    if isinstance(there, list):  # of one generator a rank, in both
+        there, here = dict(enumerate(there)), dict(enumerate(here))
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         yield from (f"{name} lacks {key}" for key in here if key not in there)
         yield from (f"{name} has {key}, which is not known" for key in there if key not in here)
-        keys = [key for key in here if key in there]
-    elif isinstance(there, list | tuple) and isinstance(here, list | tuple):
-        if len(there) != len(here):
-            yield f"{name} has {len(there)} entries, expected {len(here)}"
-        keys = list(range(min(len(there), len(here))))
-    else:
-        if _kind(there) != _kind(here):
-            yield f"{name} is {_kind(there)}, expected {_kind(here)}"
-        return
-    for key in keys:
-        yield from _differences(there[key], here[key], f"{name}: {key}")
+        for key in [key for key in here if key in there]:
+            yield from _differences(there[key], here[key], f"{name}: {key}")
+    elif _kind(there) != _kind(here):
+        yield f"{name} is {_kind(there)}, expected {_kind(here)}"
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a {value.dtype} of shape {list(value.shape)}"
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return "a number" if is_number else f"a {type(value).__name__}"
+    # pydantic has seen to it that a checkpoint has either where a number belongs
+    return "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"

@@ -55,13 +55,7 @@ def refuse_existing(run: Path) -> None:
 
 
 def create(run: Path, config: str, command: Sequence[str]) -> None:
-    """Make the run directory, with the resolved config and the environment."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{run}: the run directory cannot be made ({error.strerror}); name another --output."
-        ) from error
+    """Write the resolved config and the environment into the run directory, which is held."""
     # the config comes first: a folder with a config counts as a run, which --resume continues
     write_text(run / CONFIG, config)
     write_json(run / "environment.json", run_environment(command))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,7 @@ class TrainingStep:
         loss = torch.zeros_like(self.first_bad, dtype=torch.float32)
         for micro, batch in enumerate(batches):
             # DDP sums the gradients over ranks once a step, not once a micro-batch
-            with self._reduce_if(last=micro == len(batches) - 1):
+            with nullcontext() if micro == len(batches) - 1 else self._no_sync():
                 with self.part("forward"), self.autocast():
                     outputs = self.model(batch.images)
                 with self.part("loss"):
@@ -127,7 +127,8 @@ class TrainingStep:
             group["lr"] = rate
         # before the norm, which is compared with clip_norm and reported without the loss scale
         self.scaler.unscale_(self.optimizer)
-        norms = self._gradient_norms()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))  # equal on all ranks
         norm = torch.linalg.vector_norm(norms)
         self._watch(loss, norms, norm, index)
         self._descend(norm)
@@ -158,11 +159,6 @@ class TrainingStep:
         height, width = batch.images.shape[-2:]
         return self.matcher(self.anchor_generator(height, width, batch.images.device), batch)
 
-    def _gradient_norms(self) -> Tensor:
-        """Norms (P,) of the P parameters with a gradient, before clipping; equal on all ranks."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return torch.stack(torch._foreach_norm(gradients))
-
     def _watch(self, loss: Tensor, norms: Tensor, norm: Tensor, index: int) -> None:
         """At the first step that is not finite, set `first_bad` to `index`; keep its readings."""
         loss = sum_over_ranks(loss)
@@ -179,7 +175,7 @@ class TrainingStep:
         loss, *norms = self._readings.tolist()
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        # in the order of `_gradient_norms`
+        # in the order of the norms in `_update`
         with_gradient = (n for n, p in plain(self.model).named_parameters() if p.grad is not None)
         broken = [
             n for n, norm in zip(with_gradient, norms, strict=True) if not math.isfinite(norm)
@@ -199,13 +195,10 @@ class TrainingStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    @contextmanager
-    def _reduce_if(self, *, last: bool) -> Iterator[None]:
-        if last or not isinstance(self.model, DistributedDataParallel):
-            yield
-            return
-        with self.model.no_sync():
-            yield
+    def _no_sync(self) -> AbstractContextManager[None]:
+        if isinstance(self.model, DistributedDataParallel):
+            return self.model.no_sync()
+        return nullcontext()
 
 
 def plain(model: nn.Module) -> nn.Module:

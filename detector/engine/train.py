@@ -184,12 +184,10 @@ class Trainer:
         due = finished or (rest == 0 and epoch % self.pace.validate_every == 0)
         if self.done == 0 or self.validated == self.done or not due:
             return
-        if self.validate is None:
-            self.validated = self.done
-            self._save("last")
-            return
-        self._save("last")  # first: if the validation fails, a resumed run repeats only that
-        improved = self._validate(self.validate)
+        improved = False
+        if self.validate is not None:
+            self._save("last")  # first: if the validation fails, a resumed run repeats only that
+            improved = self._validate(self.validate)
         self.validated = self.done
         self._save(*["best"] * improved, "last")
 
