@@ -52,13 +52,17 @@ class Classes:
         return f"{here} here is {there} there"
 
 
-def check_classes(classes: Classes, index: CocoIndex) -> None:
+def check_classes(
+    classes: Classes,
+    index: CocoIndex,
+    remedy: str = "both need the same categories: ids and names",
+) -> None:
     """InputError if the classes of a data set are not those of the model."""
     of_index = Classes.of(index)
     if of_index != classes:
         raise InputError(
-            f"{index.annotations_file}: it has {of_index}, but training has {classes} "
-            f"({of_index.difference(classes)}); both need the same categories: ids and names."
+            f"{index.annotations_file}: it has {of_index}, but training had {classes} "
+            f"({of_index.difference(classes)}); {remedy}."
         )
 
 

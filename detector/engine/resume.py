@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.data.coco import CocoIndex
-from detector.engine.restore import Classes, classes_of
-from detector.engine.step import TrainingStep, plain
+from detector.engine.restore import check_classes, classes_of
+from detector.engine.step import TrainingStep
 from detector.errors import InputError
 
 
@@ -55,13 +55,9 @@ def check_resumed_data(
     and the remaining steps of an epoch would repeat or omit images. Changed boxes or a changed
     validation set are only warned of.
     """
-    classes, present = classes_of(state, path), Classes.of(train)
-    if present != classes:
-        raise InputError(
-            f"{train.annotations_file}: it has {present}, but {path} was trained on {classes} "
-            f"({present.difference(classes)}): restore the categories, ids and names, or begin "
-            "another run with another --output."
-        )
+    new_run = "or begin another run with another --output"
+    remedy = f"restore the categories, ids and names, as {path} has them, {new_run}"
+    check_classes(classes_of(state, path), train, remedy)
     if state.get("data") is None:
         return [
             f"{path} is of an older version, without a digest of the data: whether they changed is "
@@ -71,8 +67,7 @@ def check_resumed_data(
     if before["images"] != now["images"]:
         raise InputError(
             f"{train.annotations_file}: the run began with {before['images']} of ids, names and "
-            f"sizes in their order; now there are {now['images']}: restore the file, or begin "
-            "another run with another --output."
+            f"sizes in their order; now there are {now['images']}: restore the file, {new_run}."
         )
     names = {"boxes": f"the boxes of {train.annotations_file}", "validation": "the validation set"}
     return [
@@ -104,26 +99,22 @@ def check_resumed_state(
 
 def _forms(state: dict[str, Any], step: TrainingStep) -> tuple[dict[str, Any], dict[str, Any]]:
     """The states to compare: of the checkpoint, and of the step."""
-    scaler = step.scaler.state_dict()
-    scaled = scaler and state["scaler"]  # one is empty if the run moved to another device
     cuda = [rank["cuda"] for rank in state["ranks"] if rank["cuda"] is not None]
     there = {
-        **{key: state[key] for key in ("model", "ema", "criterion")},
+        **{key: state[key] for key in step.state()},
         "optimizer": state["optimizer"]["state"],
-        "scaler": state["scaler"] if scaled else {},
         "cpu": [rank["cpu"] for rank in state["ranks"]],
         "cuda": cuda if torch.cuda.is_available() else [],
     }
     here = {
-        "model": plain(step.model).state_dict(),
-        "ema": None if step.ema is None else step.ema.state_dict(),
-        "criterion": step.criterion.state_dict(),
+        **step.state(),
         # empty in a checkpoint before the first step, when an optimizer has no state yet
         "optimizer": _moments(step.optimizer) if there["optimizer"] else {},
-        "scaler": scaler if scaled else {},
         "cpu": [torch.get_rng_state() for _ in state["ranks"]],
         "cuda": [torch.cuda.get_rng_state() for _ in there["cuda"]],
     }
+    if not (here["scaler"] and there["scaler"]):  # the run moved to or from a GPU
+        here["scaler"] = there["scaler"] = {}
     return there, here
 
 

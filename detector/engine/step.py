@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from detector.loss.origin import origin
 from detector.structures import Batch, Losses, Outputs, Targets
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TrainingStep:
     """One optimizer step of a model. Nothing in it waits for the device.
 
@@ -31,7 +34,7 @@ class TrainingStep:
     model: images uint8 (N, 3, H, W) -> Outputs of the anchors that `anchor_generator` makes for
         H x W, in its order.
     optimizer: made with fused=True.
-    scaler: of the loss, for float16; None: the loss is not scaled.
+    scaler: of the loss, for float16.
     autocast: makes the context of the forward pass.
     clip_norm: the largest norm of the gradient; None: no clipping.
     diagnose_every: every so many steps the meter gets the share of each group of anchors in the
@@ -42,40 +45,29 @@ class TrainingStep:
     a gradient may overflow: then the scaler skips the step, as intended.
     """
 
-    first_bad: Tensor  # int64 scalar on the device, -1 while every step was finite
+    model: nn.Module
+    criterion: DetectionLoss
+    matcher: Assignment
+    anchor_generator: AnchorGenerator
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler = field(
+        default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False)
+    )
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+    clip_norm: float | None = None
+    ema: EMA | None = None
+    diagnose_every: int | None = None
+    # around each part, for torch.profiler; or a benchmark's clock
+    part: Callable[[str], AbstractContextManager[object]] = record_function
+    first_bad: Tensor = field(init=False)  # int64 scalar on the device, -1 while all was finite
 
-    def __init__(
-        self,
-        *,
-        model: nn.Module,
-        criterion: DetectionLoss,
-        matcher: Assignment,
-        anchor_generator: AnchorGenerator,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler | None = None,
-        autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
-        clip_norm: float | None = None,
-        ema: EMA | None = None,
-        diagnose_every: int | None = None,
-    ) -> None:
-        if not all(group.get("fused") for group in optimizer.param_groups):
+    def __post_init__(self) -> None:
+        if not all(group.get("fused") for group in self.optimizer.param_groups):
             raise ValueError(
                 "optimizer is not fused; make it with fused=True, as torch.optim.AdamW(..., "
                 "fused=True): others cannot leave a step out when its gradient is not finite."
             )
-        self.model = model
-        self.criterion = criterion
-        self.matcher = matcher
-        self.anchor_generator = anchor_generator
-        self.optimizer = optimizer
-        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-        self.autocast = autocast
-        self.clip_norm = clip_norm
-        self.ema = ema
-        self.diagnose_every = diagnose_every
-        self.part: Callable[[str], AbstractContextManager[object]]
-        self.part = record_function  # around each part, for torch.profiler; or a benchmark's clock
-        device = next(model.parameters()).device
+        device = next(self.model.parameters()).device
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self._readings = torch.zeros(1, device=device)  # at first_bad: loss, norms of gradients
 
@@ -194,6 +186,28 @@ class TrainingStep:
             self.optimizer.found_inf = frozen  # type: ignore[attr-defined]
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def state(self) -> dict[str, Any]:
+        """The states of all its parts that have one, as a checkpoint holds them."""
+        return {
+            "model": plain(self.model).state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "criterion": self.criterion.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        plain(self.model).load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        # the config's learning rate and weight decay apply, not those of the checkpoint
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        if state["scaler"]:  # empty where the precision needed none
+            self.scaler.load_state_dict(state["scaler"])
+        self.criterion.load_state_dict(state["criterion"])
 
     def _no_sync(self) -> AbstractContextManager[None]:
         if isinstance(self.model, DistributedDataParallel):

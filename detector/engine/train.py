@@ -240,36 +240,22 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on. All ranks must call it; rank 0's is complete."""
-        step = self.step
         return {
             **self.identity,
             "step": self.done,
             "validated": self.validated,
             "best_value": self.best_value,
-            "model": plain(step.model).state_dict(),
-            "ema": None if step.ema is None else step.ema.state_dict(),
-            "optimizer": step.optimizer.state_dict(),
-            "scaler": step.scaler.state_dict(),
-            "criterion": step.criterion.state_dict(),
+            **self.step.state(),
             "ranks": gather_objects({"meter": self.meter.state(), **checkpoint.random_state()}),
             "journal": self.logger.position(),  # the key of older checkpoints
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a state: bit for bit with as many ranks as it was saved with."""
-        step = self.step
         ranks = state["ranks"]
         self.done, self.validated = state["step"], state["validated"]
         self.best_value = state["best_value"]
-        plain(step.model).load_state_dict(state["model"])
-        if step.ema is not None:
-            step.ema.load_state_dict(state["ema"])
-        # the config's learning rate and weight decay apply, not those of the checkpoint
-        groups = step.optimizer.state_dict()["param_groups"]
-        step.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
-        if state["scaler"]:  # empty where the precision needed none
-            step.scaler.load_state_dict(state["scaler"])
-        step.criterion.load_state_dict(state["criterion"])
+        self.step.restore(state)
         if len(ranks) != world_size():
             self.logger.say(
                 f"Saved by {len(ranks)} processes, resumed by {world_size()}: not bit for bit."
