@@ -19,8 +19,8 @@ from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, StepLoader, train_loader
 from detector.distributed import barrier, is_main, rank, together, world_size
 from detector.engine import preflight, run
-from detector.engine.ema import EMA
 from detector.engine.logger import Logger, RunLogger
+from detector.engine.optim import EMA
 from detector.engine.restore import Classes, check_classes
 from detector.engine.resume import check_resumed_data, check_resumed_state, data_identity
 from detector.engine.step import TrainingStep

@@ -77,8 +77,8 @@ TABLE = [
         ("[:, : self.candidates]", "[:, : self.candidates + 1]"),
     ]),
     ("detector/config/merging.py", "tests/test_config.py tests/loss/test_assemble.py", [
-        ('path in ALTERNATIVES and "kind" in above', "False"),
-        ("_merged(documents, replaces=_other_form)", "_merged(documents)"),
+        ('by_kind and "kind" in above', "False"),
+        ("_merged(documents, by_kind=False)", "_merged(documents, by_kind=True)"),
     ]),
     ("detector/anchors/class_code.py", "tests/anchors/test_class_code.py", [
         ("bias[: self.num_classes] = odds", "bias[: self.num_classes] = -odds"),
@@ -321,7 +321,7 @@ TABLE = [
     ("detector/data/tuning.py", "tests/data/test_tuning_part.py", [
         ("< share * RANGE", "> share * RANGE"),
     ]),
-    ("detector/engine/ema.py", "tests/engine/test_ema.py", [
+    ("detector/engine/optim.py", "tests/engine/test_ema.py", [
         ("min(self.decay, (1 + step) / (10 + step))", "self.decay"),
         ("weight = 1 - min", "weight = min"),
         ("own.copy_(buffer)", "pass"),

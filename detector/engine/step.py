@@ -16,8 +16,8 @@ from torch.profiler import record_function
 from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Assignment
 from detector.distributed import sum_over_ranks, world_size
-from detector.engine.ema import EMA
 from detector.engine.meter import Meter
+from detector.engine.optim import EMA
 from detector.loss.detection import DetectionLoss
 from detector.loss.origin import origin
 from detector.structures import Batch, Losses, Outputs, Targets

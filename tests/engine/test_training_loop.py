@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from detector.data.coco import GroundTruth
 from detector.data.transforms import FixedSize
 from detector.engine import train as train_module
-from detector.engine.ema import EMA
 from detector.engine.logger import Logger
-from detector.engine.optim import Schedule
+from detector.engine.optim import EMA, Schedule
 from detector.engine.preflight import count_reachable_boxes
 from detector.engine.restore import averaged
 from detector.engine.step import TrainingStep
