@@ -57,11 +57,9 @@ class Assembly:
         boxes_per_class = torch.from_numpy(self.index.boxes_per_class)
         self.step = training_step(config, self.code, self.net, on, boxes_per_class)
         self._check_resources()
-        self.validate = (
-            None
-            if self.validation is None
-            else evaluator(config, self.validation, self.code, on, self.step.criterion)
-        )
+        self.validate = None
+        if self.validation is not None:
+            self.validate = evaluator(config, self.validation, self.code, on, self.step.criterion)
 
     def begin(self, command: Sequence[str], changes: Sequence[str]) -> Trainer:
         """Write the run directory and say what was found; what trains from the state on."""
@@ -151,12 +149,9 @@ class Assembly:
                 "category_ids": self.classes.category_ids,
                 "data": data_identity(self.index, self.validation),
             },
-            file_name=self._file_name,
+            file_name=lambda i: str(self.index.file_names[self.index.image_ids == i][0]),
             device=self.device,
         )
-
-    def _file_name(self, image_id: int) -> str:
-        return str(self.index.file_names[self.index.image_ids == image_id][0])
 
     def _logger(self) -> Logger:
         barrier()

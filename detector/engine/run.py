@@ -88,7 +88,6 @@ def checkpoint_file(run: Path, name: str) -> Path:
 
 def last_state(run: Path) -> dict[str, Any] | None:
     """The state to resume from; None for a run that ended before its first checkpoint."""
-    config_file(run)
     path = run / "checkpoints" / "last.pt"
     return checkpoint.load_state(path) if path.exists() else None
 
