@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import math
@@ -18,8 +17,6 @@ from typing import Any
 from detector.errors import InputError
 
 LOCK = ".lock"
-# POSIX allows either for a lock that another process holds
-HELD = frozenset({errno.EAGAIN, errno.EACCES})
 
 
 def occupied(directory: Path) -> bool:
@@ -63,14 +60,14 @@ def _lock(directory: Path) -> int:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # POSIX allows either where another holds it
+            holder = os.read(descriptor, 1000).decode(errors="replace")
+            os.close(descriptor)
+            raise InputError(
+                f"{directory}: {holder or 'another process'} is at work in it; wait for its end or "
+                "stop it, or name another --output."
+            ) from None
         except OSError as error:
-            if error.errno in HELD:
-                holder = os.read(descriptor, 1000).decode(errors="replace")
-                os.close(descriptor)
-                raise InputError(
-                    f"{directory}: {holder or 'another process'} is at work in it; wait for its "
-                    "end or stop it, or name another --output."
-                ) from None
             sys.stderr.write(
                 f"{directory}: its file system has no locks ({error.strerror}), so nothing keeps "
                 "a second process out of it.\n"

@@ -150,7 +150,6 @@ class Assembly:
                 "data": data_identity(self.index, self.validation),
             },
             file_name=lambda i: str(self.index.file_names[self.index.image_ids == i][0]),
-            device=self.device,
         )
 
     def _logger(self) -> Logger:

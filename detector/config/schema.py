@@ -27,6 +27,7 @@ from detector.model.settings import ModelSettings
 from detector.settings.figures import LOSSES, check_metrics, unknown_figure
 from detector.settings.one_of import OneOf
 from detector.settings.section import (
+    Below1,
     Count,
     Fraction,
     NotEmpty,
@@ -85,7 +86,7 @@ class OptimizerSettings(Section):
     name: Literal["sgd", "adamw"] = item("sgd", "sgd | adamw")
     lr: Positive = item(0.01, "learning rate at reference_batch")
     reference_batch: Count | None = item(16, "used is lr * batch_size / this; null: lr as it is")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = item(0.9, "of sgd")
+    momentum: Below1 = item(0.9, "of sgd")
     weight_decay: NotNegative = item(1e-4, "of weights")
     decay_norms: bool = item(default=False, description="decay norms and biases too")
     clip_norm: Positive | None = item(None, "longest gradient of all parameters; null: not clipped")

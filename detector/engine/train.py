@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from torch import nn
 
 from detector.distributed import (
@@ -72,7 +71,6 @@ class Trainer:
         best: str = "AP",
         identity: Mapping[str, Any] = {},
         file_name: Callable[[int], str] = str,
-        device: torch.device | None = None,
     ) -> None:
         self.step = step
         self.schedule = schedule
@@ -84,8 +82,7 @@ class Trainer:
         self.best = best
         self.identity = identity
         self.file_name = file_name
-        self.device = device or step.first_bad.device  # the model's
-        self.meter = Meter(self.device)
+        self.meter = Meter(step.first_bad.device)
         self.done = 0  # optimizer steps
         self.validated = 0  # the step of the last validation
         self.best_value = -math.inf
@@ -123,7 +120,7 @@ class Trainer:
         self._clock, self._clocked = time.perf_counter(), self.done
         left = self.schedule.total_steps - self.done
         for batches in islice(self.load_epoch(epoch, skip), left):
-            yield [batch.to(self.device) for batch in batches]
+            yield [batch.to(self.step.first_bad.device) for batch in batches]
 
     def _after_step(self) -> None:
         self.done += 1

@@ -80,7 +80,6 @@ def trainer(
         best="AP",
         identity={},
         file_name=str,
-        device=torch.device("cpu"),
     )
 
 
