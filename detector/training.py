@@ -21,8 +21,13 @@ from detector.distributed import barrier, is_main, rank, together, world_size
 from detector.engine import preflight, run
 from detector.engine.logger import Logger, RunLogger
 from detector.engine.optim import EMA
-from detector.engine.restore import Classes, check_classes
-from detector.engine.resume import check_resumed_data, check_resumed_state, data_identity
+from detector.engine.restore import (
+    Classes,
+    check_classes,
+    check_resumed_data,
+    check_resumed_state,
+    data_identity,
+)
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
 from detector.model.retinanet import RetinaNet

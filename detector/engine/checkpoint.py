@@ -28,7 +28,7 @@ class CheckpointPart(BaseModel):
 
 
 class DataIdentity(CheckpointPart):
-    """What `resume.data_identity` returned: sizes and digests of the data."""
+    """What `restore.data_identity` returned: sizes and digests of the data."""
 
     images: str
     boxes: str

@@ -16,6 +16,7 @@ from torch import nn
 from detector.distributed import (
     FAULTS,
     Fault,
+    Interrupt,
     barrier,
     broadcast,
     gather_objects,
@@ -25,7 +26,6 @@ from detector.distributed import (
 )
 from detector.engine import checkpoint
 from detector.engine.failure import check_finite, keep_failure
-from detector.engine.interrupt import Interrupt
 from detector.engine.logger import Logger, progress_note, validation_line
 from detector.engine.meter import Meter, training_record
 from detector.engine.optim import Schedule
