@@ -332,7 +332,7 @@ TABLE = [
         ("p.ndim <= 1]", "p.ndim < 1]"),
         ("if decay_norms else 0.0", "if True else 0.0"),
         ("if p.requires_grad", "if True"),
-        ("step >= self.warmup_steps", "step > self.warmup_steps"),
+        ("step < self.warmup_steps", "step <= self.warmup_steps"),
         ("* step / self.warmup_steps", "* (step + 1) / self.warmup_steps"),
         ("step >= m for", "step > m for"),
         ("(step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)",

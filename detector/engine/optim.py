@@ -61,12 +61,10 @@ class Schedule:
 
     def __call__(self, step: int) -> float:
         """The learning rate of optimizer step `step`, counted from 0."""
-        return self.rate * self._warmup(step) * self._decay(step)
-
-    def _warmup(self, step: int) -> float:
-        if step >= self.warmup_steps:
-            return 1.0
-        return self.warmup_factor + (1 - self.warmup_factor) * step / self.warmup_steps
+        warmup = 1.0
+        if step < self.warmup_steps:
+            warmup = self.warmup_factor + (1 - self.warmup_factor) * step / self.warmup_steps
+        return self.rate * warmup * self._decay(step)
 
     def _decay(self, step: int) -> float:
         if self.kind == "step":
