@@ -28,6 +28,7 @@ from detector.evaluation.predict import Predictor
 from detector.loss import box as boxes
 from detector.loss.assemble import NORMALIZERS, classification_loss
 from detector.loss.detection import DetectionLoss
+from detector.loss.settings import BoxLossSettings
 from detector.model.initialize import initialize
 from detector.model.pretrained import load_backbone
 from detector.model.retinanet import FPN, Head, RetinaNet
@@ -196,18 +197,18 @@ def criterion(
     loss, box = config.loss.classification, config.loss.box
     return DetectionLoss(
         classification_loss(loss, code, boxes_per_class),
-        boxes.BoxLoss(compare=_box_loss(config)),
+        boxes.BoxLoss(compare=_box_loss(box)),
         NORMALIZERS[loss.normalizer](),
         classification_weight=loss.weight,
         box_weight=box.weight,
     )
 
 
-def _box_loss(config: Config) -> boxes.Compare:
-    if config.loss.box.kind == "smooth_l1":
-        return boxes.SmoothL1(beta=config.loss.box.beta, box_coder=BoxCoder())
+def _box_loss(settings: BoxLossSettings) -> boxes.Compare:
+    if settings.kind == "smooth_l1":
+        return boxes.SmoothL1(beta=settings.beta)
     kinds: dict[str, Any] = {"l1": boxes.L1, "giou": boxes.GIoU, "ciou": boxes.CIoU}
-    return kinds[config.loss.box.kind](box_coder=BoxCoder())
+    return kinds[settings.kind]()
 
 
 def model(config: Config, code: ClassCode) -> RetinaNet:
@@ -277,15 +278,16 @@ def schedule(config: Config, steps_per_epoch: int) -> Schedule:
 def predictor(config: Config, code: ClassCode, on: torch.device) -> Predictor:
     """Runs a network on batches and finds the detections."""
     p = config.postprocess
-    post = Postprocess(
-        code,
-        BoxCoder(),
-        score=p.score,
-        per_level=p.per_level,
-        nms=p.nms,
-        per_image=p.per_image,
-    )
-    cast = autocast(precision(config, on), on)
     return Predictor(
-        anchor_generator=anchor_generator(config), postprocess=post, autocast=cast, device=on
+        anchor_generator=anchor_generator(config),
+        postprocess=Postprocess(
+            code,
+            BoxCoder(),
+            score=p.score,
+            per_level=p.per_level,
+            nms=p.nms,
+            per_image=p.per_image,
+        ),
+        autocast=autocast(precision(config, on), on),
+        device=on,
     )

@@ -63,9 +63,8 @@ class _Harmless:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        bar = (
-            "\r" if text.startswith("\r") else ""
-        )  # with which a progress bar returns to the start of its line
+        # with which a progress bar returns to the start of its line
+        bar = "\r" if text.startswith("\r") else ""
         self.stream.write(bar + harmless(text.removeprefix("\r")))
         return len(text)
 

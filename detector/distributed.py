@@ -1,20 +1,23 @@
-"""Communication between ranks; every function also works in a single process."""
+"""Communication between ranks, and how all end together; everything also works in one process."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from types import FrameType
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from detector.errors import InputError, Stopped, WorkerLost
-from detector.signals import die_with_parent
+from detector.signals import Handlers, die_with_parent
 
+T = TypeVar("T")
 Fault = InputError | WorkerLost | Stopped
 FAULTS = (InputError, WorkerLost, Stopped)  # what may happen on one rank alone
 CODES = 256  # how many exit codes there are
@@ -37,11 +40,7 @@ def is_main() -> bool:
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The elementwise sum over all ranks; `tensor` itself with one process."""
-    if world_size() == 1:
-        return tensor
-    total = tensor.clone()
-    dist.all_reduce(total)
-    return total
+    return begin_sum(tensor)()
 
 
 def begin_sum(tensor: Tensor) -> Callable[[], Tensor]:
@@ -109,6 +108,50 @@ def together() -> Iterator[None]:
     except FAULTS as error:
         fault = error
     raise_together(fault)
+
+
+class Interrupt:
+    """A context in which the first two signals are only remembered; a third ends the process.
+
+    Two, because people press Ctrl-C twice, and the second press must not end the saving that the
+    first one started.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._ignored = 2  # signals still to be ignored
+        self._handlers = Handlers(self._remember)
+
+    def __enter__(self) -> Interrupt:
+        self._handlers.install()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._handlers.restore()
+
+    def until_stopped(self, steps: Iterable[T]) -> Iterator[T]:
+        """The items of `steps`, until they end or any rank received a signal or met a fault.
+
+        Raises on all ranks before the same step: `Stopped` after a signal; after a fault of a
+        loader, that fault on its own rank and `Stopped` on the others.
+        """
+        steps = iter(steps)
+        while True:
+            # at every step, even without a fault: a rank that ends alone leaves the others waiting
+            with together():
+                if self.received is not None:
+                    # 128 + signal is the exit code that shells report for a process so ended
+                    raise Stopped(128 + self.received)
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
+
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        self.received = signum
+        self._ignored -= 1
+        if self._ignored == 0:
+            self._handlers.restore()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import math
@@ -18,9 +17,6 @@ from typing import Any
 from detector.errors import InputError
 
 LOCK = ".lock"
-HELD = frozenset(
-    {errno.EAGAIN, errno.EACCES}
-)  # POSIX allows either for a lock that another process holds
 
 
 def occupied(directory: Path) -> bool:
@@ -64,28 +60,24 @@ def _lock(directory: Path) -> int:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # POSIX allows either where another holds it
+            holder = os.read(descriptor, 1000).decode(errors="replace")
+            os.close(descriptor)
+            raise InputError(
+                f"{directory}: {holder or 'another process'} is at work in it; wait for its end or "
+                "stop it, or name another --output."
+            ) from None
         except OSError as error:
-            if error.errno in HELD:
-                holder = os.read(descriptor, 1000).decode(errors="replace")
-                os.close(descriptor)
-                raise InputError(
-                    f"{directory}: {holder or 'another process'} is at work in it; wait for its "
-                    "end or stop it, or name another --output."
-                ) from None
             sys.stderr.write(
                 f"{directory}: its file system has no locks ({error.strerror}), so nothing keeps "
                 "a second process out of it.\n"
             )
         # the last holder may have removed the file between opening and locking it
-        if _same(descriptor, file):
+        if file.exists() and os.path.samestat(os.fstat(descriptor), file.stat()):
             os.truncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
             return descriptor
         os.close(descriptor)
-
-
-def _same(descriptor: int, file: Path) -> bool:
-    return file.exists() and os.path.samestat(os.fstat(descriptor), file.stat())
 
 
 @contextmanager
@@ -99,7 +91,9 @@ def new_directory(directory: Path) -> Iterator[Path]:
             f"--output {directory}: it holds something already, and nothing is overwritten; "
             "choose another --output."
         )
-    _sweep_folders(directory)
+    for left in directory.parent.glob(".*.draft"):
+        if left.name.startswith(f".{directory.name}.") and _abandoned(left):
+            shutil.rmtree(left)
     draft = directory.with_name(f".{directory.name}.{os.getpid()}.draft")
     try:
         draft.mkdir(parents=True)
@@ -127,15 +121,8 @@ def sweep_files(directory: Path) -> None:
             draft.unlink()
 
 
-def _sweep_folders(directory: Path) -> None:
-    """Remove draft folders of `directory` that killed processes left."""
-    for draft in directory.parent.glob(".*.draft"):
-        if draft.name.startswith(f".{directory.name}.") and _left(draft):
-            shutil.rmtree(draft)
-
-
-def _left(draft: Path) -> bool:
-    """Whether no process holds the lock of a draft folder any more."""
+def _abandoned(draft: Path) -> bool:
+    """Whether the process that held the lock of a draft folder was killed."""
     try:
         with (draft / LOCK).open("r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -218,9 +205,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     An OSError of the block is raised again with `path` as its file name.
     """
     draft = path.with_name(f".{path.name}.draft")
-    draft.unlink(
-        missing_ok=True
-    )  # left by a killed process; writing into it could change a hard-linked checkpoint
+    # left by a killed process; writing into it could change a hard-linked checkpoint
+    draft.unlink(missing_ok=True)
     try:
         yield draft
         draft.replace(path)

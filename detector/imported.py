@@ -38,8 +38,12 @@ def imported(name: str) -> Any:
 
 def name_of(thing: Any) -> str:
     """ "module:name" of a user's function, or of an object's class."""
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    named = _named(thing)
     return f"{named.__module__}:{named.__qualname__}"
+
+
+def _named(thing: Any) -> Any:
+    return thing if hasattr(thing, "__qualname__") else type(thing)
 
 
 @contextmanager
@@ -56,14 +60,10 @@ def calling(thing: Any, subject: str) -> Iterator[None]:
     except Exception as error:  # a user's code may fail in any way
         frames = traceback.extract_tb(error.__traceback__)
         # theirs, if it failed in a library that they called
-        theirs = [frame for frame in frames if frame.filename == _file_of(thing)]
+        file = getattr(sys.modules.get(_named(thing).__module__), "__file__", None)
+        theirs = [frame for frame in frames if frame.filename == file]
         last = (theirs or frames)[-1]
         raise InputError(
             f"{subject}: {name_of(thing)} failed with {type(error).__name__}: {error} "
             f"({last.filename}, line {last.lineno}); correct the function, or what it was given."
         ) from error
-
-
-def _file_of(thing: Any) -> str | None:
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return getattr(sys.modules.get(named.__module__), "__file__", None)

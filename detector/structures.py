@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from detector.errors import InputError
-from detector.settings.training import is_coco_figure
+from detector.settings.figures import is_coco_figure
 
 # in Targets.matches
 BACKGROUND = -1  # the anchor matches no box

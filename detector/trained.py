@@ -91,11 +91,11 @@ class Trained:
         path = run.checkpoint_file(directory, checkpoint_name)
         state = checkpoint.load_state(path)
         trained = cls(config, path, classes_of(state, path))
-        if "criterion" in state:  # a running normalizer, weights of classes
-            trained._restore(state["criterion"], path)
+        trained._restore_criterion(state["criterion"], path)
         return trained
 
-    def _restore(self, state: dict[str, Tensor], path: Path) -> None:
+    def _restore_criterion(self, state: dict[str, Tensor], path: Path) -> None:
+        """Load a running normalizer and weights of classes."""
         try:
             unknown = self.criterion.load_state_dict(state, strict=False).missing_keys
         except RuntimeError as error:  # torch names a tensor of another shape so

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, StepLoader, train_loader
 from detector.distributed import barrier, is_main, rank, together, world_size
 from detector.engine import preflight, run
-from detector.engine.ema import EMA
-from detector.engine.logger import Logger, RunLogger, SilentLogger
-from detector.engine.restore import Classes, check_classes
-from detector.engine.resume import check_resumed_data, check_resumed_state, data_identity
+from detector.engine.logger import Logger, RunLogger
+from detector.engine.optim import EMA
+from detector.engine.restore import (
+    Classes,
+    check_classes,
+    check_resumed_data,
+    check_resumed_state,
+    data_identity,
+)
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
 from detector.model.retinanet import RetinaNet
@@ -48,7 +54,6 @@ class Assembly:
         self.code = build.class_code(config, len(self.classes))
         self.validation = self._validation_index()
         self.dataset = DetectionDataset(self.index, build.transform(config), config.train.seed)
-        self.pin = on.type == "cuda"
         # by the loader, because it refuses batches that the ranks cannot share
         self.steps_per_epoch = len(self.load(0, 0, workers=0))
         self.schedule = build.schedule(config, self.steps_per_epoch)
@@ -56,15 +61,10 @@ class Assembly:
         self.weights = [] if state else build.load_pretrained(self.net, config, self.classes)
         boxes_per_class = torch.from_numpy(self.index.boxes_per_class)
         self.step = training_step(config, self.code, self.net, on, boxes_per_class)
-        preflight.check_batch_norm(
-            self.net, self.index.sizes, self.dataset.transform.resize, images=self._normalized()
-        )
-        self._check_room()
-        self.validate = (
-            None
-            if self.validation is None
-            else evaluator(config, self.validation, self.code, on, self.step.criterion)
-        )
+        self._check_resources()
+        self.validate = None
+        if self.validation is not None:
+            self.validate = evaluator(config, self.validation, self.code, on, self.step.criterion)
 
     def begin(self, command: Sequence[str], changes: Sequence[str]) -> Trainer:
         """Write the run directory and say what was found; what trains from the state on."""
@@ -93,22 +93,22 @@ class Assembly:
         check_resumed_state(self.state, path, self.step, total_steps=total)
         return changes
 
-    def _check_room(self) -> None:
-        """Training and validation load in turn, on as many processes as torchrun started here."""
-        parts = self.config.optimizer.accumulate * world_size()
-        validated = 0 if self.validation is None else self.config.evaluation.batch_size
+    def _check_resources(self) -> None:
+        config, sizes, resize = self.config, self.index.sizes, self.dataset.transform.resize
+        images = config.train.batch_size // config.optimizer.accumulate
+        own = images // world_size()
+        # on GPUs one batch norm sees the images of all ranks together
+        normalized = images if self.device.type == "cuda" else own
+        preflight.check_batch_norm(self.net, sizes, resize, images=normalized)
+        # training and validation load in turn, on as many processes as torchrun started here
+        validated = 0 if self.validation is None else config.evaluation.batch_size
         preflight.check_worker_resources(
-            self.index.sizes,
-            self.dataset.transform.resize,
-            workers=self.config.data.workers,
-            batch_size=max(self.config.train.batch_size // parts, validated),
+            sizes,
+            resize,
+            workers=config.data.workers,
+            batch_size=max(own, validated),
             processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         )
-
-    def _normalized(self) -> int:
-        """How many images one batch norm sees together: on GPUs those of all ranks."""
-        images = self.config.train.batch_size // self.config.optimizer.accumulate
-        return images if self.device.type == "cuda" else images // world_size()
 
     def _validation_index(self) -> CocoIndex | None:
         data = self.config.data
@@ -129,18 +129,15 @@ class Assembly:
             world_size=world_size(),
             skip_steps=skip,
             workers=workers,
-            pin_memory=self.pin,
+            pin_memory=self.device.type == "cuda",
             group_by_aspect=self.config.data.group_by_aspect,
         )
 
     def _trainer(self, logger: Logger) -> Trainer:
-        def load(epoch: int, skip: int) -> Iterable[Sequence[Batch]]:
-            return self.load(epoch, skip, workers=self.config.data.workers)
-
         return Trainer(
             step=self.step,
             schedule=self.schedule,
-            load_epoch=load,
+            load_epoch=partial(self.load, workers=self.config.data.workers),
             validate=self.validate,
             logger=logger,
             run=self.output,
@@ -157,17 +154,13 @@ class Assembly:
                 "category_ids": self.classes.category_ids,
                 "data": data_identity(self.index, self.validation),
             },
-            file_name=self._file_name,
-            device=self.device,
+            file_name=lambda i: str(self.index.file_names[self.index.image_ids == i][0]),
         )
-
-    def _file_name(self, image_id: int) -> str:
-        return str(self.index.file_names[self.index.image_ids == image_id][0])
 
     def _logger(self) -> Logger:
         barrier()
         if not is_main():
-            return SilentLogger()
+            return Logger()
         position, step = (self.state["journal"], self.state["step"]) if self.state else (0, 0)
         total = self.schedule.total_steps
         return RunLogger(self.output, total_steps=total, position=position, step=step)
@@ -204,14 +197,7 @@ class Assembly:
         yield self._initial_loss(batches)
 
     def _initial_loss(self, batches: list[Batch]) -> str:
-        initial = preflight.InitialLoss(
-            class_code=self.code,
-            criterion=self.step.criterion,
-            matcher=self.step.matcher,
-            anchor_generator=self.step.anchor_generator,
-            autocast=self.step.autocast,
-        )
-        expected, measured = initial.expected(batches), initial.measured(batches, self.net)
+        expected, measured = preflight.initial_loss(self.step, self.net, batches)
         source = "zero biases" if self.code.prior is None else "the prior"
         if self.step.criterion.classification.elementwise.reads_quality:
             source += ", were each predicted box its anchor"

@@ -77,8 +77,8 @@ TABLE = [
         ("[:, : self.candidates]", "[:, : self.candidates + 1]"),
     ]),
     ("detector/config/merging.py", "tests/test_config.py tests/loss/test_assemble.py", [
-        ('path in ALTERNATIVES and "kind" in above', "False"),
-        ("_merged(documents, replaces=_other_form)", "_merged(documents)"),
+        ('by_kind and "kind" in above', "False"),
+        ("_merged(documents, by_kind=False)", "_merged(documents, by_kind=True)"),
     ]),
     ("detector/anchors/class_code.py", "tests/anchors/test_class_code.py", [
         ("bias[: self.num_classes] = odds", "bias[: self.num_classes] = -odds"),
@@ -327,7 +327,7 @@ TABLE = [
     ("detector/data/sampling.py", "tests/data/test_tuning_part.py", [
         ("< share * 2**", "> share * 2**"),
     ]),
-    ("detector/engine/ema.py", "tests/engine/test_ema.py", [
+    ("detector/engine/optim.py", "tests/engine/test_ema.py", [
         ("min(self.decay, (1 + step) / (10 + step))", "self.decay"),
         ("weight = 1 - min", "weight = min"),
         ("own.copy_(buffer)", "pass"),
@@ -338,7 +338,7 @@ TABLE = [
         ("p.ndim <= 1]", "p.ndim < 1]"),
         ("if decay_norms else 0.0", "if True else 0.0"),
         ("if p.requires_grad", "if True"),
-        ("step >= self.warmup_steps", "step > self.warmup_steps"),
+        ("step < self.warmup_steps", "step <= self.warmup_steps"),
         ("* step / self.warmup_steps", "* (step + 1) / self.warmup_steps"),
         ("step >= m for", "step > m for"),
         ("(step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)",
@@ -386,17 +386,19 @@ TABLE = [
         ("epoch % self.pace.validate_every == 0", "True"),
         ("islice(self.load_epoch(epoch, skip), left)", "islice(self.load_epoch(epoch, 0), left)"),
         ("self.step.model.train()", "pass"),
-        ("None if step.ema is None else step.ema.state_dict()", "None"),
         ('"validated": self.validated', '"validated": 0'),
         ('self.best_value = state["best_value"]', "pass"),
-        ('plain(step.model).load_state_dict(state["model"])', "pass"),
-        ('step.ema.load_state_dict(state["ema"])', "pass"),
-        ('step.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})', "pass"),
-        ('step.criterion.load_state_dict(state["criterion"])', "pass"),
         ('self.meter.restore(own["meter"])', "pass"),
         ("checkpoint.restore_random(own)", "pass"),
         ("finished = self.done == self.schedule.total_steps", "finished = False"),
         ('means["images"] / per_step', 'means["images"] * per_step'),
+    ]),
+    ("detector/engine/step.py", "tests/engine/test_training_loop.py", [
+        ("None if self.ema is None else self.ema.state_dict()", "None"),
+        ('plain(self.model).load_state_dict(state["model"])', "pass"),
+        ('self.ema.load_state_dict(state["ema"])', "pass"),
+        ('self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})', "pass"),
+        ('self.criterion.load_state_dict(state["criterion"])', "pass"),
     ]),
     ("detector/engine/checkpoint.py", "tests/engine/test_checkpoint.py", [
         ("os.fsync(file.fileno())", "pass"),

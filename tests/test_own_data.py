@@ -18,7 +18,7 @@ from detector import build
 from detector.config import load, parse
 from detector.data.coco import CocoIndex
 from detector.data.loader import Address, DetectionDataset
-from detector.engine.resume import data_identity
+from detector.engine.restore import data_identity
 from detector.errors import InputError
 
 AUGMENT = """

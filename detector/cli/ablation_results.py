@@ -25,7 +25,7 @@ from detector.lab.results import (
 from detector.lab.statistics import Interval, holm, paired, seeds_needed, summarize
 from detector.lab.sweep import Outcome, Run
 from detector.report.numbers import probability
-from detector.settings.training import is_coco_figure
+from detector.settings.figures import is_coco_figure
 
 RESAMPLES = 1000  # each end of a 95 % interval then rests on 25 of them
 NOTHING_KNOWN = {"n": 0, "mean": None, "standard_deviation": None, "interval": None}

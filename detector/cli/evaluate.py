@@ -22,7 +22,7 @@ from detector.evaluation.figures import precision_recall
 from detector.evaluation.own_metrics import OwnMetric, own_metrics
 from detector.evaluation.predict import coco_json
 from detector.files import finite, new_directory, write_json
-from detector.settings.training import check_metrics
+from detector.settings.figures import check_metrics
 from detector.trained import Trained, describe_validation
 
 

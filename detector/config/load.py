@@ -62,18 +62,6 @@ def parse(text: str, source: str) -> Config:
     return _config(document_of(text, source))
 
 
-def _config(document: YamlDocument) -> Config:
-    loss = document.values.get("loss")
-    if isinstance(loss, dict) and isinstance(loss.get("classification"), dict):
-        loss = {**loss, "classification": _with_kind(loss["classification"])}
-        document = YamlDocument({**document.values, "loss": loss}, document.origins)
-    data = document.values.get("data")
-    if isinstance(data, dict) and isinstance(data.get("augment"), dict):
-        data = {**data, "augment": _as_list(data["augment"])}
-        document = YamlDocument({**document.values, "data": data}, document.origins)
-    return _validated(document, Config)
-
-
 def _with_kind(old: dict[str, Any]) -> dict[str, Any]:
     """The classification loss of a run's config as it is written now; another one as it is.
 
@@ -104,6 +92,17 @@ def _as_list(old: dict[str, Any]) -> Any:
     ]
     off = {"flip": 0, "scale_jitter": None, "photometric": 0}
     return [one for one in items if old[one["kind"]] != off[one["kind"]]]
+
+
+RENEWED = {("loss", "classification"): _with_kind, ("data", "augment"): _as_list}
+
+
+def _config(document: YamlDocument) -> Config:
+    for (section, key), renewed in RENEWED.items():
+        held = document.values.get(section)
+        if isinstance(held, dict) and isinstance(held.get(key), dict):
+            held[key] = renewed(held[key])
+    return _validated(document, Config)
 
 
 def _validated(document: YamlDocument, kind: type[S]) -> S:

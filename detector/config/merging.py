@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,15 @@ from detector.config.schema import ALTERNATIVES
 from detector.errors import InputError
 from detector.yaml_text import KeyPath, YamlDocument
 
-Replaces = Callable[[dict[str, Any], dict[str, Any], KeyPath], bool]
-
 
 def merged(path: Path, overrides: Sequence[str], places: Mapping[str, str]) -> YamlDocument:
     """A file over its bases, and overrides over it; arguments as of `load`."""
-    files = _merged(_with_bases(path, parents=()))
+    files = _merged(_with_bases(path, parents=()), by_kind=True)
     if not overrides:
         return files
     # among themselves first, so that it does not matter which of them stands first
     documents = [_override(text, places.get(text, f"--set {text}")) for text in overrides]
-    return _merged([files, _merged(documents, replaces=_other_form)])
+    return _merged([files, _merged(documents, by_kind=False)], by_kind=True)
 
 
 def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[YamlDocument]:
@@ -93,37 +91,35 @@ def _override(text: str, place: str) -> YamlDocument:
     return YamlDocument(values, origins | {(*path, *inner): place for inner in document.origins})
 
 
-def _other_form(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> bool:
-    """Whether the two mappings at `path` state different alternatives."""
-    return len({_form(below, path), _form(above, path)} - {None}) > 1
-
-
-def _stated(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> bool:
-    """Whether `above` replaces `below`: by stating its kind, or another alternative."""
-    whole = path in ALTERNATIVES and "kind" in above
-    return whole or _other_form(below, above, path)
-
-
-def _merged(layers: Iterable[YamlDocument], replaces: Replaces = _stated) -> YamlDocument:
+def _merged(layers: Iterable[YamlDocument], *, by_kind: bool) -> YamlDocument:
+    """Each layer over the one before; by_kind: as in `_replaces`."""
     return reduce(
         lambda below, above: YamlDocument(
-            _merge(below.values, above.values, (), replaces), below.origins | above.origins
+            _merge(below.values, above.values, (), by_kind=by_kind), below.origins | above.origins
         ),
         layers,
     )
 
 
-def _merge(below: Any, above: Any, path: KeyPath, replaces: Replaces) -> Any:
+def _merge(below: Any, above: Any, path: KeyPath, *, by_kind: bool) -> Any:
     """`above` over `below`: mappings key by key unless one replaces the other, the rest whole."""
-    if not isinstance(below, dict) or not isinstance(above, dict) or replaces(below, above, path):
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    if _replaces(below, above, path, by_kind=by_kind):
         return above
     merged = {
-        key: _merge(below[key], value, (*path, key), replaces) if key in below else value
+        key: _merge(below[key], value, (*path, key), by_kind=by_kind) if key in below else value
         for key, value in above.items()
     }
     return below | merged
 
 
-def _form(mapping: dict[str, Any], path: KeyPath) -> str | None:
-    """Which of several alternatives a mapping states."""
-    return ALTERNATIVES[path].stated(mapping) if path in ALTERNATIVES else None
+def _replaces(
+    below: dict[str, Any], above: dict[str, Any], path: KeyPath, *, by_kind: bool
+) -> bool:
+    """Whether `above` states another alternative than `below`; by_kind: or its kind, even again."""
+    if path not in ALTERNATIVES:
+        return False
+    stated = ALTERNATIVES[path].stated
+    again = by_kind and "kind" in above
+    return again or len({stated(below), stated(above)} - {None}) > 1

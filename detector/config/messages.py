@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin
 
@@ -61,22 +61,20 @@ def _section(root: type[Section], path: KeyPath, values: Any) -> type[Section] |
 
 def _held(holder: Any, key: str | int, values: Any) -> Any:
     """The type of what stands under a key of a section, or is an item of a list or a mapping."""
-    kind, *metadata = _annotation(holder, key)
+    metadata: Sequence[Any] = ()
+    if _is_section(holder):
+        field = holder.model_fields.get(str(key))
+        kind, metadata = (None, ()) if field is None else (field.annotation, field.metadata)
+    else:
+        items = [one for one in get_args(holder) if one is not Ellipsis]
+        kind = items[-1] if get_origin(holder) in {dict, tuple} else None
+        if get_origin(kind) is Annotated:
+            kind, *metadata = get_args(kind)
     one_of = next((data for data in metadata if isinstance(data, OneOf)), None)
     if one_of is not None and isinstance(values, dict):
         return one_of.settings_of(values)
     kinds = [one for one in get_args(kind) if one is not type(None)]
     return kinds[0] if get_origin(kind) is UnionType and len(kinds) == 1 else kind
-
-
-def _annotation(holder: Any, key: str | int) -> tuple[Any, ...]:
-    """A type and what annotates it."""
-    if _is_section(holder):
-        field = holder.model_fields.get(str(key))
-        return (None,) if field is None else (field.annotation, *field.metadata)
-    items = [kind for kind in get_args(holder) if kind is not Ellipsis]
-    kind = items[-1] if get_origin(holder) in {dict, tuple} else None
-    return get_args(kind) if get_origin(kind) is Annotated else (kind,)
 
 
 def _is_section(kind: Any) -> bool:

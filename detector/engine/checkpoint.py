@@ -28,7 +28,7 @@ class CheckpointPart(BaseModel):
 
 
 class DataIdentity(CheckpointPart):
-    """What `resume.data_identity` returned: sizes and digests of the data."""
+    """What `restore.data_identity` returned: sizes and digests of the data."""
 
     images: str
     boxes: str
@@ -132,8 +132,6 @@ def load_state(path: Path) -> dict[str, Any]:
     It has the keys of `Checkpoint`, or is a state dict of tensors alone; InputError for anything
     else.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

@@ -59,27 +59,27 @@ def keep_failure(
     Parameters and optimizer are as before that step; running statistics (of batch norm and of the
     moving average) may have been updated since. Every rank writes its own micro-batches.
     """
-    ids: list[Any] = gather_objects(_keep_batches(folder, steps))
+    images: list[Any] = gather_objects(_keep_batches(folder, steps, file_name))
     if is_main():
         checkpoint.save_state(state, folder / "weights.pt")
-        images = [
-            {"id": i, "file_name": file_name(i)} if isinstance(i, int) else {"error": i}
-            for of_rank in ids
-            for i in of_rank
-        ]
         shown = {name: repr(value) for name, value in readings.items()}
-        report = {"step": state["step"] + 1, "images": images, "readings": shown}
+        report = {"step": state["step"] + 1, "images": sum(images, []), "readings": shown}
         write_json(folder / "report.json", report)
     barrier()
 
 
-def _keep_batches(folder: Path, steps: Callable[[], Iterable[Sequence[Batch]]]) -> list[int | str]:
-    """Write this rank's micro-batches; returns their image ids, or an error's text."""
+def _keep_batches(
+    folder: Path,
+    steps: Callable[[], Iterable[Sequence[Batch]]],
+    file_name: Callable[[int], str],
+) -> list[dict[str, Any]]:
+    """Write this rank's micro-batches; returns their image ids and names, or an error's text."""
     try:
         batches = next(iter(steps()))
         # dicts of tensors: load_state refuses every other class in a file
         tensors = [asdict(batch) for batch in batches]
         checkpoint.save_state({"batches": tensors}, folder / f"batches.rank{rank()}.pt")
     except (InputError, OSError) as error:  # to raise would leave the other ranks waiting
-        return [str(error)]
-    return [i for batch in batches for i in batch.image_ids.tolist()]
+        return [{"error": str(error)}]
+    ids = [i for batch in batches for i in batch.image_ids.tolist()]
+    return [{"id": i, "file_name": file_name(i)} for i in ids]

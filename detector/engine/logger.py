@@ -8,65 +8,38 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
-from detector.settings.training import LOSSES, is_coco_figure
+from detector.files import finite
+from detector.settings.figures import LOSSES, is_coco_figure
 
 
-class Logger(Protocol):
-    """Receives what a training loop reports."""
+class Logger:
+    """Receives what a training loop reports; this one, of all ranks but the first, discards it."""
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Log a flat record, which has at least `step` and `epoch`."""
-        ...
 
     def pictures(self, images: Sequence[Tensor], step: int) -> None:
         """Log drawn validation images, uint8 (3, H, W)."""
-        ...
 
     def say(self, text: str) -> None:
         """Print a line."""
-        ...
 
     def progress(self, step: int, note: str) -> None:
         """Move the progress bar to `step`."""
-        ...
 
     def position(self) -> int:
         """How many bytes of metrics.jsonl are on the disk."""
-        ...
-
-    def close(self) -> None:
-        """Flush and close the files."""
-        ...
-
-
-class SilentLogger:
-    """The logger of all ranks but the first: it discards everything."""
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def pictures(self, images: Sequence[Tensor], step: int) -> None:
-        """Nothing."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def progress(self, step: int, note: str) -> None:
-        """Nothing."""
-
-    def position(self) -> int:
-        """Nothing is written."""
         return 0
 
     def close(self) -> None:
-        """Nothing."""
+        """Flush and close the files."""
 
 
-class RunLogger:
+class RunLogger(Logger):
     """The logger of the first rank, which writes to a run directory.
 
     position, step: bytes of metrics.jsonl and optimizer steps at which a resumed run continues;
@@ -107,7 +80,7 @@ class RunLogger:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl, and log each number as a TensorBoard scalar."""
-        line = {k: v if _writable(v) else None for k, v in record.items()}
+        line = {k: finite(v) if isinstance(v, float) else v for k, v in record.items()}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._file.flush()  # so that other programs can follow the run
         for name, value in record.items():
@@ -170,8 +143,3 @@ def validation_line(metrics: Mapping[str, float]) -> str:
         if not is_coco_figure(name) and name not in LOSSES
     ]
     return "  ".join([*figures, f"loss {metrics['loss']:.4f}", *own])
-
-
-def _writable(value: Any) -> bool:
-    """Whether JSON can hold the value: it has no NaN and no infinity."""
-    return not isinstance(value, float) or math.isfinite(value)

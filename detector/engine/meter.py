@@ -47,7 +47,7 @@ class Meter:
     def add(self, losses: Losses, targets: Targets, divisors: Divisors) -> None:
         """Add one micro-batch of the current step."""
         matches = targets.matches
-        self._add(
+        values = (
             losses.classification.detach(),
             losses.box.detach(),
             _sum_where(targets.foreground, losses.by_anchor),
@@ -58,6 +58,7 @@ class Meter:
             torch.full((), len(matches), device=matches.device),
             divisors.classification.sum(),
         )
+        self.sums[: len(values)] += torch.stack([value.double() for value in values])
 
     def add_origin(self, origins: Tensor) -> None:
         """Add the result (2, 3) of `origin` for one micro-batch of a diagnosed step.
@@ -107,9 +108,6 @@ class Meter:
         saved, self.steps = (state["sums"], state["steps"]) if named else ({}, 0)
         sums = [saved.get(name, 0.0) for name in NAMES]
         self.sums.copy_(torch.tensor(sums, dtype=torch.float64))
-
-    def _add(self, *values: Tensor) -> None:
-        self.sums[: len(values)] += torch.stack([value.double() for value in values])
 
 
 def _sum_where(mask: Tensor, losses: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""Parameter groups, momentum buffers and the learning-rate schedule."""
+"""What moves the weights: parameter groups, momentum, the learning-rate schedule, and their EMA."""
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,12 +61,10 @@ class Schedule:
 
     def __call__(self, step: int) -> float:
         """The learning rate of optimizer step `step`, counted from 0."""
-        return self.rate * self._warmup(step) * self._decay(step)
-
-    def _warmup(self, step: int) -> float:
-        if step >= self.warmup_steps:
-            return 1.0
-        return self.warmup_factor + (1 - self.warmup_factor) * step / self.warmup_steps
+        warmup = 1.0
+        if step < self.warmup_steps:
+            warmup = self.warmup_factor + (1 - self.warmup_factor) * step / self.warmup_steps
+        return self.rate * warmup * self._decay(step)
 
     def _decay(self, step: int) -> float:
         if self.kind == "step":
@@ -73,3 +72,27 @@ class Schedule:
         # the cosine begins after the warm-up, or its first part would be lost to it
         done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+
+
+class EMA(nn.Module):
+    """`module` is a copy of a model: its parameters are averaged, its buffers copied unchanged.
+
+    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the first weights are soon
+    forgotten (the rule of TensorFlow's ExponentialMovingAverage). torch's AveragedModel is not used
+    because it keeps its count in a tensor, which is read or copied at every step.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(model).requires_grad_(requires_grad=False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move the average towards `model` after optimizer step `step`, counted from 0."""
+        # 1 - decay: lerp weighs the new value, the decay weighs the old one
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), weight)
+        # running statistics are averages already, and counters are integers: both are copied
+        for own, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+            own.copy_(buffer)

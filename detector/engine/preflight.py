@@ -5,28 +5,25 @@ from __future__ import annotations
 import math
 import resource
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torchvision.ops import box_iou
 
-from detector.anchors.class_code import ClassCode
 from detector.anchors.generator import AnchorGenerator
-from detector.anchors.matching import Assignment
 from detector.boxes import centred_inside
 from detector.data.batch import SIDE_MULTIPLE, round_up
 from detector.data.coco import CocoIndex
 from detector.data.defects import NAMED
 from detector.data.loader import PREFETCHED, SHARED
 from detector.data.transforms import FixedSize, ShorterSide
+from detector.engine.step import TrainingStep
 from detector.errors import InputError
-from detector.loss.detection import DetectionLoss
-from detector.structures import Batch, Outputs, Targets
+from detector.structures import Batch, Outputs
 
 Resize = ShorterSide | FixedSize
 # open files: pipes and sentinels of each worker; everything else of a process
@@ -149,16 +146,14 @@ def describe_coinciding_boxes(index: CocoIndex, *, multi_label: bool) -> str | N
 
     Crowds are not counted; None if there is no such box.
     """
-    keys = np.column_stack([_rows_of_boxes(index), index.boxes])
-    # unlike any other key, so that a crowd coincides with nothing
-    keys[index.crowd, 0] = -1 - np.flatnonzero(index.crowd)
-    order = np.lexsort(keys.T)  # stable: equal keys stay in file order
-    new = np.ones(len(order), np.bool_)  # where a sorted key differs from the one before
-    new[1:] = (keys[order][1:] != keys[order][:-1]).any(axis=1)
-    first = np.empty_like(order)
-    first[order] = order[new][np.cumsum(new) - 1]
-    later = np.flatnonzero(first != np.arange(len(first))).tolist()
-    other = [box for box in later if set(_labels(index, box)) != set(_labels(index, first[box]))]
+    usable = np.flatnonzero(~index.crowd)
+    images = np.repeat(np.arange(len(index)), np.diff(index.box_offsets))
+    keys = np.column_stack([images, index.boxes])[usable]
+    _, firsts, places = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    first_there = usable[firsts[places.reshape(-1)]]  # some versions of numpy shape them (B, 1)
+    later = usable != first_there
+    pairs = zip(usable[later].tolist(), first_there[later].tolist(), strict=True)
+    other = [box for box, first in pairs if set(_labels(index, box)) != set(_labels(index, first))]
     if not other:
         return None
     ids = ", ".join(str(index.annotation_ids[box]) for box in other[:NAMED])
@@ -174,61 +169,30 @@ def describe_coinciding_boxes(index: CocoIndex, *, multi_label: bool) -> str | N
     )
 
 
-def _rows_of_boxes(index: CocoIndex) -> NDArray[np.int64]:
-    return np.repeat(np.arange(len(index)), np.diff(index.box_offsets))
-
-
 def _labels(index: CocoIndex, box: int) -> NDArray[np.int64]:
     return index.label_values[index.label_offsets[box] : index.label_offsets[box + 1]]
 
 
-class InitialLoss:
-    """The classification loss before training: expected from the prior, and measured.
+@torch.inference_mode()
+def initial_loss(
+    step: TrainingStep, net: nn.Module, batches: Sequence[Batch]
+) -> tuple[float, float]:
+    """The classification loss before training: expected from the prior, and measured of `net`.
 
-    The two differ where the head is not initialized as its prior demands.
+    Expected is that of logits which all equal the head's biases (Lin et al. 2017, 4.1). The two
+    differ where the head is not initialized as its prior demands.
     """
-
-    def __init__(
-        self,
-        *,
-        class_code: ClassCode,
-        criterion: DetectionLoss,
-        matcher: Assignment,
-        anchor_generator: AnchorGenerator,
-        autocast: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self.class_code = class_code
-        self.criterion = criterion
-        self.matcher = matcher
-        self.anchor_generator = anchor_generator
-        self.autocast = autocast
-
-    @torch.inference_mode()
-    def expected(self, batches: Sequence[Batch]) -> float:
-        """Classification loss if all logits equalled the head's biases (Lin et al. 2017, 4.1)."""
-        return self._mean(batches, self._biases)
-
-    @torch.inference_mode()
-    def measured(self, batches: Sequence[Batch], model: nn.Module) -> float:
-        """Classification loss of `model`, whose training mode is restored."""
-        training = model.training
-        model.eval()
-        with self.autocast():
-            loss = self._mean(batches, lambda batch, _: model(batch.images))
-        model.train(training)
-        return loss
-
-    def _biases(self, batch: Batch, targets: Targets) -> Outputs:
-        shape = targets.matches.shape
-        bias = self.class_code.bias().to(batch.images.device)
-        deltas = torch.zeros(*shape, 4, device=batch.images.device)
-        return Outputs(bias.expand(*shape, -1), deltas)
-
-    def _mean(self, batches: Sequence[Batch], run: Callable[[Batch, Targets], Outputs]) -> float:
-        tallies: list[Tensor] = []
-        for batch in batches:
-            height, width = batch.images.shape[-2:]
-            anchors = self.anchor_generator(height, width, batch.images.device)
-            targets = self.matcher(anchors, batch)
-            tallies.append(self.criterion.tally(run(batch, targets), targets))
-        return float(self.criterion.means(torch.stack(tallies).sum(0))[0])
+    criterion, training = step.criterion, net.training
+    bias = criterion.classification.code.bias()
+    tallies = []
+    net.eval()
+    for batch in batches:
+        targets = step.assign(batch)
+        logits = bias.to(batch.images.device).expand(*targets.matches.shape, -1)
+        constant = Outputs(logits, logits.new_zeros(*targets.matches.shape, 4))
+        expected = criterion.tally(constant, targets)
+        with step.autocast():
+            tallies.append(torch.stack([expected, criterion.tally(net(batch.images), targets)]))
+    net.train(training)
+    expected, measured = torch.stack(tallies).sum(0)
+    return float(criterion.means(expected)[0]), float(criterion.means(measured)[0])

@@ -16,7 +16,7 @@ import torch
 import torchvision
 
 from detector import __version__
-from detector.distributed import gather_objects, is_main, world_size
+from detector.distributed import is_main, together, world_size
 from detector.engine import checkpoint
 from detector.errors import InputError
 from detector.files import locked, occupied, sweep_files, write_json, write_text
@@ -28,8 +28,8 @@ CONFIG = "config.yaml"
 def held(run: Path) -> Iterator[None]:
     """Hold the lock of a run directory; the first rank takes it for all ranks.
 
-    Removes the drafts of files that a killed process left. Raises InputError on every rank if
-    another process holds the lock.
+    Removes the drafts of files that a killed process left. Raises InputError if another process
+    holds the lock, and Stopped on the other ranks.
     """
     if os.fsencode(run).decode(errors="replace") != str(run):
         raise InputError(
@@ -37,19 +37,11 @@ def held(run: Path) -> Iterator[None]:
             "another."
         )
     with ExitStack() as stack:
-        # the refusal is shared as text: if rank 0 raised alone, the others would wait for it
-        refusal = ""
-        if is_main():
-            try:
+        with together():
+            if is_main():
                 stack.enter_context(locked(run))
-            except InputError as error:
-                refusal = str(error)
-        refusal = str(gather_objects(refusal)[0])
-        if refusal:
-            raise InputError(refusal)
-        if is_main():
-            sweep_files(run)
-            sweep_files(run / "checkpoints")
+                sweep_files(run)
+                sweep_files(run / "checkpoints")
         yield
 
 
@@ -63,13 +55,7 @@ def refuse_existing(run: Path) -> None:
 
 
 def create(run: Path, config: str, command: Sequence[str]) -> None:
-    """Make the run directory, with the resolved config and the environment."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{run}: the run directory cannot be made ({error.strerror}); name another --output."
-        ) from error
+    """Write the resolved config and the environment into the run directory, which is held."""
     # the config comes first: a folder with a config counts as a run, which --resume continues
     write_text(run / CONFIG, config)
     write_json(run / "environment.json", run_environment(command))
@@ -102,7 +88,6 @@ def checkpoint_file(run: Path, name: str) -> Path:
 
 def last_state(run: Path) -> dict[str, Any] | None:
     """The state to resume from; None for a run that ended before its first checkpoint."""
-    config_file(run)
     path = run / "checkpoints" / "last.pt"
     return checkpoint.load_state(path) if path.exists() else None
 
@@ -130,13 +115,10 @@ def _revision() -> str | None:
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():  # installed, perhaps inside of somebody else's repository
         return None
+    words = ["git", "-C", str(here), "describe", "--always", "--exclude=*", "--abbrev=40"]
     try:
-        commit, changes = [
-            subprocess.run(
-                ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
+        return subprocess.run(
+            [*words, "--dirty=+"], capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changes else "")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +16,14 @@ from torch.profiler import record_function
 from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Assignment
 from detector.distributed import sum_over_ranks, world_size
-from detector.engine.ema import EMA
 from detector.engine.meter import Meter
+from detector.engine.optim import EMA
 from detector.loss.detection import DetectionLoss
 from detector.loss.origin import origin
 from detector.structures import Batch, Losses, Outputs, Targets
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TrainingStep:
     """One optimizer step of a model. Nothing in it waits for the device.
 
@@ -31,7 +34,7 @@ class TrainingStep:
     model: images uint8 (N, 3, H, W) -> Outputs of the anchors that `anchor_generator` makes for
         H x W, in its order.
     optimizer: made with fused=True.
-    scaler: of the loss, for float16; None: the loss is not scaled.
+    scaler: of the loss, for float16.
     autocast: makes the context of the forward pass.
     clip_norm: the largest norm of the gradient; None: no clipping.
     diagnose_every: every so many steps the meter gets the share of each group of anchors in the
@@ -42,40 +45,29 @@ class TrainingStep:
     a gradient may overflow: then the scaler skips the step, as intended.
     """
 
-    first_bad: Tensor  # int64 scalar on the device, -1 while every step was finite
+    model: nn.Module
+    criterion: DetectionLoss
+    matcher: Assignment
+    anchor_generator: AnchorGenerator
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler = field(
+        default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False)
+    )
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+    clip_norm: float | None = None
+    ema: EMA | None = None
+    diagnose_every: int | None = None
+    # around each part, for torch.profiler; or a benchmark's clock
+    part: Callable[[str], AbstractContextManager[object]] = record_function
+    first_bad: Tensor = field(init=False)  # int64 scalar on the device, -1 while all was finite
 
-    def __init__(
-        self,
-        *,
-        model: nn.Module,
-        criterion: DetectionLoss,
-        matcher: Assignment,
-        anchor_generator: AnchorGenerator,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler | None = None,
-        autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
-        clip_norm: float | None = None,
-        ema: EMA | None = None,
-        diagnose_every: int | None = None,
-    ) -> None:
-        if not all(group.get("fused") for group in optimizer.param_groups):
+    def __post_init__(self) -> None:
+        if not all(group.get("fused") for group in self.optimizer.param_groups):
             raise ValueError(
                 "optimizer is not fused; make it with fused=True, as torch.optim.AdamW(..., "
                 "fused=True): others cannot leave a step out when its gradient is not finite."
             )
-        self.model = model
-        self.criterion = criterion
-        self.matcher = matcher
-        self.anchor_generator = anchor_generator
-        self.optimizer = optimizer
-        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-        self.autocast = autocast
-        self.clip_norm = clip_norm
-        self.ema = ema
-        self.diagnose_every = diagnose_every
-        self.part: Callable[[str], AbstractContextManager[object]]
-        self.part = record_function  # around each part, for torch.profiler; or a benchmark's clock
-        device = next(model.parameters()).device
+        device = next(self.model.parameters()).device
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self._readings = torch.zeros(1, device=device)  # at first_bad: loss, norms of gradients
 
@@ -95,7 +87,7 @@ class TrainingStep:
         loss = torch.zeros_like(self.first_bad, dtype=torch.float32)
         for micro, batch in enumerate(batches):
             # DDP sums the gradients over ranks once a step, not once a micro-batch
-            with self._reduce_if(last=micro == len(batches) - 1):
+            with nullcontext() if micro == len(batches) - 1 else self._no_sync():
                 with self.part("forward"), self.autocast():
                     outputs = self.model(batch.images)
                 with self.part("loss"):
@@ -127,7 +119,8 @@ class TrainingStep:
             group["lr"] = rate
         # before the norm, which is compared with clip_norm and reported without the loss scale
         self.scaler.unscale_(self.optimizer)
-        norms = self._gradient_norms()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))  # equal on all ranks
         norm = torch.linalg.vector_norm(norms)
         self._watch(loss, norms, norm, index)
         self._descend(norm)
@@ -158,11 +151,6 @@ class TrainingStep:
         height, width = batch.images.shape[-2:]
         return self.matcher(self.anchor_generator(height, width, batch.images.device), batch)
 
-    def _gradient_norms(self) -> Tensor:
-        """Norms (P,) of the P parameters with a gradient, before clipping; equal on all ranks."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return torch.stack(torch._foreach_norm(gradients))
-
     def _watch(self, loss: Tensor, norms: Tensor, norm: Tensor, index: int) -> None:
         """At the first step that is not finite, set `first_bad` to `index`; keep its readings."""
         loss = sum_over_ranks(loss)
@@ -179,7 +167,7 @@ class TrainingStep:
         loss, *norms = self._readings.tolist()
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        # in the order of `_gradient_norms`
+        # in the order of the norms in `_update`
         with_gradient = (n for n, p in plain(self.model).named_parameters() if p.grad is not None)
         broken = [
             n for n, norm in zip(with_gradient, norms, strict=True) if not math.isfinite(norm)
@@ -199,13 +187,32 @@ class TrainingStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    @contextmanager
-    def _reduce_if(self, *, last: bool) -> Iterator[None]:
-        if last or not isinstance(self.model, DistributedDataParallel):
-            yield
-            return
-        with self.model.no_sync():
-            yield
+    def state(self) -> dict[str, Any]:
+        """The states of all its parts that have one, as a checkpoint holds them."""
+        return {
+            "model": plain(self.model).state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "criterion": self.criterion.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        plain(self.model).load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        # the config's learning rate and weight decay apply, not those of the checkpoint
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        if state["scaler"]:  # empty where the precision needed none
+            self.scaler.load_state_dict(state["scaler"])
+        self.criterion.load_state_dict(state["criterion"])
+
+    def _no_sync(self) -> AbstractContextManager[None]:
+        if isinstance(self.model, DistributedDataParallel):
+            return self.model.no_sync()
+        return nullcontext()
 
 
 def plain(model: nn.Module) -> nn.Module:

@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from torch import nn
 
 from detector.distributed import (
     FAULTS,
     Fault,
+    Interrupt,
     barrier,
     broadcast,
     gather_objects,
@@ -26,8 +26,7 @@ from detector.distributed import (
 )
 from detector.engine import checkpoint
 from detector.engine.failure import check_finite, keep_failure
-from detector.engine.interrupt import Interrupt
-from detector.engine.logger import Logger, SilentLogger, progress_note, validation_line
+from detector.engine.logger import Logger, progress_note, validation_line
 from detector.engine.meter import Meter, training_record
 from detector.engine.optim import Schedule
 from detector.engine.step import TrainingStep, plain
@@ -72,20 +71,18 @@ class Trainer:
         best: str = "AP",
         identity: Mapping[str, Any] = {},
         file_name: Callable[[int], str] = str,
-        device: torch.device | None = None,
     ) -> None:
         self.step = step
         self.schedule = schedule
         self.load_epoch = load_epoch
         self.validate = validate
-        self.logger = logger or SilentLogger()
+        self.logger = logger or Logger()
         self.run_directory = Path(run)
         self.pace = pace
         self.best = best
         self.identity = identity
         self.file_name = file_name
-        self.device = device or step.first_bad.device  # the model's
-        self.meter = Meter(self.device)
+        self.meter = Meter(step.first_bad.device)
         self.done = 0  # optimizer steps
         self.validated = 0  # the step of the last validation
         self.best_value = -math.inf
@@ -123,7 +120,7 @@ class Trainer:
         self._clock, self._clocked = time.perf_counter(), self.done
         left = self.schedule.total_steps - self.done
         for batches in islice(self.load_epoch(epoch, skip), left):
-            yield [batch.to(self.device) for batch in batches]
+            yield [batch.to(self.step.first_bad.device) for batch in batches]
 
     def _after_step(self) -> None:
         self.done += 1
@@ -184,12 +181,10 @@ class Trainer:
         due = finished or (rest == 0 and epoch % self.pace.validate_every == 0)
         if self.done == 0 or self.validated == self.done or not due:
             return
-        if self.validate is None:
-            self.validated = self.done
-            self._save("last")
-            return
-        self._save("last")  # first: if the validation fails, a resumed run repeats only that
-        improved = self._validate(self.validate)
+        improved = False
+        if self.validate is not None:
+            self._save("last")  # first: if the validation fails, a resumed run repeats only that
+            improved = self._validate(self.validate)
         self.validated = self.done
         self._save(*["best"] * improved, "last")
 
@@ -242,36 +237,22 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on. All ranks must call it; rank 0's is complete."""
-        step = self.step
         return {
             **self.identity,
             "step": self.done,
             "validated": self.validated,
             "best_value": self.best_value,
-            "model": plain(step.model).state_dict(),
-            "ema": None if step.ema is None else step.ema.state_dict(),
-            "optimizer": step.optimizer.state_dict(),
-            "scaler": step.scaler.state_dict(),
-            "criterion": step.criterion.state_dict(),
+            **self.step.state(),
             "ranks": gather_objects({"meter": self.meter.state(), **checkpoint.random_state()}),
             "journal": self.logger.position(),  # the key of older checkpoints
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a state: bit for bit with as many ranks as it was saved with."""
-        step = self.step
         ranks = state["ranks"]
         self.done, self.validated = state["step"], state["validated"]
         self.best_value = state["best_value"]
-        plain(step.model).load_state_dict(state["model"])
-        if step.ema is not None:
-            step.ema.load_state_dict(state["ema"])
-        # the config's learning rate and weight decay apply, not those of the checkpoint
-        groups = step.optimizer.state_dict()["param_groups"]
-        step.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
-        if state["scaler"]:  # empty where the precision needed none
-            step.scaler.load_state_dict(state["scaler"])
-        step.criterion.load_state_dict(state["criterion"])
+        self.step.restore(state)
         if len(ranks) != world_size():
             self.logger.say(
                 f"Saved by {len(ranks)} processes, resumed by {world_size()}: not bit for bit."

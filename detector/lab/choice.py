@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from detector.lab.plan import Trial, Variant
-from detector.settings.training import LOSSES
+from detector.settings.figures import LOSSES
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from detector import shipped
 from detector.config import Config, flat, load_as
 from detector.errors import InputError
 from detector.settings.ablation import Ablation, Published, VariantSettings, changing_measure
-from detector.settings.training import unknown_figure
+from detector.settings.figures import unknown_figure
 from detector.yaml_text import YamlDocument
 
 NAME_PATTERN = r"[\w.=,+-]+"

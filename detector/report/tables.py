@@ -26,7 +26,7 @@ from detector.report.seed_means import (
     other_losses,
 )
 from detector.settings.ablation import changing_measure
-from detector.settings.training import is_coco_figure
+from detector.settings.figures import is_coco_figure
 
 NOT_COMPARED = {"command", "started"}
 Rows = list[list[str]]

@@ -1,4 +1,4 @@
-"""The typed sections of a config: every key, its type, its range, its default, what it means.
+"""What the typed sections of a config are made of; each key has a type, range, default, meaning.
 
 configs/reference.yaml shows the same; a test holds the two together, descriptions included.
 """

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, model_validator
 
+from detector.settings.figures import is_coco_figure
 from detector.settings.section import Count, NotEmpty, Proper, Section, Whole, item
-from detector.settings.training import is_coco_figure
 
 # keys by which each of them is another measure, beside those of the validation set
 MEASURED_BY = {

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from detector.engine.ema import EMA
+from detector.engine.optim import EMA
 
 
 def test_first_steps_are_soon_forgotten() -> None:

@@ -7,8 +7,8 @@ import torch
 from one_weight import ANCHORS, OneWeight, batch, make_step
 
 from detector.engine import step as step_module
-from detector.engine.ema import EMA
 from detector.engine.meter import Meter, training_record
+from detector.engine.optim import EMA
 from detector.engine.step import TrainingStep
 from detector.loss.normalizer import Divisors, PositivesPerImage
 from detector.structures import BACKGROUND, IGNORED, Losses, Targets

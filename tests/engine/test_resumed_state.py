@@ -17,8 +17,7 @@ from detector import build
 from detector.cli.train import train
 from detector.data.coco import CocoIndex
 from detector.engine import checkpoint
-from detector.engine.restore import Classes
-from detector.engine.resume import check_resumed_data, check_resumed_state, data_identity
+from detector.engine.restore import Classes, check_resumed_data, check_resumed_state, data_identity
 from detector.engine.step import TrainingStep
 from detector.errors import InputError
 from detector.trained import Trained

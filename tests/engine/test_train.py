@@ -11,7 +11,7 @@ from runs_apart import last_state
 from torch import nn
 
 from detector import build
-from detector.engine.logger import SilentLogger
+from detector.engine.logger import Logger
 from detector.engine.train import Trainer
 from detector.errors import Diverged, InputError, WorkerLost
 from detector.structures import Validation
@@ -20,7 +20,7 @@ from detector.training import Assembly
 Validate = Callable[[nn.Module], Validation]
 
 
-class Heard(SilentLogger):
+class Heard(Logger):
     """Keeps what is said."""
 
     def __init__(self) -> None:

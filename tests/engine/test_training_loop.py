@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from detector.data.coco import GroundTruth
 from detector.data.transforms import FixedSize
 from detector.engine import train as train_module
-from detector.engine.ema import EMA
-from detector.engine.logger import SilentLogger
-from detector.engine.optim import Schedule
+from detector.engine.logger import Logger
+from detector.engine.optim import EMA, Schedule
 from detector.engine.preflight import count_reachable_boxes
 from detector.engine.restore import averaged
 from detector.engine.step import TrainingStep
@@ -24,7 +23,7 @@ from detector.loss.normalizer import EmaPositives
 from detector.structures import Validation
 
 
-class Notes(SilentLogger):
+class Notes(Logger):
     """A logger in memory."""
 
     def __init__(self) -> None:
@@ -81,7 +80,6 @@ def trainer(
         best="AP",
         identity={},
         file_name=str,
-        device=torch.device("cpu"),
     )
 
 

@@ -10,10 +10,10 @@ from conftest import HOME
 from detector import build
 from detector.cli.ablation_runs import describe, runs_of, trials_of
 from detector.config import Config
+from detector.config.schema import TrainSettings
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
-from detector.settings.training import TrainSettings
 
 ABLATIONS = sorted((HOME / "configs" / "ablations").glob("*.yaml"))
 DIGITS = HOME / "configs" / "digits.yaml"
