@@ -7,12 +7,13 @@ import shlex
 import sys
 from pathlib import Path
 
+from detector.config import Config
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan, Trial, Variant
 from detector.lab.sweep import Run, Stage
 from detector.settings.ablation import changing_measure
 
-DETECTOR = ("-m", "detector")  # installed or not, wherever the package lies
+DETECTOR = (sys.executable, "-m", "detector")  # installed or not, wherever the package lies
 
 
 def runs_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
@@ -21,32 +22,33 @@ def runs_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
     for seed in plan.seeds:
         for v in plan.variants:
             directory = output / "runs" / v.name / f"seed{seed}"
-            changes = (*v.changes, *_loaders(v, placement))
-            training = Stage(_training(plan, seed, directory, changes))
+            changes = (*v.changes, *_loaders(v.config, placement))
             diagnosis = Stage(
                 _diagnosis(directory),
                 product=directory / "diagnosis" / "last",
                 source=directory / "checkpoints" / "last.pt",
             )
+            training = Stage(_training(plan, seed, directory, changes))
             runs.append(Run(v.name, seed, directory, (training, diagnosis)))
     return runs
 
 
 def trials_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
     """Of the first seed, on the part of the training images that tuning leaves."""
-    runs = []
+    runs, seed, share = [], plan.seeds[0], f"data.tuning={plan.tuning_share}"
     for v in plan.variants:
         for trial in v.trials:
-            name = trial_name(v.name, trial.name)
-            changes = (
-                *v.changes, *trial.changes, f"data.tuning={plan.tuning_share}",
-                *_loaders(trial, placement),
-            )  # fmt: skip
-            seed = plan.seeds[0]
+            name = trial_name(v, trial)
             directory = output / name / f"seed{seed}"
+            changes = (*v.changes, *trial.changes, share, *_loaders(trial.config, placement))
             training = Stage(_training(plan, seed, directory, changes))
             runs.append(Run(name, seed, directory, (training,)))
     return runs
+
+
+def trial_name(variant: Variant, trial: Trial) -> str:
+    """Of the run of a trial; also that of the folder which holds the run's."""
+    return f"tuning/{variant.name}/{trial.name}"
 
 
 def describe(plan: Plan, output: Path, placement: Placement) -> str:
@@ -70,37 +72,29 @@ def describe(plan: Plan, output: Path, placement: Placement) -> str:
             )
     lines.append(placement.describe())
     runs = [*trials_of(plan, output, placement), *runs_of(plan, output, placement)]
-    lines += [shlex.join(run.stages[0].command) for run in runs]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(shlex.join(run.stages[0].command) for run in runs)])
 
 
 def _training(plan: Plan, seed: int, directory: Path, changes: tuple[str, ...]) -> tuple[str, ...]:
     """What trains one run; a person can paste it."""
+    python, *module = DETECTOR
     k = plan.gpus_per_run
     # standalone: a free port of its own, so that several runs at a time do not meet
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(k))
     return (
-        sys.executable, *(torchrun if k > 1 else ()), *DETECTOR, "train",
-        "--config", str(plan.config),
+        python, *(torchrun if k > 1 else ()), *module, "train", "--config", str(plan.config),
         "--output", str(directory), "--resume", "--set", *changes, f"train.seed={seed}",
     )  # fmt: skip
 
 
-def _loaders(settings: Variant | Trial, placement: Placement) -> tuple[str, ...]:
+def _diagnosis(directory: Path) -> tuple[str, ...]:
+    return (*DETECTOR, "diagnose", "--run", str(directory), "--checkpoint", "last")
+
+
+def _loaders(config: Config, placement: Placement) -> tuple[str, ...]:
     """Fewer loader processes than its config says, where it has no cores for them.
 
     No sample depends on them, and a run goes on under another number.
     """
-    if settings.config.data.workers <= placement.loaders:
-        return ()
-    return (f"data.workers={placement.loaders}",)
-
-
-def _diagnosis(directory: Path) -> tuple[str, ...]:
-    words = ("diagnose", "--run", str(directory), "--checkpoint", "last")
-    return (sys.executable, *DETECTOR, *words)
-
-
-def trial_name(variant: str, trial: str) -> str:
-    """Also that of the folder which holds the run's."""
-    return f"tuning/{variant}/{trial}"
+    too_many = config.data.workers > placement.loaders
+    return (f"data.workers={placement.loaders}",) if too_many else ()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -13,8 +11,7 @@ from statistics import median
 import torch
 
 from detector import build
-from detector.cli.ablation_results import diverged
-from detector.cli.ablation_runs import runs_of, trials_of
+from detector.cli.ablation_runs import runs_of, trial_name, trials_of
 from detector.config import Config
 from detector.data.sampling import steps_per_epoch
 from detector.data.settings import DataSettings
@@ -22,7 +19,7 @@ from detector.engine.meter import Meter
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
-from detector.lab.sweep import Run, clock, read_finished
+from detector.lab.sweep import clock, read_finished
 from detector.training import Assembly
 
 TIMED = 8  # steps, after one that sets things up
@@ -41,27 +38,37 @@ def forecast(plan: Plan, output: Path, placement: Placement) -> str:
 
 
 def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
-    steps, trials = _steps(plan, output, placement), trials_of(plan, output, placement)
+    runs, trials = runs_of(plan, output, placement), trials_of(plan, output, placement)
+    steps = _steps(plan)
     done = read_finished(output / "state.json")
-    to_do = [run for run in steps if run.name not in done and not (run in trials and diverged(run))]
-    left = sum(steps[run] for run in to_do) / placement.workers  # steps of each worker
-    if paces := [done[run.name] / steps[run] for run in steps if run.name in done]:
+    to_do = [run for run in trials if run.name not in done and not run.diverged]
+    to_do += [run for run in runs if run.name not in done]
+    left = sum(steps[run.variant] for run in to_do) / placement.workers  # steps of each worker
+    finished = [run for run in [*trials, *runs] if run.name in done]
+    if finished:
         # the median: a run that was killed and resumed has only its last part in `done`
-        duration = clock(left * median(paces))
-        source = f"by the {len(paces)} finished runs in {output}"
+        pace = median(done[run.name] / steps[run.variant] for run in finished)
+        duration = clock(left * pace)
+        source = f"by the {len(finished)} finished runs in {output}"
         if placement.sharing > 1:
             source += f", as if those had also been {placement.sharing} on a GPU"
     else:
         first = plan.variants[0]
         pace = _seconds_a_step(first.config, placement)
         duration = _alone_to_shared(left * pace, placement.sharing)
-        source = f"by {1000 * pace:.0f} ms a step of {first.name}, timed now{_untimed(placement)}"
+        source = f"by {1000 * pace:.0f} ms a step of {first.name}, timed now"
+        if placement.gpus_per_run > 1:
+            source += (
+                " on one GPU with its part of a batch; what "
+                f"{placement.gpus_per_run} exchange comes on top"
+            )
+        source += "; starts, validations and diagnoses come on top"
     each = " or ".join(f"{count:,}" for count in sorted(set(steps.values())))
     tuned = {f"{v.tuned_name}, seed {s}" for v in plan.variants if v.trials for s in plan.seeds}
     unknown = len(tuned - set(done)) if to_do or not (output / "results.json").exists() else 0
     more = f"; up to {unknown} runs of tuned variants come on top" if unknown else ""
     return (
-        f"{len(steps)} runs of {each} steps, {len(to_do)} of them to do: about "
+        f"{len(trials) + len(runs)} runs of {each} steps, {len(to_do)} of them to do: about "
         f"{duration} with --workers {placement.workers}, {source}{more}"
     )
 
@@ -76,31 +83,21 @@ def _alone_to_shared(seconds: float, sharing: int) -> str:
     )
 
 
-def _untimed(placement: Placement) -> str:
-    """What the timed steps leave out."""
-    several = placement.gpus_per_run
-    text = f" on one GPU with its part of a batch; what {several} exchange comes on top"
-    return f"{text if several > 1 else ''}; starts, validations and diagnoses come on top"
+def _steps(plan: Plan) -> dict[str, int]:
+    """Optimizer steps of a run by its name without the seed.
 
-
-def _steps(plan: Plan, output: Path, placement: Placement) -> dict[Run, int]:
-    """Optimizer steps of every run; a tuned variant is not known yet and does not count."""
-    trials = [(v.config, plan.tuning_share) for v in plan.variants for _ in v.trials]
-    runs = [(v.config, None) for _ in plan.seeds for v in plan.variants]
+    A tuned variant is not known yet and does not count.
+    """
     images: dict[DataSettings, int] = {}
-    return {
-        run: _total_steps(_with_tuning(config, share), images)
-        for run, (config, share) in zip(
-            [*trials_of(plan, output, placement), *runs_of(plan, output, placement)],
-            [*trials, *runs],
-            strict=True,
-        )
-    }
-
-
-def _with_tuning(config: Config, share: float | None) -> Config:
-    data = config.data.model_copy(update={"tuning": share or config.data.tuning})
-    return config.model_copy(update={"data": data})
+    steps: dict[str, int] = {}
+    for v in plan.variants:
+        if v.trials:
+            data = v.config.data.model_copy(update={"tuning": plan.tuning_share})
+            trained = v.config.model_copy(update={"data": data})
+            of_a_trial = _total_steps(trained, images)
+            steps |= {trial_name(v, trial): of_a_trial for trial in v.trials}
+        steps[v.name] = _total_steps(v.config, images)
+    return steps
 
 
 def _total_steps(config: Config, images: dict[DataSettings, int]) -> int:
@@ -121,7 +118,9 @@ def _seconds_a_step(config: Config, placement: Placement) -> float:
     training = Assembly(config.model_copy(update={"train": train}), Path(os.devnull), on)
     training.net.train()
     meter, marks = Meter(on), []
-    with _threads(placement.threads):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(placement.threads)
+    try:
         loaders = min(config.data.workers, placement.loaders)
         batches = training.load(0, 0, workers=loaders)
         for index, step in enumerate(islice(batches, TIMED + 1)):
@@ -129,16 +128,8 @@ def _seconds_a_step(config: Config, placement: Placement) -> float:
             training.step(moved, meter, rate=training.schedule(index), index=index)
             meter.read()  # waits for the device, whose kernels are queued
             marks.append(time.perf_counter())
+    finally:
+        torch.set_num_threads(threads)
     if len(marks) < 2:
         raise InputError("an epoch has but one step, and the first one cannot be timed.")
     return (marks[-1] - marks[0]) / (len(marks) - 1)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -25,28 +25,23 @@ def choose(variant: Variant, values: Mapping[str, float | None], metric: str) ->
     Each trial is run from one seed: a lead below the spread of seeds may be chance. At an edge is
     the smallest and the largest of at least three numbers.
     """
-    sign = -1 if metric in LOSSES else 1
-    own_first = sorted(variant.trials, key=lambda trial: trial.config != variant.config)
+    sign = 1 if metric in LOSSES else -1
     known = [
-        (trial, sign * value) for trial in own_first if (value := values[trial.name]) is not None
+        (sign * value, trial.config != variant.config, trial)
+        for trial in variant.trials
+        if (value := values[trial.name]) is not None
     ]
     if not known:
         return Choice(values, None, None, ())
-    best, _ = max(known, key=lambda pair: pair[1])
-    ranked = sorted((value for _, value in known), reverse=True)
-    lead = ranked[0] - ranked[1] if len(ranked) > 1 else None
-    return Choice(values, best, lead, _at_edge(variant, best))
+    (first, _, best), *others = sorted(known, key=lambda ranked: ranked[:2])
+    lead = others[0][0] - first if others else None
+    return Choice(
+        values, best, lead, tuple(key for key in best.values if _at_edge(key, variant, best))
+    )
 
 
-def _at_edge(variant: Variant, best: Trial) -> tuple[str, ...]:
-    keys = []
-    for key, value in best.values.items():
-        tried = {trial.values[key] for trial in variant.trials if _is_number(trial.values[key])}
-        # of two values each is an edge, which says nothing
-        if len(tried) > 2 and value in (min(tried), max(tried)):
-            keys.append(key)
-    return tuple(keys)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+def _at_edge(key: str, variant: Variant, best: Trial) -> bool:
+    values = [trial.values[key] for trial in variant.trials]
+    numbers = {value for value in values if isinstance(value, int | float)}
+    # of two values each is an edge, which says nothing
+    return len(numbers) > 2 and best.values[key] in (min(numbers), max(numbers))

@@ -14,11 +14,11 @@ from conftest import HOME, Command
 from detector import build
 from detector.cli import ablate as command
 from detector.cli import ablation_results, ablation_runs, forecast
-from detector.cli.ablation_results import last_metric
 from detector.cli.compare import Evaluated, bootstrap_comparison
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
+from detector.lab.records import last_metric
 
 DIGITS = HOME / "configs" / "digits.yaml"
 TUNE = """baseline: a
