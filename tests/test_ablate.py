@@ -20,8 +20,8 @@ from forked import popen
 
 from detector import build
 from detector.cli import ablate, ablation_runs
+from detector.cli.ablation_runs import forecast
 from detector.cli.compare import bootstrap_comparison, diagnosed_run
-from detector.cli.forecast import forecast
 from detector.cli.train import train
 from detector.config import parse
 from detector.files import write_json

@@ -14,8 +14,7 @@ from typing import Any
 
 from detector import build
 from detector.cli.ablation_results import bootstraps, collect_results, results_table
-from detector.cli.ablation_runs import describe, runs_of, trial_name, trials_of
-from detector.cli.forecast import forecast
+from detector.cli.ablation_runs import describe, forecast, runs_of, trial_name, trials_of
 from detector.command_line import add_set, program
 from detector.data.settings import DataSettings
 from detector.errors import InputError
@@ -172,38 +171,24 @@ def _write(
     say(f"report: {write_report(output)}")
 
 
-def _check_class(plan: Plan) -> None:
-    """InputError where the metric is the AP of a class that the validation set does not name."""
-    name = plan.metric.removeprefix("AP/")
-    if name == plan.metric:
-        return
-    index = build.data_index(plan.variants[0].config, "val")
-    names = index.category_names
-    distinct = len(set(names)) == len(names)  # others are followed by the category's id
-    if distinct and name not in names:
-        raise InputError(
-            f"{plan.file}: metric: found {plan.metric!r}, and {index.annotations_file} has no "
-            f"class {name!r}; it should be one of {', '.join(names)}."
-        )
-
-
 def refuse_other(plan: Plan, output: Path) -> None:
     """InputError if the folder is there and not this ablation's."""
     mark = output / MARK
-    if mark.exists():
-        before = read_object(mark, "ablation", "command", "identity")
-        if before["identity"] != plan.identity():
-            raise InputError(
-                f"{output}: it holds other runs, of {before['ablation']}: "
-                f"{_first_difference(before['identity'], plan.identity())}; go on with "
-                f"{shlex.join(before['command'])}, or name another --output."
-            )
-    elif occupied(output):
-        raise InputError(f"{output}: it holds something else; name another --output.")
+    if not mark.exists():
+        if occupied(output):
+            raise InputError(f"{output}: it holds something else; name another --output.")
+        return
+    before, identity = read_object(mark, "ablation", "command", "identity"), plan.identity()
+    if before["identity"] != identity:
+        raise InputError(
+            f"{output}: it holds other runs, of {before['ablation']}: "
+            f"{_first_difference(before['identity'], identity)}; go on with "
+            f"{shlex.join(before['command'])}, or name another --output."
+        )
 
 
 def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Between two identities of plans."""
+    """Between two identities of plans, which hold no key that has its default."""
     there, here = ({k: json.dumps(v) for k, v in keys.items()} for keys in (before, now))
     key, *others = (key for key in {**there, **here} if there.get(key) != here.get(key))
     more = f" (and {len(others)} more)" if others else ""
@@ -213,16 +198,17 @@ def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _claim(plan: Plan, output: Path) -> None:
     """Mark the folder as this ablation's."""
-    if not (output / MARK).exists():
-        make_directory(output)
-        command = ["detector", "ablate", "--config", str(plan.file), "--output", str(output)]
-        content = {
-            "ablation": str(plan.file),
-            "command": command + (["--set", *plan.overrides] if plan.overrides else []),
-            "config": str(plan.config),
-            "identity": plan.identity(),
-        }
-        write_json(output / MARK, content)
+    if (output / MARK).exists():
+        return
+    make_directory(output)
+    command = ["detector", "ablate", "--config", str(plan.file), "--output", str(output)]
+    content = {
+        "ablation": str(plan.file),
+        "command": command + (["--set", *plan.overrides] if plan.overrides else []),
+        "config": str(plan.config),
+        "identity": plan.identity(),
+    }
+    write_json(output / MARK, content)
 
 
 def check_data(plan: Plan) -> None:
@@ -231,14 +217,26 @@ def check_data(plan: Plan) -> None:
     Each run would only find it by itself.
     """
     checked: list[DataSettings] = []
-    for variant in plan.variants:
-        own_metrics_of(variant.config)
-        if variant.config.data in checked:
-            continue
-        checked.append(variant.config.data)
-        try:
-            build.data_index(variant.config, "train")
-            build.data_index(variant.config, "val")
-        except InputError as error:
-            raise InputError(f"{plan.file}: variant {variant.name!r}: {error}") from None
-    _check_class(plan)
+    for config, name in ((variant.config, variant.name) for variant in plan.variants):
+        own_metrics_of(config)
+        if config.data not in checked:
+            checked.append(config.data)
+            try:
+                build.data_index(config, "train")
+                build.data_index(config, "val")
+            except InputError as error:
+                raise InputError(f"{plan.file}: variant {name!r}: {error}") from None
+    if plan.metric.startswith("AP/"):
+        _check_class(plan, plan.metric.removeprefix("AP/"))
+
+
+def _check_class(plan: Plan, name: str) -> None:
+    """InputError where the validation set does not name the class."""
+    index = build.data_index(plan.variants[0].config, "val")
+    names = index.category_names
+    distinct = len(set(names)) == len(names)  # others are followed by the category's id
+    if distinct and name not in names:
+        raise InputError(
+            f"{plan.file}: metric: found {plan.metric!r}, and {index.annotations_file} has no "
+            f"class {name!r}; it should be one of {', '.join(names)}."
+        )
