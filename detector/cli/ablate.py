@@ -19,10 +19,9 @@ from detector.command_line import add_set, program
 from detector.data.settings import DataSettings
 from detector.errors import InputError
 from detector.files import locked, make_directory, occupied, read_object, write_json
-from detector.lab.choice import Choice, choose
 from detector.lab.placement import Placement, visible_gpus
 from detector.lab.plan import Plan
-from detector.lab.records import last_metric
+from detector.lab.records import Choice, choose, last_metric
 from detector.lab.results import Results, RunnerTime, read_results, write_results
 from detector.lab.sweep import Outcome, Run, Sweep
 from detector.report.page import write_report

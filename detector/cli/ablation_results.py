@@ -9,9 +9,8 @@ from typing import Any
 from detector.cli.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
 from detector.lab.bootstrap import paired_draws, resample
-from detector.lab.choice import Choice
 from detector.lab.plan import Plan, Variant
-from detector.lab.records import confounders, last_metric, read_records
+from detector.lab.records import Choice, confounders, last_metric, read_records
 from detector.lab.results import (
     Difference,
     Results,
@@ -153,16 +152,11 @@ def _differences(
         if pairs and name != plan.baseline:
             tests[name] = paired(*zip(*pairs, strict=True))
     p_holm = holm([None if name in uncorrected else test.p for name, test in tests.items()])
-    return {
-        name: Difference(
-            **vars(test),
-            p_holm=p,
-            seeds_for_half_a_point=seeds_needed(deviation)
-            if (deviation := test.standard_deviation)
-            else None,
-        )
-        for (name, test), p in zip(tests.items(), p_holm, strict=True)
-    }
+    differences = {}
+    for (name, test), p in zip(tests.items(), p_holm, strict=True):
+        seeds = seeds_needed(test.standard_deviation) if test.standard_deviation else None
+        differences[name] = Difference(**vars(test), p_holm=p, seeds_for_half_a_point=seeds)
+    return differences
 
 
 def _confounders(variant: Variant, outcomes: Mapping[Run, Outcome]) -> dict[str, float | None]:

@@ -150,9 +150,9 @@ class Plan:
             for v in self.variants
             if v.trials
         }
-        if not tuned:
-            return identity
-        return {**identity, **tuned, "metric": self.metric, "tuning_share": self.tuning_share}
+        if tuned:
+            identity |= {**tuned, "metric": self.metric, "tuning_share": self.tuning_share}
+        return identity
 
     def _check(self, document: YamlDocument) -> None:
         """What concerns more than one variant, and the metric."""

@@ -1,14 +1,16 @@
-"""What the records of a run's metrics.jsonl say: its metric, and what else differs from others."""
+"""What the records of runs say: the metric, which trial is best by it, and confounders."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detector.errors import InputError
-from detector.settings.training import is_coco_figure
+from detector.lab.plan import Trial, Variant
+from detector.settings.training import LOSSES, is_coco_figure
 
 CONFOUNDERS = {
     "clipped_share": "gradient/clipped_steps",
@@ -18,6 +20,16 @@ CONFOUNDERS = {
     "gradient_norm": "gradient/norm",
 }
 Records = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best trial of one variant."""
+
+    values: Mapping[str, float | None]  # of the metric, by trial; None of one that diverged
+    trial: Trial | None  # the best; None where all diverged, or where it is not known yet
+    lead: float | None  # of the best over the second, in the metric's unit; None: it is alone
+    at_edge: tuple[str, ...]  # keys of which a still smaller or larger value may be better
 
 
 def read_records(file: Path) -> list[dict[str, Any]]:
@@ -43,6 +55,34 @@ def last_metric(directory: Path, metric: str) -> float | None:
         raise InputError(f"{directory}: metrics.jsonl has no {key}; name another metric.")
     undefined = values[-1] is None or (values[-1] == -1 and is_coco_figure(metric))
     return None if undefined else float(values[-1])
+
+
+def choose(variant: Variant, values: Mapping[str, float | None], metric: str) -> Choice:
+    """The best trial by `values` of the metric; of equal ones the variant's own, else the first.
+
+    Each trial is run from one seed: a lead below the spread of seeds may be chance. At an edge is
+    the smallest and the largest of at least three numbers.
+    """
+    sign = 1 if metric in LOSSES else -1
+    known = [
+        (sign * value, trial.config != variant.config, trial)
+        for trial in variant.trials
+        if (value := values[trial.name]) is not None
+    ]
+    if not known:
+        return Choice(values, None, None, ())
+    (first, _, best), *others = sorted(known, key=lambda ranked: ranked[:2])
+    lead = others[0][0] - first if others else None
+    return Choice(
+        values, best, lead, tuple(key for key in best.values if _at_edge(key, variant, best))
+    )
+
+
+def _at_edge(key: str, variant: Variant, best: Trial) -> bool:
+    values = [trial.values[key] for trial in variant.trials]
+    numbers = {value for value in values if isinstance(value, int | float)}
+    # of two values each is an edge, which says nothing
+    return len(numbers) > 2 and best.values[key] in (min(numbers), max(numbers))
 
 
 def confounders(runs: Sequence[Records]) -> dict[str, float | None]:

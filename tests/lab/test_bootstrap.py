@@ -264,6 +264,21 @@ def test_the_bootstrap_is_that_of_pycocotools_on_copied_images():
     assert ours.below_zero == sum(d < 0 for d in differences) / 25
 
 
+def test_what_has_no_paired_comparison_is_refused():
+    """Other images of the same number; other classes; no box at all."""
+    none = np.zeros((0, 7))
+    one = match(none, data_set([(1, 1, 0, *BOX)], [1, 2]), [1, 2])
+    others = match(none, data_set([(1, 1, 0, *BOX)], [1, 3]), [1, 3])
+    with pytest.raises(ValueError, match="other image_ids"):
+        paired_bootstrap(one, others, resamples=2)
+    others = match(none, data_set([(1, 1, 0, *BOX)], [1, 2], categories=(1, 2, 3)), [1, 2])
+    with pytest.raises(ValueError, match="other category_ids"):
+        paired_bootstrap(one, others, resamples=2)
+    empty = match(none, data_set([], [1, 2]), [1, 2])
+    with pytest.raises(ValueError, match="there is no box"):
+        paired_bootstrap(empty, empty, resamples=2)
+
+
 @pytest.mark.slow
 def test_a_thousand_resamples_of_five_thousand_images_within_a_minute():
     """36,000 boxes of 80 classes and 100,000 detections, a third of which found something."""
