@@ -317,12 +317,11 @@ def one_thread() -> Iterator[None]:
 
 TOGETHER = """
 import sys
-from detector.lab import placement
+from detector.cli import ablate
 from detector.errors import exit_codes
-placement.visible_gpus = lambda: ["0", "1", "2", "3"]
-from detector.cli.ablate import main
+ablate.visible_gpus = lambda: ["0", "1", "2", "3"]
 with exit_codes():
-    sys.exit(main())
+    sys.exit(ablate.main())
 """
 
 
