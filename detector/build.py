@@ -27,8 +27,8 @@ from detector.errors import InputError, about
 from detector.evaluation.predict import Predictor
 from detector.loss import box as boxes
 from detector.loss.assemble import NORMALIZERS, classification_loss
+from detector.loss.box import BoxLossSettings
 from detector.loss.detection import DetectionLoss
-from detector.loss.settings import BoxLossSettings
 from detector.model.initialize import initialize
 from detector.model.pretrained import load_backbone
 from detector.model.retinanet import FPN, Head, RetinaNet

@@ -224,7 +224,7 @@ def _own_process(words: Sequence[str], cwd: Path) -> Iterator[None]:
         patch.chdir(cwd)
         patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that it starts
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        patch.setattr("detector.lab.processes.subprocess", forked.MODULE)
+        patch.setattr("detector.lab.sweep.subprocess", forked.MODULE)
         patch.setattr("torch.cuda.is_available", lambda: False)
         patch.setattr("torch.cuda.device_count", lambda: 0)
         torch.set_num_threads(1)

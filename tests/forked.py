@@ -31,7 +31,7 @@ MODULE = SimpleNamespace(Popen=popen, STDOUT=subprocess.STDOUT)  # stands in for
 
 
 class Forked:
-    """What these tests and detector.lab.processes use of a subprocess.Popen."""
+    """What these tests and detector.lab.sweep use of a subprocess.Popen."""
 
     def __init__(
         self,

@@ -19,9 +19,9 @@ from conftest import HOME, Command
 from forked import popen
 
 from detector import build
-from detector.cli import ablate
+from detector.cli import ablate, ablation_runs
+from detector.cli.ablation_runs import forecast
 from detector.cli.compare import bootstrap_comparison, diagnosed_run
-from detector.cli.forecast import forecast
 from detector.cli.train import train
 from detector.config import parse
 from detector.files import write_json
@@ -284,7 +284,9 @@ def test_many_runs_on_one_gpu_are_those_of_one_at_a_time(
     settings = [*tiny, "data.workers=2", "schedule.steps=2"]
     file.write_text(TEXT.format(config=config, settings=json.dumps(settings)))
     plan = Plan.read(file, [], load=build.load_config)
-    monkeypatch.setattr(ablate, "_diagnosis", lambda run: ("mkdir", "-p", f"{run}/diagnosis/last"))
+    monkeypatch.setattr(
+        ablation_runs, "_diagnosis", lambda run: ("mkdir", "-p", f"{run}/diagnosis/last")
+    )
     monkeypatch.setattr(ablate, "bootstraps", lambda *runs: [])
     four = Placement(workers=4, gpus=("0",), gpus_per_run=1, cores=8, data_workers=2)
     assert ablate.ablate(plan, tmp_path / "four", placement=four, say=print) == 0
@@ -315,12 +317,11 @@ def one_thread() -> Iterator[None]:
 
 TOGETHER = """
 import sys
-from detector.lab import placement
+from detector.cli import ablate
 from detector.errors import exit_codes
-placement.visible_gpus = lambda: ["0", "1", "2", "3"]
-from detector.cli.ablate import main
+ablate.visible_gpus = lambda: ["0", "1", "2", "3"]
 with exit_codes():
-    sys.exit(main())
+    sys.exit(ablate.main())
 """
 
 

@@ -9,7 +9,7 @@ from conftest import HOME, exit_code
 from detector import __version__
 from detector.__main__ import HELP, main
 from detector.command_line import program, python_arguments
-from detector.lab.processes import import_path
+from detector.lab.sweep import import_path
 
 COMMANDS = sorted(
     path.stem for path in (HOME / "detector/cli").glob("*.py") if "def main(" in path.read_text()

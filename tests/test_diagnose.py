@@ -157,7 +157,7 @@ def test_half_a_diagnosis_leaves_nothing(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(diagnose, "class_ap", fail)
+    monkeypatch.setattr(diagnose, "training_boxes", fail)
     with pytest.raises(KeyboardInterrupt):
         diagnose.diagnose(Trained.from_run(finished, "last", []), tmp_path / "out")
     assert not list(tmp_path.iterdir())

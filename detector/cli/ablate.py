@@ -13,22 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from detector import build
-from detector.cli.ablation_results import (
-    bootstraps,
-    collect_results,
-    diverged,
-    last_metric,
-    results_table,
-)
-from detector.cli.ablation_runs import describe, runs_of, trial_name, trials_of
-from detector.cli.forecast import forecast
+from detector.cli.ablation_results import bootstraps, collect_results, results_table
+from detector.cli.ablation_runs import describe, forecast, runs_of, trial_name, trials_of
 from detector.command_line import add_set, program
 from detector.data.settings import DataSettings
 from detector.errors import InputError
 from detector.files import locked, make_directory, occupied, read_object, write_json
-from detector.lab.choice import Choice, choose
 from detector.lab.placement import Placement, visible_gpus
 from detector.lab.plan import Plan
+from detector.lab.records import Choice, choose, last_metric
 from detector.lab.results import Results, RunnerTime, read_results, write_results
 from detector.lab.sweep import Outcome, Run, Sweep
 from detector.report.page import write_report
@@ -104,24 +97,24 @@ def _ablate(plan: Plan, output: Path, placement: Placement, say: Callable[[str],
     sweep = Sweep(output, environments=placement.environments(), say=say)
     trials = trials_of(plan, output, placement)
     # one sweep for both: the runs start on workers that the last trials leave free
-    todo = [run for run in trials if not diverged(run)]
-    outcomes = {run: Outcome(1, None) for run in trials if run not in todo}
+    todo = [run for run in trials if not run.diverged]
+    outcomes = {run: Outcome(1, None) for run in trials if run.diverged}
     outcomes |= sweep([*todo, *runs_of(plan, output, placement)])
     choices = _choices(plan, trials, outcomes)
-    whole = _with_tuned(plan, choices)
+    plan = _with_tuned(plan, choices)
     if sweep.received is None:
-        runs = runs_of(whole, output, placement)
-        outcomes |= sweep([run for run in runs if run not in outcomes])
+        tuned = [run for run in runs_of(plan, output, placement) if run not in outcomes]
+        outcomes |= sweep(tuned)
     if sweep.received is not None:
         say("stopped by a signal, with the runs in progress saved; the same command goes on")
         return 128 + sweep.received
     spent = sweep.runner_time()
-    results = collect_results(whole, outcomes, choices, _last_busy(output, spent))
-    _write(whole, output, results, outcomes, say)
+    results = collect_results(plan, outcomes, choices, _last_busy(output, spent))
+    _write(output, results, outcomes, say)
     if (overhead := spent.overhead) is not None:
         say(f"runner overhead while runs were in progress {100 * overhead:.1f} % of their time")
-    failed = [run for run, outcome in outcomes.items() if outcome.code != 0]
-    failed = [run for run in failed if run not in trials or not diverged(run)]
+    diverged_trials = {run for run in trials if run.diverged}
+    failed = [run for run in outcomes if outcomes[run].code != 0 and run not in diverged_trials]
     for run in failed:
         say(f"failed: {run.name}; see {run.log}")
     if failed:
@@ -129,42 +122,14 @@ def _ablate(plan: Plan, output: Path, placement: Placement, say: Callable[[str],
     return 1 if failed else 0
 
 
-def _last_busy(output: Path, spent: RunnerTime) -> RunnerTime:
-    """The time of an earlier call where this one had nothing to run, and so says nothing."""
-    earlier = output / "results.json"
-    return spent if spent.busy or not earlier.exists() else read_results(earlier).runner
-
-
-def _write(
-    plan: Plan,
-    output: Path,
-    results: Results,
-    outcomes: Mapping[Run, Outcome],
-    say: Callable[[str], None],
-) -> None:
-    """results.json, also before the bootstrap, which may take long; the page and the table."""
-    write_results(output / "results.json", results)
-    names = {variant.name for variant in plan.variants}
-    directories = {
-        (run.variant, run.seed): run.directory
-        for run, outcome in outcomes.items()
-        if outcome.code == 0 and run.variant in names
-    }
-    say("comparing by bootstrap over images")
-    results = replace(results, bootstrap=tuple(bootstraps(directories, plan.baseline, say)))
-    write_results(output / "results.json", results)
-    say(results_table(results))
-    say(f"report: {write_report(output)}")
-
-
 def _choices(plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]) -> dict[str, Choice]:
     """Of the variants all of whose trials were finished or diverged."""
     by_name, choices = {run.variant: run for run in trials}, {}
     for v in plan.variants:
-        runs = {trial.name: by_name[trial_name(v.name, trial.name)] for trial in v.trials}
-        if runs and all(diverged(run) or outcomes[run].code == 0 for run in runs.values()):
+        runs = {trial.name: by_name[trial_name(v, trial)] for trial in v.trials}
+        if runs and all(run.diverged or outcomes[run].code == 0 for run in runs.values()):
             metrics = {
-                name: None if diverged(run) else last_metric(run.directory, plan.metric)
+                name: None if run.diverged else last_metric(run.directory, plan.metric)
                 for name, run in runs.items()
             }
             choices[v.name] = choose(v, metrics, plan.metric)
@@ -181,38 +146,48 @@ def _with_tuned(plan: Plan, choices: Mapping[str, Choice]) -> Plan:
     return replace(plan, variants=(*plan.variants, *tuned))
 
 
-def _check_class(plan: Plan) -> None:
-    """InputError where the metric is the AP of a class that the validation set does not name."""
-    name = plan.metric.removeprefix("AP/")
-    if name == plan.metric:
-        return
-    index = build.data_index(plan.variants[0].config, "val")
-    names = index.category_names
-    distinct = len(set(names)) == len(names)  # others are followed by the category's id
-    if distinct and name not in names:
-        raise InputError(
-            f"{plan.file}: metric: found {plan.metric!r}, and {index.annotations_file} has no "
-            f"class {name!r}; it should be one of {', '.join(names)}."
-        )
+def _last_busy(output: Path, spent: RunnerTime) -> RunnerTime:
+    """The time of an earlier call where this one had nothing to run, and so says nothing."""
+    earlier = output / "results.json"
+    return spent if spent.busy or not earlier.exists() else read_results(earlier).runner
+
+
+def _write(
+    output: Path, results: Results, outcomes: Mapping[Run, Outcome], say: Callable[[str], None]
+) -> None:
+    """results.json, also before the bootstrap, which may take long; the page and the table."""
+    write_results(output / "results.json", results)
+    names = {variant.name for variant in results.variants}
+    directories = {
+        (run.variant, run.seed): run.directory
+        for run, outcome in outcomes.items()
+        if outcome.code == 0 and run.variant in names
+    }
+    say("comparing by bootstrap over images")
+    results = replace(results, bootstrap=tuple(bootstraps(directories, results.baseline, say)))
+    write_results(output / "results.json", results)
+    say(results_table(results))
+    say(f"report: {write_report(output)}")
 
 
 def refuse_other(plan: Plan, output: Path) -> None:
     """InputError if the folder is there and not this ablation's."""
     mark = output / MARK
-    if mark.exists():
-        before = read_object(mark, "ablation", "command", "identity")
-        if before["identity"] != plan.identity():
-            raise InputError(
-                f"{output}: it holds other runs, of {before['ablation']}: "
-                f"{_first_difference(before['identity'], plan.identity())}; go on with "
-                f"{shlex.join(before['command'])}, or name another --output."
-            )
-    elif occupied(output):
-        raise InputError(f"{output}: it holds something else; name another --output.")
+    if not mark.exists():
+        if occupied(output):
+            raise InputError(f"{output}: it holds something else; name another --output.")
+        return
+    before, identity = read_object(mark, "ablation", "command", "identity"), plan.identity()
+    if before["identity"] != identity:
+        raise InputError(
+            f"{output}: it holds other runs, of {before['ablation']}: "
+            f"{_first_difference(before['identity'], identity)}; go on with "
+            f"{shlex.join(before['command'])}, or name another --output."
+        )
 
 
 def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Between two identities of plans."""
+    """Between two identities of plans, which hold no key that has its default."""
     there, here = ({k: json.dumps(v) for k, v in keys.items()} for keys in (before, now))
     key, *others = (key for key in {**there, **here} if there.get(key) != here.get(key))
     more = f" (and {len(others)} more)" if others else ""
@@ -222,16 +197,17 @@ def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _claim(plan: Plan, output: Path) -> None:
     """Mark the folder as this ablation's."""
-    if not (output / MARK).exists():
-        make_directory(output)
-        command = ["detector", "ablate", "--config", str(plan.file), "--output", str(output)]
-        content = {
-            "ablation": str(plan.file),
-            "command": command + (["--set", *plan.overrides] if plan.overrides else []),
-            "config": str(plan.config),
-            "identity": plan.identity(),
-        }
-        write_json(output / MARK, content)
+    if (output / MARK).exists():
+        return
+    make_directory(output)
+    command = ["detector", "ablate", "--config", str(plan.file), "--output", str(output)]
+    content = {
+        "ablation": str(plan.file),
+        "command": command + (["--set", *plan.overrides] if plan.overrides else []),
+        "config": str(plan.config),
+        "identity": plan.identity(),
+    }
+    write_json(output / MARK, content)
 
 
 def check_data(plan: Plan) -> None:
@@ -240,14 +216,26 @@ def check_data(plan: Plan) -> None:
     Each run would only find it by itself.
     """
     checked: list[DataSettings] = []
-    for variant in plan.variants:
-        own_metrics_of(variant.config)
-        if variant.config.data in checked:
-            continue
-        checked.append(variant.config.data)
-        try:
-            build.data_index(variant.config, "train")
-            build.data_index(variant.config, "val")
-        except InputError as error:
-            raise InputError(f"{plan.file}: variant {variant.name!r}: {error}") from None
-    _check_class(plan)
+    for config, name in ((variant.config, variant.name) for variant in plan.variants):
+        own_metrics_of(config)
+        if config.data not in checked:
+            checked.append(config.data)
+            try:
+                build.data_index(config, "train")
+                build.data_index(config, "val")
+            except InputError as error:
+                raise InputError(f"{plan.file}: variant {name!r}: {error}") from None
+    if plan.metric.startswith("AP/"):
+        _check_class(plan, plan.metric.removeprefix("AP/"))
+
+
+def _check_class(plan: Plan, name: str) -> None:
+    """InputError where the validation set does not name the class."""
+    index = build.data_index(plan.variants[0].config, "val")
+    names = index.category_names
+    distinct = len(set(names)) == len(names)  # others are followed by the category's id
+    if distinct and name not in names:
+        raise InputError(
+            f"{plan.file}: metric: found {plan.metric!r}, and {index.annotations_file} has no "
+            f"class {name!r}; it should be one of {', '.join(names)}."
+        )

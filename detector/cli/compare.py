@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,23 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare and print; the exit code."""
     options = arguments(argv)
-    if options.ground_truth is None:
-        first, second = (
-            partial(evaluated_run, path, options.checkpoint)
-            for path in (options.first, options.second)
-        )
-    elif options.checkpoint:
+    if options.ground_truth and options.checkpoint:
         raise InputError("--checkpoint goes with two runs, --ground-truth with two result files.")
-    else:
+    # an output that cannot be used is refused before anything is read
+    with new_directory(options.output) if options.output else nullcontext() as draft:
         first, second = (
-            partial(evaluated_file, path, options.ground_truth)
+            evaluated_file(path, options.ground_truth)
+            if options.ground_truth
+            else evaluated_run(path, options.checkpoint)
             for path in (options.first, options.second)
         )
-    numbers = {"resamples": options.resamples, "seed": options.seed}
-    print(compare(first, second, options.output, **numbers))
+        comparison = bootstrap_comparison(
+            first, second, resamples=options.resamples, seed=options.seed
+        )
+        if draft is not None:
+            content = comparison_content(first, second, comparison, seed=options.seed)
+            write_json(draft / "comparison.json", content)
+    print(comparison_table(first, second, comparison))
     return 0
 
 
@@ -79,6 +82,11 @@ class Evaluated:
     detections: NDArray[np.float64]  # (D, 7) as of load_detections
     truth: dict[str, Any]  # as of load_ground_truth
     image_ids: list[int]
+
+    @property
+    def classes(self) -> set[tuple[int, str]]:
+        """Ids and names."""
+        return {(category["id"], category["name"]) for category in self.truth["categories"]}
 
     def matches(self) -> Matches:
         """COCO's matching of the detections with the boxes."""
@@ -122,15 +130,9 @@ def diagnosed_run(directory: Path) -> Evaluated:
 
 def _on_validation_set(directory: Path, detections: Path, config: Path) -> Evaluated:
     index = build.data_index(build.load_config(config), "val")
-    truth = index_ground_truth(index)
-    return Evaluated(
-        name=str(directory),
-        detections_file=detections,
-        truth_file=index.annotations_file,
-        detections=load_detections(detections, truth),
-        truth=truth,
-        image_ids=index.image_ids.tolist(),
-    )
+    truth, ids = index_ground_truth(index), index.image_ids.tolist()
+    rows = load_detections(detections, truth)
+    return Evaluated(str(directory), detections, index.annotations_file, rows, truth, ids)
 
 
 def evaluated_file(detections: Path, ground_truth: Path) -> Evaluated:
@@ -141,36 +143,9 @@ def evaluated_file(detections: Path, ground_truth: Path) -> Evaluated:
             "two runs are compared without it."
         )
     truth = load_ground_truth(ground_truth)
-    return Evaluated(
-        name=str(detections),
-        detections_file=detections,
-        truth_file=ground_truth,
-        detections=load_detections(detections, truth),
-        truth=truth,
-        image_ids=[image["id"] for image in truth["images"]],
-    )
-
-
-def compare(
-    first: Callable[[], Evaluated],
-    second: Callable[[], Evaluated],
-    output: Path | None,
-    *,
-    resamples: int,
-    seed: int,
-) -> str:
-    """The comparison as lines of text; `output` gets comparison.json where it is named.
-
-    The two are read by calls, so that an `output` that cannot be used is refused before them.
-    """
-    if output is None:
-        runs = (first(), second())
-        return comparison_table(*runs, bootstrap_comparison(*runs, resamples=resamples, seed=seed))
-    with new_directory(output) as draft:
-        runs = (first(), second())
-        comparison = bootstrap_comparison(*runs, resamples=resamples, seed=seed)
-        write_json(draft / "comparison.json", comparison_content(*runs, comparison, seed=seed))
-    return comparison_table(*runs, comparison)
+    ids = [image["id"] for image in truth["images"]]
+    rows = load_detections(detections, truth)
+    return Evaluated(str(detections), detections, ground_truth, rows, truth, ids)
 
 
 def bootstrap_comparison(
@@ -201,14 +176,12 @@ def bootstrap_comparison(
 def check_same_truth(first: Evaluated, second: Evaluated) -> None:
     """InputError where the two were not measured against the same images, classes and boxes."""
     images = set(first.image_ids) ^ set(second.image_ids)
-    classes = [[(c["id"], c["name"]) for c in each.truth["categories"]] for each in (first, second)]
-    boxes = [each.truth["annotations"] for each in (first, second)]
+    classes = first.classes ^ second.classes
     if images:
         other = f"images ({len(images)} ids are in one of them alone, such as {min(images)})"
-    elif classes[0] != classes[1]:
-        strange = sorted(set(classes[0]) ^ set(classes[1]))
-        other = f"classes ({len(strange)} are in one of them alone, such as {strange[0]})"
-    elif boxes[0] != boxes[1]:
+    elif classes:
+        other = f"classes ({len(classes)} are in one of them alone, such as {min(classes)})"
+    elif first.truth["annotations"] != second.truth["annotations"]:
         other = "boxes, on the same images and classes"
     else:
         return
@@ -223,15 +196,18 @@ def comparison_content(
     first: Evaluated, second: Evaluated, comparison: Comparison, *, seed: int
 ) -> dict[str, Any]:
     """The content of comparison.json: the figures, and where they come from."""
-    origin = {
-        key: {"name": each.name, "detections": str(each.detections_file), "AP": ap}
-        for key, each, ap in (
-            ("first", first, comparison.first),
-            ("second", second, comparison.second),
-        )
+
+    def origin(run: Evaluated, ap: float) -> dict[str, Any]:
+        return {"name": run.name, "detections": str(run.detections_file), "AP": ap}
+
+    return {
+        **asdict(comparison),
+        "first": origin(first, comparison.first),
+        "second": origin(second, comparison.second),
+        "confidence": 0.95,
+        "seed": seed,
+        "ground_truth": str(first.truth_file),
     }
-    truth = str(first.truth_file)
-    return {**asdict(comparison), **origin, "confidence": 0.95, "seed": seed, "ground_truth": truth}
 
 
 def comparison_table(first: Evaluated, second: Evaluated, comparison: Comparison) -> str:

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,15 +13,15 @@ from numpy.typing import NDArray
 
 from detector import build
 from detector.anchors.class_code import ClassCode
+from detector.cli.evaluate import checkpoint_and_output
 from detector.command_line import add_set, program
 from detector.engine.restore import check_classes
 from detector.errors import InputError
 from detector.evaluation import calibration
-from detector.evaluation.coco import CocoResult
 from detector.evaluation.errors import error_split
 from detector.evaluation.predict import Evaluator, coco_json, coco_rows
 from detector.files import new_directory, write_json
-from detector.lab import distribution, histogram
+from detector.lab import distribution
 from detector.lab.distribution import Shares
 from detector.lab.matches import match
 from detector.loss.detection import DetectionLoss
@@ -41,7 +40,7 @@ from detector.structures import Outputs, Targets
 from detector.trained import Trained
 
 FOCAL_GAMMAS = (0.0, 0.5, 1.0, 2.0)
-T = TypeVar("T")
+KINDS = ("foreground", "background")  # of anchors
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -63,15 +62,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Diagnose and print; the exit code."""
-    options = arguments(argv)
-    if options.set and options.output is None:
-        raise InputError(
-            "--set changes what is measured, so its figures need a folder of their own: "
-            "add --output DIR."
-        )
-    output = options.output or options.run / "diagnosis" / Path(options.checkpoint).stem
-    trained = Trained.from_run(options.run, options.checkpoint, options.set)
-    print(f"diagnosing {options.run}, checkpoint {options.checkpoint}, into {output}", flush=True)
+    trained, output = checkpoint_and_output(arguments(argv), "diagnosing", "diagnosis")
     print(diagnostics_table(diagnose(trained, output)))
     return 0
 
@@ -87,7 +78,7 @@ class AnchorSums:
             **{f"gamma={gamma:g}": Focal(alpha=None, gamma=gamma) for gamma in FOCAL_GAMMAS},
         }
         self.counts = torch.zeros(2, dtype=torch.int64, device=on)  # foreground, background
-        self.scores = torch.zeros(2, histogram.SCORE_BINS, dtype=torch.int64, device=on)
+        self.scores = torch.zeros(2, distribution.SCORE_BINS, dtype=torch.int64, device=on)
         self.losses = {  # each as of `distribution.tally_by_part`
             name: torch.zeros(2, 2, distribution.LOSS_BINS, dtype=torch.float64, device=on)
             for name in self.elementwise
@@ -97,7 +88,7 @@ class AnchorSums:
         """The anchors of a batch."""
         logits = outputs.class_logits
         self.counts += torch.stack([targets.foreground.sum(), targets.background.sum()])
-        self.scores += histogram.score_histograms(logits, targets, code=self.code)
+        self.scores += distribution.score_histograms(logits, targets, code=self.code)
         for name, elementwise in self.elementwise.items():
             quality = None
             if elementwise.reads_quality:
@@ -109,14 +100,9 @@ class AnchorSums:
     def distribution(self) -> dict[str, dict[str, Shares | None]]:
         """The loss distributions of foreground and background anchors, by loss."""
         return {
-            name: by_kind([distribution.shares(kind) for kind in tallies])
+            name: dict(zip(KINDS, map(distribution.shares, tallies), strict=True))
             for name, tallies in self.losses.items()
         }
-
-
-def by_kind(values: list[T]) -> dict[str, T]:
-    """Two values by kind of anchor: foreground, then background."""
-    return dict(zip(("foreground", "background"), values, strict=True))
 
 
 def diagnose(trained: Trained, output: Path) -> Diagnostics:
@@ -126,17 +112,22 @@ def diagnose(trained: Trained, output: Path) -> Diagnostics:
         rows, anchors = predict_and_tally(trained, examine)
         result = examine.metrics(rows)
         split = error_split(rows, examine.ground_truth, examine.image_ids)
+        boxes_of_class: Sequence[int | None]
+        boxes_of_class = training_boxes(trained) or [None] * len(result.per_class)
         content = Diagnostics(
             checkpoint=str(trained.weights),
             images=result.images,
             AP=result.summary["AP"],
             AP50=result.summary["AP50"],
-            anchors=by_kind(anchors.counts.tolist()),
+            anchors=dict(zip(KINDS, anchors.counts.tolist(), strict=True)),
             loss_distribution=anchors.distribution(),
-            score_histogram=Histogram(histogram.EDGES.tolist(), *anchors.scores.tolist()),
+            score_histogram=Histogram(distribution.SCORE_EDGES.tolist(), *anchors.scores.tolist()),
             calibration=calibration_report(rows, examine),
             errors={"AP50": split.ap50, **split.gains},
-            classes=class_ap(trained, result),
+            classes=[
+                ClassAP(name, boxes, ap)
+                for (name, ap), boxes in zip(result.per_class.items(), boxes_of_class, strict=True)
+            ],
         )
         write_json(draft / "detections.json", coco_json(rows))
         write_json(draft / "diagnostics.json", asdict(content))
@@ -172,24 +163,14 @@ def calibration_report(rows: NDArray[np.float64], examine: Evaluator) -> Calibra
     )
     if fitted is None:
         return None
+    temperature, platt = vars(fitted.by_temperature), vars(fitted.by_platt)
     return CalibrationReport(
         iou=0.5,
         bins_edges=np.linspace(0, 1, calibration.BINS + 1).tolist(),
         before=fitted.before,
-        temperature=TemperatureScaled(
-            **vars(fitted.by_temperature), temperature=fitted.temperature
-        ),
-        platt=PlattScaled(**vars(fitted.by_platt), slope=fitted.slope, intercept=fitted.intercept),
+        temperature=TemperatureScaled(**temperature, temperature=fitted.temperature),
+        platt=PlattScaled(**platt, slope=fitted.slope, intercept=fitted.intercept),
     )
-
-
-def class_ap(trained: Trained, result: CocoResult) -> list[ClassAP]:
-    """AP beside the number of boxes that each class was trained on."""
-    counts: Sequence[int | None] = training_boxes(trained) or [None] * len(result.per_class)
-    return [
-        ClassAP(name, count, ap)
-        for (name, ap), count in zip(result.per_class.items(), counts, strict=True)
-    ]
 
 
 def training_boxes(trained: Trained) -> list[int] | None:
@@ -203,8 +184,7 @@ def training_boxes(trained: Trained) -> list[int] | None:
         check_classes(trained.classes, index)
     except InputError:
         return None
-    counts: list[int] = index.boxes_per_class.tolist()
-    return counts
+    return [int(count) for count in index.boxes_per_class]
 
 
 def diagnostics_table(content: Diagnostics) -> str:

@@ -76,7 +76,10 @@ def predict(
                 unreadable += 1
                 continue
             picture, detections = _detect(trained, image, file, number)
-            _write_jpeg(picture, draft / drawn[file])
+            # encoded first: torchvision's own writing of files says nothing of a full disk
+            encoded = encode_jpeg(picture, quality=92).numpy().tobytes()
+            with whole_file(draft / drawn[file]) as jpeg:
+                jpeg.write_bytes(encoded)
             entries += detections
         if unreadable == len(files):
             raise InputError("not one of the images can be read, so there is nothing to write.")
@@ -91,25 +94,23 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     """
     files: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            kinds = suffixes()
-            inside = sorted(
-                file for file in path.rglob("*")
-                if file.suffix.lower() in kinds and not file.is_dir() and not _hidden(file, path)
-            )  # fmt: skip
-            if not inside:
-                raise InputError(f"{path}: there is no image in this folder, but for hidden ones.")
-            files += inside
-        elif path.exists():
-            files.append(path)
-        else:
+        if not path.exists():
             raise InputError(f"{path}: there is no such image or folder.")
+        inside = _images_inside(path) if path.is_dir() else [path]
+        if not inside:
+            raise InputError(f"{path}: there is no image in this folder, but for hidden ones.")
+        files += inside
     return list(dict.fromkeys(files))
 
 
-def _hidden(file: Path, folder: Path) -> bool:
-    parts = file.relative_to(folder).parts
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+def _images_inside(folder: Path) -> list[Path]:
+    kinds, images = suffixes(), []
+    for file in sorted(folder.rglob("*")):
+        parts = file.relative_to(folder).parts
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+        if file.suffix.lower() in kinds and not file.is_dir() and not hidden:
+            images.append(file)
+    return images
 
 
 def drawn_names(files: Sequence[Path]) -> dict[Path, str]:
@@ -117,41 +118,27 @@ def drawn_names(files: Sequence[Path]) -> dict[Path, str]:
 
     macOS and Windows do not tell upper from lower case.
     """
-    stems = [_short(file.stem) for file in files]
+    # within the 255 bytes of a file name, with what we put around it
+    stems = [file.stem.encode("utf-8", "replace")[:200].decode("utf-8", "ignore") for file in files]
     if len({stem.casefold() for stem in stems}) < len(files):
         stems = [f"{number:05d}_{stem}" for number, stem in enumerate(stems, start=1)]
     return {file: f"{stem}.jpg" for file, stem in zip(files, stems, strict=True)}
 
 
-def _short(stem: str) -> str:
-    """Within the 255 bytes of a file name, with what we put around it."""
-    return stem.encode("utf-8", "replace")[:200].decode("utf-8", "ignore")
-
-
-def _write_jpeg(picture: Tensor, path: Path) -> None:
-    """Encoded first: torchvision's own writing of files says nothing of a full disk."""
-    with whole_file(path) as draft:
-        draft.write_bytes(encode_jpeg(picture, quality=92).numpy().tobytes())
-
-
 def _detect(
     trained: Trained, image: Tensor, file: Path, number: int
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    batch = batch_of(trained, image, number)
+    """The image with its detections drawn, and these as entries of detections.json."""
+    batch, classes = batch_of(trained, image, number), trained.classes
     _, found = trained.predictor(trained.net, batch)
-    present = found.present[0]
-    rows = coco_rows(found, batch.image_ids, trained.classes.category_ids)
-    names = dict(zip(trained.classes.category_ids, trained.classes.names, strict=True))
+    rows = coco_rows(found, batch.image_ids, classes.category_ids)
+    names = dict(zip(classes.category_ids, classes.names, strict=True))
     entries = [
         {**entry, "file_name": str(file), "category": names[entry["category_id"]]}
         for entry in coco_json(rows)
     ]
-    drawn = draw_detections(
-        image,
-        found.boxes[0][present],
-        found.labels[0][present],
-        found.scores[0][present],
-        names=trained.classes.names,
-        threshold=0,
+    boxes, labels, scores = (
+        values[0][found.present[0]] for values in (found.boxes, found.labels, found.scores)
     )
+    drawn = draw_detections(image, boxes, labels, scores, names=classes.names, threshold=0)
     return drawn, entries

@@ -72,20 +72,14 @@ def train(config: Config, output: Path, *, resume: bool, command: Sequence[str])
 
 def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
     """The last state of the run, refused if its config is another one."""
-    file = run.config_file(output)
-    before = parse(file.read_text(encoding="utf-8"), str(file))
-    theirs, ours = (flat(c) for c in (before, config))
-    gone = "no such key"
-    changed = [
-        key
-        for key in {**theirs, **ours}
-        if theirs.get(key, gone) != ours.get(key, gone) and key not in MOVABLE
-    ]
-    if changed:
-        key = changed[0]
-        raise InputError(
-            f"{file}: the run to resume has {key} {theirs.get(key, gone)!r}, now it is "
-            f"{ours.get(key, gone)!r}; resume with the run's own settings (--config {file} "
-            f"--output {output} --resume), or start another run with another --output."
-        )
+    file, gone = run.config_file(output), "no such key"
+    theirs, ours = flat(parse(file.read_text(encoding="utf-8"), str(file))), flat(config)
+    for key in {**theirs, **ours}:
+        before, now = theirs.get(key, gone), ours.get(key, gone)
+        if before != now and key not in MOVABLE:
+            raise InputError(
+                f"{file}: the run to resume has {key} {before!r}, now it is {now!r}; resume with "
+                f"the run's own settings (--config {file} --output {output} --resume), or start "
+                "another run with another --output."
+            )
     return run.last_state(output)

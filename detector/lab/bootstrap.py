@@ -14,7 +14,6 @@ from detector.lab.matches import Matches
 from detector.lab.statistics import Interval
 
 RECALLS = np.linspace(0, 1, 101)
-ENDS = (2.5, 97.5)  # percentiles of the 95 % interval
 
 Ints = NDArray[np.int64]
 
@@ -32,16 +31,6 @@ class Comparison:
     images: int
     resamples: int  # those in which AP is defined
     lacking: float  # share of them without a box of some class, which is not in their mean then
-
-
-def average_precision(matches: Matches, weights: Ints) -> float:
-    """COCO's AP (IoU .5:.95, all areas, 100 detections) of a multiset of images; -1 if undefined.
-
-    `weights` int (I,) says how often each image is in it. Equal scores stay in pycocotools' order,
-    by image and in an image as in the file; copies of an image stand together, each of its
-    detections as often as the image before the next detection.
-    """
-    return Ranking(matches).average_precision(weights)
 
 
 def paired_bootstrap(a: Matches, b: Matches, *, resamples: int = 1000, seed: int = 0) -> Comparison:
@@ -84,29 +73,26 @@ def resample(matches: Matches, *, resamples: int, seed: int = 0) -> Resampled:
 
 def paired_draws(a: Resampled, b: Resampled) -> Comparison:
     """The comparison of two runs that were resampled from one seed; as of paired_bootstrap."""
-    first, second = a.matches, b.matches
-    assert np.array_equal(first.image_ids, second.image_ids), "the two are of different images"
-    assert np.array_equal(first.category_ids, second.category_ids), "the two have other classes"
-    assert len(first.truth_images), "without a box there is no AP"
+    for key in ("image_ids", "category_ids"):
+        if not np.array_equal(getattr(a.matches, key), getattr(b.matches, key)):
+            raise ValueError(f"the two have other {key}; expected the same")
+    if not len(a.matches.truth_images):
+        raise ValueError("there is no box, and so no AP; expected at least one")
     defined = a.draws > -1  # the two have the same boxes
     differences = (b.draws - a.draws)[defined]
-    low, high = np.percentile(differences, ENDS).tolist()
+    low, high = np.percentile(differences, (2.5, 97.5)).tolist()
+    tail = min((differences <= 0).sum(), (differences >= 0).sum())
     return Comparison(
         first=a.whole,
         second=b.whole,
         difference=b.whole - a.whole,
         interval=Interval(low, high),
-        p=_p_value(differences),
+        p=min(1.0, 2 * (int(tail) + 1) / (len(differences) + 1)),
         below_zero=float((differences < 0).mean()),
-        images=len(first.image_ids),
+        images=len(a.matches.image_ids),
         resamples=len(differences),
         lacking=float(a.lacking[defined].mean()),
     )
-
-
-def _p_value(differences: NDArray[np.float64]) -> float:
-    tail = min((differences <= 0).sum(), (differences >= 0).sum())
-    return min(1.0, 2 * (int(tail) + 1) / (len(differences) + 1))
 
 
 class Ranking:
@@ -136,7 +122,12 @@ class Ranking:
         self.ignored_from = np.searchsorted(positions, threshold * len(order) + self.class_starts)
 
     def average_precision(self, weights: Ints) -> float:
-        """AP of the images, each taken `weights` (I,) times; -1 without a box."""
+        """COCO's AP (IoU .5:.95, all areas, 100 detections) of a multiset of images.
+
+        `weights` int (I,) says how often each image is in it; -1 without a box. Equal scores stay
+        in pycocotools' order, by image and in an image as in the file; copies of an image stand
+        together, each of its detections as often as the image before the next detection.
+        """
         boxes = self.boxes(weights)
         present = boxes > 0
         if not present.any():

@@ -1,6 +1,6 @@
-"""The focal paper's Figure 4: how much of the loss the easy and the hard anchors hold.
+"""How loss and scores are spread over the anchors; the loss as in the focal paper's Figure 4.
 
-N images, A anchors of one image, C channels, M losses, B = 2^19 bins.
+N images, A anchors of one image, C channels, K classes, M losses, B = 2^19 bins.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ LOSS_BINS = 2 ** (31 - OPEN_BITS)  # of counts that are not negative
 HARDEST = (0.001, 0.01, 0.1)
 # Shares of the anchors, easy to hard: hundredths up to .9, then 36 a decade up to .9999, and 1.
 ANCHOR_SHARES = np.concatenate([np.arange(90) / 100, 1 - np.geomspace(0.1, 1e-4, 109), [1.0]])
+SCORE_BINS = 50
+SCORE_EDGES = np.linspace(0, 1, SCORE_BINS + 1)  # each bin holds its lower edge, the last one both
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,8 @@ def tally(losses: Tensor) -> Tensor:
     out, and what must be kept does not grow with the images. A loss that rounding has brought below
     0 (Poly-1 may be the difference of equal terms) is 0.
     """
-    losses = (
-        losses.float().clamp(min=0).abs()
-    )  # clamp leaves -0.0, whose sign bit would give a negative bin
+    # abs, since clamp leaves -0.0, whose sign bit would give a negative bin
+    losses = losses.float().clamp(min=0).abs()
     bins = losses.view(torch.int32).long() >> OPEN_BITS
     counts = torch.bincount(bins, minlength=LOSS_BINS).double()
     return torch.stack([counts, torch.bincount(bins, losses.double(), minlength=LOSS_BINS)])
@@ -83,14 +84,32 @@ def shares(tally: Tensor) -> Shares | None:
     total = float(held[-1])
     if not 0 < total < math.inf:
         return None
-    curve = np.interp(
-        [*ANCHOR_SHARES, *(1 - h for h in HARDEST)], reached / reached[-1], held / total
-    )
+    reached, held = reached / reached[-1], held / total
     return Shares(
         anchors=ANCHOR_SHARES.tolist(),
-        loss=curve[: len(ANCHOR_SHARES)].tolist(),
+        loss=np.interp(ANCHOR_SHARES, reached, held).tolist(),
         total=total,
-        hardest={
-            str(h): 1 - float(y) for h, y in zip(HARDEST, curve[len(ANCHOR_SHARES) :], strict=True)
-        },
+        hardest={str(h): 1 - float(np.interp(1 - h, reached, held)) for h in HARDEST},
     )
+
+
+def score_histograms(logits: Tensor, targets: Targets, *, code: ClassCode) -> Tensor:
+    """Logits (N, A, C) -> int64 (2, SCORE_BINS): foreground, background anchors by score.
+
+    Foreground by the score of the true class, of several the highest; background by the highest
+    score of any class. Histograms of batches add up.
+    """
+    counts = torch.zeros(2, SCORE_BINS, dtype=torch.int64, device=logits.device)
+    for image, matches in enumerate(targets.matches):  # one at a time: A * K scores are many
+        scores = code.scores(logits[image])
+        boxes = matches[matches >= 0]
+        true = scores[matches >= 0].masked_fill(~targets.labels[image, boxes], 0)
+        counts[0] += _histogram(true.amax(-1))
+        counts[1] += _histogram(scores[targets.background[image]].amax(-1))
+    return counts
+
+
+def _histogram(scores: Tensor) -> Tensor:
+    """(M,) -> int64 (SCORE_BINS,)"""
+    bins = (scores.double() * SCORE_BINS).long().clamp(0, SCORE_BINS - 1)
+    return torch.bincount(bins, minlength=SCORE_BINS)

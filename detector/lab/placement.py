@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import torch
 
@@ -32,7 +34,8 @@ class Placement:
     @classmethod
     def of(cls, plan: Plan, gpus: Sequence[str], *, workers: int) -> Placement:
         """On this process's cores; InputError where the GPUs do not suffice for `gpus_per_run`."""
-        _check_gpus(plan, len(gpus), workers)
+        if plan.gpus_per_run > 1:
+            _check_groups(plan, len(gpus), workers)
         threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # others: of nested parts
         return cls(
             workers=workers,
@@ -47,12 +50,12 @@ class Placement:
     def groups(self) -> list[tuple[str, ...]]:
         """The GPUs of a run; none without GPUs, and what makes no whole group is left out."""
         k = self.gpus_per_run
-        return [self.gpus[n * k : (n + 1) * k] for n in range(len(self.gpus) // k)]
+        return [self.gpus[n : n + k] for n in range(0, len(self.gpus) - k + 1, k)]
 
     @property
     def sharing(self) -> int:
         """The most runs that are on one GPU at a time; 1 without GPUs."""
-        return -(-self.workers // len(self.groups)) if self.gpus else 1
+        return math.ceil(self.workers / len(self.groups)) if self.gpus else 1
 
     @property
     def loaders(self) -> int:
@@ -77,10 +80,8 @@ class Placement:
             common["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "3600"
         if not self.gpus:
             return [common] * self.workers
-        return [
-            {"CUDA_VISIBLE_DEVICES": ",".join(self.groups[n % len(self.groups)]), **common}
-            for n in range(self.workers)
-        ]
+        in_turn = islice(cycle(self.groups), self.workers)
+        return [{"CUDA_VISIBLE_DEVICES": ",".join(group), **common} for group in in_turn]
 
     def describe(self) -> str:
         """For a person, before anything runs."""
@@ -117,10 +118,8 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _check_gpus(plan: Plan, count: int, workers: int) -> None:
+def _check_groups(plan: Plan, count: int, workers: int) -> None:
     k = plan.gpus_per_run
-    if k == 1:
-        return
     if k > count:
         raise InputError(
             f"{plan.file}: gpus_per_run: found {k}, it should be at most the number of GPUs that "

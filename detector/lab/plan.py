@@ -17,7 +17,7 @@ from detector.config import Config, flat, load_as
 from detector.errors import InputError
 from detector.settings.ablation import Ablation, Published, VariantSettings, changing_measure
 from detector.settings.figures import unknown_figure
-from detector.yaml_text import YamlDocument
+from detector.yaml_text import KeyPath, YamlDocument
 
 NAME_PATTERN = r"[\w.=,+-]+"
 OWNED = {
@@ -52,7 +52,7 @@ class Variant:
     @property
     def tuned_name(self) -> str:
         """The name of the variant with the values of its best trial."""
-        return tuned_name(self.name)
+        return f"{self.name}_tuned"
 
     @property
     def configs(self) -> list[Config]:
@@ -103,20 +103,23 @@ class Plan:
                 f"{document.origin(('config',))}: config: there is no file {base}; name one "
                 f"relative to the folder of this file{shipped.HINT}."
             )
+        grid = _combinations(ablation.grid)
+        of_grid = [(name, VariantSettings(set=_changes(values))) for name, values in grid]
         variants = []
-        for name, settings in [*ablation.variants.items(), *_grid(ablation.grid)]:
+        for name, settings in [*ablation.variants.items(), *of_grid]:
             changes = (*ablation.set, *settings.set, *overrides)
-            origins = _origins(document, name, ablation, settings)
+            origins = _origins(document, ablation, name)
             try:
-                _check_keys([*(change.partition("=")[0] for change in changes), *settings.tune])
-                variants.append(_variant(name, settings, base, changes, origins, load))
+                variant = _variant(name, settings, changes, base, origins, load)
+                _check_variant(variant, ablation, base)
             except InputError as error:
                 raise InputError(f"{path}: variant {name!r}: {error}") from None
+            variants.append(variant)
         plan = cls(
             path, tuple(overrides), base, ablation.seeds, ablation.metric, ablation.baseline,
             tuple(variants), ablation.tuning_share, ablation.gpus_per_run,
         )  # fmt: skip
-        plan._check(path, document)
+        plan._check(document)
         return plan
 
     def differences(self, variant: Variant) -> dict[str, tuple[Any, Any]]:
@@ -147,13 +150,16 @@ class Plan:
             for v in self.variants
             if v.trials
         }
-        if not tuned:
-            return identity
-        return {**identity, **tuned, "metric": self.metric, "tuning_share": self.tuning_share}
+        if tuned:
+            identity |= {**tuned, "metric": self.metric, "tuning_share": self.tuning_share}
+        return identity
 
-    def _check(self, path: Path, document: YamlDocument) -> None:
-        self._check_metric(document)
-        self._check_names(path)
+    def _check(self, document: YamlDocument) -> None:
+        """What concerns more than one variant, and the metric."""
+        for config in (config for variant in self.variants for config in variant.configs):
+            if problem := unknown_figure(self.metric, config.evaluation.metrics):
+                raise InputError(f"{document.origin(('metric',))}: metric: {problem}")
+        self._check_names()
         names = [variant.name for variant in self.variants]
         if self.baseline not in names:
             origin = document.origin(("baseline",))
@@ -161,117 +167,90 @@ class Plan:
                 f"{origin}: baseline: found {self.baseline!r}, it should be one of the variants: "
                 f"{', '.join(names)}."
             )
-        _check_distinct(path, "variants", [(v.name, v.config) for v in self.variants])
+        self._check_distinct("variants", self.variants)
         for variant in self.variants:
-            trials = [(trial.name, trial.config) for trial in variant.trials]
-            _check_distinct(path, f"trials of {variant.name!r}:", trials)
-            self._check_tuned_keys(path, variant)
-            self._check_batches(path, variant)
-            if variant.trials and variant.config.data.tuning is not None:
-                raise InputError(
-                    f"{path}: variant {variant.name!r}: data.tuning is "
-                    f"{variant.config.data.tuning} in {self.config}, and a variant that tunes "
-                    "needs a null there; tuning_share sets images aside."
-                )
+            self._check_distinct(f"trials of {variant.name!r}:", variant.trials)
 
-    def _check_metric(self, document: YamlDocument) -> None:
-        for config in (config for variant in self.variants for config in variant.configs):
-            if problem := unknown_figure(self.metric, config.evaluation.metrics):
-                raise InputError(f"{document.origin(('metric',))}: metric: {problem}")
-
-    def _check_tuned_keys(self, path: Path, variant: Variant) -> None:
-        tuned = {key for trial in variant.trials for key in trial.values}
-        keys = changing_measure(self.metric, tuned)
-        if keys:
-            raise InputError(
-                f"{path}: variant {variant.name!r}: it tunes {', '.join(keys)} by {self.metric}, "
-                "which measures another thing under each of their values; tune by an AP."
-            )
-
-    def _check_batches(self, path: Path, variant: Variant) -> None:
-        for config in variant.configs:
-            images, parts = config.train.batch_size, config.optimizer.accumulate * self.gpus_per_run
-            if self.gpus_per_run > 1 and images % parts:
-                raise InputError(
-                    f"{path}: variant {variant.name!r}: train.batch_size is {images}, and "
-                    f"gpus_per_run x optimizer.accumulate is {parts}; choose a multiple of it."
-                )
-
-    def _check_names(self, path: Path) -> None:
+    def _check_names(self) -> None:
         variants = [v.name for v in self.variants]
         tuned = [v.tuned_name for v in self.variants if v.trials]
         trials = [trial.name for v in self.variants for trial in v.trials]
         for name in [*variants, *trials]:
             if not re.fullmatch(NAME_PATTERN, name) or name.startswith("."):
                 raise InputError(
-                    f"{path}: variants: {name!r} cannot be the name of a folder; use letters, "
+                    f"{self.file}: variants: {name!r} cannot be the name of a folder; use letters, "
                     "digits and _ - . = , + only, and no dot in front."
                 )
         (name, count), *_ = Counter([*variants, *tuned]).most_common(1)
         if count > 1:
             raise InputError(
-                f"{path}: {count} variants have the name {name!r} (a grid names its own after "
+                f"{self.file}: {count} variants have the name {name!r} (a grid names its own after "
                 "their values, and a tuned one is NAME_tuned); rename one, or leave it out."
             )
 
-
-def _check_keys(keys: Sequence[str]) -> None:
-    for key in map(str.strip, keys):
-        if key in OWNED:
-            raise InputError(f"{key} cannot be set or tuned in an ablation: {OWNED[key]}.")
-
-
-def _check_distinct(path: Path, kind: str, configs: Sequence[tuple[str, Config]]) -> None:
-    for (name, config), (other, other_config) in itertools.combinations(configs, 2):
-        if config == other_config:
-            raise InputError(
-                f"{path}: {kind} {name!r} and {other!r} have the same config in every key; change "
-                "one of them, or leave it out."
-            )
-
-
-def tuned_name(variant: str) -> str:
-    """The name of a variant with tuned values."""
-    return f"{variant}_tuned"
-
-
-def _grid(grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, VariantSettings]]:
-    """Every combination as a variant."""
-    for name, values in _combinations(grid):
-        yield name, VariantSettings(set=_changes(values))
+    def _check_distinct(self, kind: str, items: Sequence[Variant | Trial]) -> None:
+        for one, other in itertools.combinations(items, 2):
+            if one.config == other.config:
+                raise InputError(
+                    f"{self.file}: {kind} {one.name!r} and {other.name!r} have the same config in "
+                    "every key; change one of them, or leave it out."
+                )
 
 
 def _variant(
     name: str,
     settings: VariantSettings,
-    base: Path,
     changes: tuple[str, ...],
+    base: Path,
     origins: Mapping[str, str],
     load: Load,
 ) -> Variant:
+    keys = [*(change.partition("=")[0] for change in changes), *settings.tune]
+    for key in map(str.strip, keys):
+        if key in OWNED:
+            raise InputError(f"{key} cannot be set or tuned in an ablation: {OWNED[key]}.")
     config, trials = load(base, (*changes, SEED), origins), []
     for text, values in _combinations(settings.tune):
         own = _changes(values)
         trials.append(Trial(text, values, own, load(base, (*changes, *own, SEED), origins)))
-    about = (settings.question, changes, settings.published)
-    return Variant(name, *about, config, tuple(trials))
+    return Variant(name, settings.question, changes, settings.published, config, tuple(trials))
 
 
-def _origins(
-    document: YamlDocument, name: str, ablation: Ablation, settings: VariantSettings
-) -> dict[str, str]:
-    """Where each change is written: of all variants, and of its own or of the grid."""
-    own = ("variants", name)
-    declared = name in ablation.variants
-    listed = [(("set",), ablation.set), *([((*own, "set"), settings.set)] if declared else [])]
-    above, values = ((*own, "tune"), settings.tune) if declared else (("grid",), ablation.grid)
-    listed += [
-        ((*above, key), tuple(_change(key, value) for value in of_key))
-        for key, of_key in values.items()
-    ]
+def _check_variant(variant: Variant, ablation: Ablation, base: Path) -> None:
+    metric, gpus = ablation.metric, ablation.gpus_per_run
+    tuned = variant.trials[0].values if variant.trials else {}
+    if keys := changing_measure(metric, tuned):
+        raise InputError(
+            f"it tunes {', '.join(keys)} by {metric}, which measures another thing under each of "
+            "their values; tune by an AP."
+        )
+    for config in variant.configs:
+        images, parts = config.train.batch_size, config.optimizer.accumulate * gpus
+        if gpus > 1 and images % parts:
+            raise InputError(
+                f"train.batch_size is {images}, and gpus_per_run x optimizer.accumulate is "
+                f"{parts}; choose a multiple of it."
+            )
+    if variant.trials and variant.config.data.tuning is not None:
+        raise InputError(
+            f"data.tuning is {variant.config.data.tuning} in {base}, and a variant that tunes "
+            "needs a null there; tuning_share sets images aside."
+        )
+
+
+def _origins(document: YamlDocument, ablation: Ablation, name: str) -> dict[str, str]:
+    """Where each change of a variant is written: of all variants, and of its own or of the grid."""
+    written: list[tuple[KeyPath, Sequence[str]]] = [(("set",), ablation.set)]
+    above: KeyPath = ("grid",)
+    values = ablation.grid
+    if settings := ablation.variants.get(name):
+        written.append((("variants", name, "set"), settings.set))
+        above, values = ("variants", name, "tune"), settings.tune
+    for key, of_key in values.items():
+        written.append(((*above, key), [_change(key, value) for value in of_key]))
     return {
-        change: document.origin((*above, index))
-        for above, changes in listed
+        change: document.origin((*path, index))
+        for path, changes in written
         for index, change in enumerate(changes)
     }
 

@@ -5,7 +5,6 @@ A value that is not known, of a failed run for example, is null. AP is a fractio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ class VariantResult:
     standard_deviation: float | None
     interval: Interval | None  # 95 % t-interval of the mean
     difference: Difference | None  # null of the baseline, and without a seed that both have
-    confounders: Mapping[str, float | None]  # as of lab/confounders.py; and score_threshold,
+    confounders: Mapping[str, float | None]  # as of lab/records.py; and score_threshold,
     # which is postprocess.score
     tuning: Tuning | None  # null where nothing is tuned, or a trial failed without diverging
 
@@ -132,15 +131,6 @@ def read_typed(file: Path, content: TypeAdapter[T], what: str, *, remedy: str) -
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"
         raise InputError(f"{file}: it is not {what} ({where}: {first['msg']}); {remedy}.") from None
-
-
-def read_records(file: Path) -> list[dict[str, Any]]:
-    """The records of a run's metrics.jsonl; none where there is no file."""
-    if not file.is_file():
-        return []
-    # a run that is killed while it writes leaves a part of a line behind the last line end
-    *whole, _ = file.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [json.loads(line) for line in whole if line]
 
 
 def write_results(file: Path, results: Results) -> None:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 LEVEL = 0.05  # of intervals, which hold 95 %, and of tests
 ROUNDING = 1e-12  # of the largest value: a spread below it is that of the arithmetic, not of seeds
-LARGEST_EFFECT = (
-    1e4  # effect in deviations: 2 pairs find it; far beyond, scipy's noncentral t is NaN
-)
+LARGEST_EFFECT = 1e4  # in deviations: 2 pairs find it; far beyond, scipy's noncentral t is NaN
+Values = Sequence[float] | NDArray[np.float64]  # one a seed
 
 
 class Interval(NamedTuple):
@@ -46,7 +46,7 @@ class Paired(Summary):
     p: float | None
 
 
-def summarize(values: Sequence[float]) -> Summary:
+def summarize(values: Values) -> Summary:
     """Mean, deviation and interval of one value a seed; at least one, all finite."""
     array = _array(values)
     mean, n = float(array.mean()), len(array)
@@ -58,7 +58,7 @@ def summarize(values: Sequence[float]) -> Summary:
     return Summary(n, mean, deviation, Interval(mean - half, mean + half))
 
 
-def paired(values: Sequence[float], baseline: Sequence[float]) -> Paired:
+def paired(values: Values, baseline: Values) -> Paired:
     """The differences values - baseline; both hold one value a seed, in one order of seeds.
 
     Differences that are equal to within rounding leave the t-test 0/0 or d/0. It then says what
@@ -66,13 +66,22 @@ def paired(values: Sequence[float], baseline: Sequence[float]) -> Paired:
     as the spread shrinks. Such a 0 is only as good as its assumption, that seeds spread at all.
     """
     first, second = _array(values), _array(baseline)
-    assert len(first) == len(second), f"{len(first)} values, {len(second)} of the baseline"
-    tolerance = ROUNDING * float(np.abs([first, second]).max())
-    differences = _without_rounding(first - second, tolerance)
+    if len(first) != len(second):
+        raise ValueError(f"there are {len(first)} values, {len(second)} of the baseline")
     # paired (Student 1908), since runs of one seed share weights and order of images: what a seed
     # moves in both cancels in their difference
+    differences = first - second
+    tolerance = ROUNDING * np.abs([first, second]).max()
+    if np.ptp(differences) <= tolerance:
+        differences[:] = differences[0] if abs(differences[0]) > tolerance else 0.0
     summary = summarize(differences)
-    return Paired(**vars(summary), differences=tuple(differences), p=_p(differences, summary))
+    if summary.n < 2:
+        p = None
+    elif summary.standard_deviation == 0:
+        p = 1.0 if summary.mean == 0 else 0.0
+    else:
+        p = float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return Paired(**vars(summary), differences=tuple(differences.tolist()), p=p)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -99,13 +108,12 @@ def seeds_needed(
     The deviation is that of the differences by seed, in the unit of the effect (0.005: half a
     point of AP). One that comes from a few seeds is itself a guess, and so is the answer.
     """
-    assert standard_deviation >= 0 and effect > 0, "give a deviation of at least 0, an effect > 0"
-    assert 0 < level < 1 and 0 < power < 1, f"power {power}, level {level}; both lie in 0..1"
-    size = (
-        min(effect / standard_deviation, LARGEST_EFFECT)
-        if standard_deviation > 0
-        else LARGEST_EFFECT
-    )
+    if not (standard_deviation >= 0 and effect > 0 and 0 < level < 1 and 0 < power < 1):
+        raise ValueError(
+            f"found deviation {standard_deviation}, effect {effect}, power {power} and level "
+            f"{level}; they should be at least 0, above 0, and between 0 and 1"
+        )
+    size = effect / max(standard_deviation, effect / LARGEST_EFFECT)
     # power rises with n: double until it is enough, then bisect between
     enough = 2
     while _power(enough, size, level) < power:
@@ -114,28 +122,12 @@ def seeds_needed(
     return pairs[bisect_left(pairs, power, hi=enough - 2, key=lambda n: _power(n, size, level))]
 
 
-def _array(values: Sequence[float]) -> np.ndarray:
+def _array(values: Values) -> NDArray[np.float64]:
     """Float64 (n,); a failed run has no value and must not come here as NaN."""
     array = np.asarray(values, dtype=np.float64)
-    assert array.ndim == 1 and len(array) > 0, "give one value a seed, at least one"
-    assert np.isfinite(array).all(), f"{array} are not all finite"
+    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+        raise ValueError(f"found {values}; expected one finite value a seed, and at least one")
     return array
-
-
-def _without_rounding(differences: np.ndarray, tolerance: float) -> list[float]:
-    """The differences; if they are equal to within the tolerance, exactly equal, and 0 if near."""
-    if np.ptp(differences) > tolerance:
-        return differences.tolist()
-    level = float(differences[0])
-    return [level if abs(level) > tolerance else 0.0] * len(differences)
-
-
-def _p(differences: list[float], summary: Summary) -> float | None:
-    if summary.n < 2:
-        return None
-    if summary.standard_deviation == 0:
-        return 1.0 if summary.mean == 0 else 0.0
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def _power(n: int, size: float, level: float) -> float:

@@ -12,7 +12,8 @@ from typing import Any
 
 from detector.errors import InputError
 from detector.files import read_object
-from detector.lab.results import Results, VariantResult, read_records, read_results
+from detector.lab.records import read_records
+from detector.lab.results import Results, VariantResult, read_results
 from detector.report.diagnostics import Diagnostics, read_diagnostics
 
 LOG_LINES = 15  # of a failed run

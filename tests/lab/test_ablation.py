@@ -13,12 +13,13 @@ from conftest import HOME, Command
 
 from detector import build
 from detector.cli import ablate as command
-from detector.cli import ablation_results, ablation_runs, forecast
-from detector.cli.ablation_results import last_metric
+from detector.cli import ablation_results, ablation_runs
+from detector.cli.ablation_runs import forecast
 from detector.cli.compare import Evaluated, bootstrap_comparison
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
+from detector.lab.records import last_metric
 
 DIGITS = HOME / "configs" / "digits.yaml"
 TUNE = """baseline: a
@@ -151,14 +152,14 @@ def test_the_forecast_leaves_out_what_diverged(
     shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2 x 2 trials, one of which diverged, and 2 x 2 runs: 7 are finished."""
-    monkeypatch.setattr(forecast, "_seconds_a_step", lambda config, placement: 1.0)
-    monkeypatch.setattr(forecast, "_total_steps", lambda config, images: 10)
+    monkeypatch.setattr(ablation_runs, "_seconds_a_step", lambda config, placement: 1.0)
+    monkeypatch.setattr(ablation_runs, "_total_steps", lambda config, images: 10)
     plan = read(tmp_path, TUNE)
-    said = forecast.forecast(plan, tmp_path / "out", Placement.of(plan, (), workers=2))
+    said = forecast(plan, tmp_path / "out", Placement.of(plan, (), workers=2))
     assert said.startswith("8 runs of 10 steps, 8 of them to do: about 0:00:40")
     assert said.endswith("; up to 4 runs of tuned variants come on top")
     shell(TUNE, but("tuning/b/lr=0.5", "mkdir failure; exit 1"), code=1)
-    said = forecast.forecast(plan, tmp_path / "out", alone(plan))
+    said = forecast(plan, tmp_path / "out", alone(plan))
     assert said.startswith("8 runs of 10 steps, 0 of them to do: about 0:00:00")
     assert "by the 7 finished runs" in said
     assert "come on top" not in said
@@ -167,12 +168,12 @@ def test_the_forecast_leaves_out_what_diverged(
 def test_the_pace_is_the_median_for_resumed_runs_know_only_their_last_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecast, "_total_steps", lambda config, images: 10)
+    monkeypatch.setattr(ablation_runs, "_total_steps", lambda config, images: 10)
     (tmp_path / "out").mkdir()
     seconds = {"a, seed 0": 20.0, "b, seed 0": 20.0, "a, seed 1": 0.5}
     (tmp_path / "out" / "state.json").write_text(json.dumps(seconds))
     plan = read(tmp_path, PLAIN)
-    said = forecast.forecast(plan, tmp_path / "out", alone(plan))
+    said = forecast(plan, tmp_path / "out", alone(plan))
     assert said.startswith("4 runs of 10 steps, 1 of them to do: about 0:00:20")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.lab.bootstrap import average_precision, paired_bootstrap
+from detector.lab.bootstrap import Ranking, paired_bootstrap
 from detector.lab.matches import Matches, match
 
 BOX = (10, 10, 50, 40)
@@ -105,7 +105,7 @@ def all_images(content):
 def test_ap_of_every_image_once_is_that_of_pycocotools(seed):
     content, detections = random_case(seed, tied)
     images = all_images(content)
-    ours = average_precision(match(detections, content, images), np.ones(len(images), int))
+    ours = Ranking(match(detections, content, images)).average_precision(np.ones(len(images), int))
     assert ours == pytest.approx(reference(content, detections, images), abs=1e-12)
 
 
@@ -118,9 +118,11 @@ def test_ap_of_some_images_is_that_of_pycocotools(seed):
     weights[0] = 1  # pycocotools takes no image for every image
     some = matches.image_ids[weights > 0].tolist()
     expected = reference(content, detections, some)
-    assert average_precision(matches, weights) == pytest.approx(expected, abs=1e-12)
+    assert Ranking(matches).average_precision(weights) == pytest.approx(expected, abs=1e-12)
     alone = match(detections, content, some)
-    assert average_precision(alone, np.ones(len(some), int)) == pytest.approx(expected, abs=1e-12)
+    assert Ranking(alone).average_precision(np.ones(len(some), int)) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -133,7 +135,7 @@ def test_ap_of_a_multiset_is_that_of_the_copied_images(seed):
     weights[-1] += 1
     many, found = copied(content, detections, weights)
     expected = reference(many, found, all_images(many))
-    assert average_precision(matches, weights) == pytest.approx(expected, abs=1e-12)
+    assert Ranking(matches).average_precision(weights) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_random_cases_are_not_trivial():
@@ -153,15 +155,17 @@ def test_ap_by_hand(weights, points):
     1/4, 3/4, which attains so many of the thresholds 0, 0.01 .. 1."""
     content = data_set([(1, 1, 0, *BOX), (2, 1, 0, *BOX)], [1, 2])
     matches = match(np.array([(1, *BOX, 0.9, 1), (2, *AWAY, 0.8, 1)]), content, [1, 2])
-    assert average_precision(matches, np.array(weights)) == pytest.approx(points / 101, abs=1e-12)
+    assert Ranking(matches).average_precision(np.array(weights)) == pytest.approx(
+        points / 101, abs=1e-12
+    )
 
 
 def test_ap_counts_a_wrong_detection_as_often_as_its_image():
     """Three wrong ones come before the right one: precision 1/4 up to recall 1."""
     content = data_set([(1, 1, 0, *BOX)], [1, 2])
     matches = match(np.array([(1, *BOX, 0.8, 1), (2, *AWAY, 0.9, 1)]), content, [1, 2])
-    assert average_precision(matches, np.array([1, 3])) == pytest.approx(1 / 4, abs=1e-12)
-    assert average_precision(matches, np.array([0, 3])) == -1
+    assert Ranking(matches).average_precision(np.array([1, 3])) == pytest.approx(1 / 4, abs=1e-12)
+    assert Ranking(matches).average_precision(np.array([0, 3])) == -1
 
 
 def test_resamples_without_a_class_are_counted():
@@ -258,6 +262,21 @@ def test_the_bootstrap_is_that_of_pycocotools_on_copied_images():
     low, high = np.percentile(differences, [2.5, 97.5])
     assert 0.01 < high - low and ours.interval == pytest.approx((low, high), abs=1e-12)
     assert ours.below_zero == sum(d < 0 for d in differences) / 25
+
+
+def test_what_has_no_paired_comparison_is_refused():
+    """Other images of the same number; other classes; no box at all."""
+    none = np.zeros((0, 7))
+    one = match(none, data_set([(1, 1, 0, *BOX)], [1, 2]), [1, 2])
+    others = match(none, data_set([(1, 1, 0, *BOX)], [1, 3]), [1, 3])
+    with pytest.raises(ValueError, match="other image_ids"):
+        paired_bootstrap(one, others, resamples=2)
+    others = match(none, data_set([(1, 1, 0, *BOX)], [1, 2], categories=(1, 2, 3)), [1, 2])
+    with pytest.raises(ValueError, match="other category_ids"):
+        paired_bootstrap(one, others, resamples=2)
+    empty = match(none, data_set([], [1, 2]), [1, 2])
+    with pytest.raises(ValueError, match="there is no box"):
+        paired_bootstrap(empty, empty, resamples=2)
 
 
 @pytest.mark.slow

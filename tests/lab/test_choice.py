@@ -3,8 +3,8 @@
 import pytest
 
 from detector.config import Config
-from detector.lab.choice import choose
 from detector.lab.plan import Trial, Variant
+from detector.lab.records import choose
 
 RATES = (0.1, 0.2, 0.4)
 

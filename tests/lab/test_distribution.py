@@ -14,11 +14,11 @@ from detector.lab.distribution import (
     HARDEST,
     LOSS_BINS,
     Shares,
+    score_histograms,
     shares,
     tally,
     tally_by_part,
 )
-from detector.lab.histogram import score_histograms
 from detector.loss.focal import Focal, QualityFocal
 from detector.structures import BACKGROUND, IGNORED, Targets
 

@@ -7,8 +7,8 @@ import pytest
 from conftest import HOME
 
 from detector import build
-from detector.cli import forecast
-from detector.cli.ablation_runs import runs_of, trials_of
+from detector.cli import ablation_runs
+from detector.cli.ablation_runs import forecast, runs_of, trials_of
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
@@ -129,19 +129,19 @@ def test_the_forecast_knows_what_it_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """8 runs of 10 steps (2 trials and 2 x 3) of 1 s: 80 s one after the other, at best 80 / 8."""
-    monkeypatch.setattr(forecast, "_seconds_a_step", lambda config, placement: 1.0)
-    monkeypatch.setattr(forecast, "_total_steps", lambda config, images: 10)
+    monkeypatch.setattr(ablation_runs, "_seconds_a_step", lambda config, placement: 1.0)
+    monkeypatch.setattr(ablation_runs, "_total_steps", lambda config, images: 10)
     plan, output = read(tmp_path), tmp_path / "out"
-    said = forecast.forecast(plan, output, placed(workers=8, gpus="0"))
+    said = forecast(plan, output, placed(workers=8, gpus="0"))
     assert "about 0:00:10 (if the 8 runs on a GPU do not slow each other down) to 0:01:20" in said
-    said = forecast.forecast(plan, output, placed(workers=8, gpus="0 1"))
+    said = forecast(plan, output, placed(workers=8, gpus="0 1"))
     assert "about 0:00:10 (if the 4 runs" in said and "to 0:00:40 (if they gain nothing)" in said
-    said = forecast.forecast(plan, output, placed(workers=2, gpus="0 1"))
+    said = forecast(plan, output, placed(workers=2, gpus="0 1"))
     assert "about 0:00:40 with --workers 2, by 1000 ms a step" in said
-    said = forecast.forecast(plan, output, placed(workers=1, gpus="0 1", gpus_per_run=2))
+    said = forecast(plan, output, placed(workers=1, gpus="0 1", gpus_per_run=2))
     assert "on one GPU with its part of a batch" in said
     output.mkdir()
     (output / "state.json").write_text('{"b, seed 0": 20}')
-    said = forecast.forecast(plan, output, placed(workers=7, gpus="0"))
+    said = forecast(plan, output, placed(workers=7, gpus="0"))
     assert "about 0:00:20 with --workers 7, by the 1 finished runs" in said
     assert "as if those had also been 7 on a GPU" in said

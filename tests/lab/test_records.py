@@ -2,7 +2,7 @@
 
 import pytest
 
-from detector.lab.confounders import confounders
+from detector.lab.records import confounders
 
 
 def record(step: int, **figures: float) -> dict[str, float]:
