@@ -179,11 +179,10 @@ def _steps(plan: Plan) -> dict[str, int]:
     images: dict[DataSettings, int] = {}
     steps: dict[str, int] = {}
     for v in plan.variants:
-        if v.trials:
-            data = v.config.data.model_copy(update={"tuning": plan.tuning_share})
-            trained = v.config.model_copy(update={"data": data})
-            of_a_trial = _total_steps(trained, images)
-            steps |= {trial_name(v, trial): of_a_trial for trial in v.trials}
+        for trial in v.trials:
+            data = trial.config.data.model_copy(update={"tuning": plan.tuning_share})
+            trained = trial.config.model_copy(update={"data": data})
+            steps[trial_name(v, trial)] = _total_steps(trained, images)
         steps[v.name] = _total_steps(v.config, images)
     return steps
 

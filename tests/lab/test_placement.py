@@ -145,3 +145,14 @@ def test_the_forecast_knows_what_it_does_not_know(
     said = forecast(plan, output, placed(workers=7, gpus="0"))
     assert "about 0:00:20 with --workers 7, by the 1 finished runs" in said
     assert "as if those had also been 7 on a GPU" in said
+
+
+def test_a_trial_may_have_steps_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "ablation.yaml"
+    file.write_text(
+        f"config: {HOME}/configs/digits.yaml\nbaseline: a\n"
+        "set: [schedule.epochs=null, schedule.steps=5, schedule.warmup_steps=1]\n"
+        "variants: {a: {tune: {schedule.steps: [10, 20]}}}\n"
+    )
+    plan = Plan.read(file, (), load=build.load_config)
+    assert sorted(ablation_runs._steps(plan).values()) == [5, 10, 20]
