@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarking import gpu_check
-from benchmarking.gpu_check import Section, Task, check, failures, run_within
+from benchmarking.gpu_check import GpuSection, Task, check, failures, run_within
 from benchmarking.gpu_sections import FULL, gpu_sections
 from conftest import HOME, Refused, call_script
 
@@ -106,9 +106,9 @@ def test_one_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> 
     """Of 3 seconds the first section may take a third; the last has what is left."""
     said: list[str] = []
     sections = [
-        Section("hangs", 1, (Task("sleeper", shell("sleep 60")), Task("late", shell("true")))),
-        Section("crashes", 1, (Task("killed", shell("kill -9 $$")),)),
-        Section("works", 1, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
+        GpuSection("hangs", 1, (Task("sleeper", shell("sleep 60")), Task("late", shell("true")))),
+        GpuSection("crashes", 1, (Task("killed", shell("kill -9 $$")),)),
+        GpuSection("works", 1, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
     ]
     sections[2] = replace(sections[2], tasks=(*sections[2].tasks, Task("bad", shell("true"), bad)))
     began = time.monotonic()

@@ -21,7 +21,7 @@ from detector.errors import InputError
 from detector.files import locked, make_directory, occupied, read_object, write_json
 from detector.lab.placement import Placement, visible_gpus
 from detector.lab.plan import Plan
-from detector.lab.records import Choice, choose, last_metric
+from detector.lab.records import TrialChoice, choose, last_metric
 from detector.lab.results import Results, RunnerTime, read_results, write_results
 from detector.lab.sweep import Outcome, Run, Sweep
 from detector.report.page import write_report
@@ -122,7 +122,9 @@ def _ablate(plan: Plan, output: Path, placement: Placement, say: Callable[[str],
     return 1 if failed else 0
 
 
-def _choices(plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]) -> dict[str, Choice]:
+def _choices(
+    plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]
+) -> dict[str, TrialChoice]:
     """Of the variants all of whose trials were finished or diverged."""
     by_name, choices = {run.variant: run for run in trials}, {}
     for v in plan.variants:
@@ -136,7 +138,7 @@ def _choices(plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]) -> 
     return choices
 
 
-def _with_tuned(plan: Plan, choices: Mapping[str, Choice]) -> Plan:
+def _with_tuned(plan: Plan, choices: Mapping[str, TrialChoice]) -> Plan:
     """The plan with one more variant for each whose best values are not its own."""
     tuned = [
         v.tuned(trial)

@@ -10,7 +10,7 @@ from detector.cli.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
 from detector.lab.bootstrap import paired_draws, resample
 from detector.lab.plan import Plan, Variant
-from detector.lab.records import Choice, confounders, last_metric, read_records
+from detector.lab.records import TrialChoice, confounders, last_metric, read_records
 from detector.lab.results import (
     Difference,
     Results,
@@ -29,7 +29,10 @@ MetricBySeed = Mapping[int, float | None]
 
 
 def collect_results(
-    plan: Plan, outcomes: Mapping[Run, Outcome], choices: Mapping[str, Choice], runner: RunnerTime
+    plan: Plan,
+    outcomes: Mapping[Run, Outcome],
+    choices: Mapping[str, TrialChoice],
+    runner: RunnerTime,
 ) -> Results:
     """All results but for the bootstrap.
 
@@ -169,7 +172,7 @@ def _confounders(variant: Variant, outcomes: Mapping[Run, Outcome]) -> dict[str,
 
 
 def _tunings(
-    plan: Plan, choices: Mapping[str, Choice], metrics: Mapping[str, MetricBySeed]
+    plan: Plan, choices: Mapping[str, TrialChoice], metrics: Mapping[str, MetricBySeed]
 ) -> dict[str, Tuning]:
     """By the name of the variant that tunes; the differences are between best values."""
     tuning = [variant for variant in plan.variants if variant.name in choices]

@@ -15,8 +15,6 @@ arguments are copies. NaN and infinity are written as null.
 
 from __future__ import annotations
 
-import inspect
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -24,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from detector.errors import InputError
-from detector.imported import imported
+from detector.imported import calling, imported, name_of
 
 OwnMetric = Callable[[np.ndarray, dict[str, Any]], Any]
 
@@ -59,13 +57,8 @@ def own_figures(
     figures: dict[str, float] = {}
     counted = detections[np.isin(detections[:, 0], image_ids)]
     for name, function in metrics.items():
-        try:
+        with calling(function, "evaluation.metrics"):
             result = function(counted.copy(), _of_images(ground_truth, image_ids))
-        except Exception as error:  # a user's function may fail in any way
-            raise InputError(
-                f"evaluation.metrics: {name} failed: {type(error).__name__}: {error} "
-                f"({_where(function, error)}); mend it, or leave it out."
-            ) from error
         figures |= _named(name, function, result)
     return figures
 
@@ -93,17 +86,7 @@ def _named(name: str, function: OwnMetric, result: object) -> dict[str, float]:
         return {f"{name}/{key}": float(value) for key, value in result.items()}
     what = f"{type(result).__name__} {result!r}"
     raise InputError(
-        f"evaluation.metrics: {name} returned {what if len(what) < 80 else what[:77] + '...'}, it "
-        f"should be a number, or a dict of numbers by name ({_where(function)})."
+        f"evaluation.metrics: {name_of(function)} returned "
+        f"{what if len(what) < 80 else what[:77] + '...'}, it should be a number, or a dict of "
+        "numbers by name."
     )
-
-
-def _where(function: OwnMetric, error: Exception | None = None) -> str:
-    """The file and line of a function, the line of its own that failed where one did."""
-    code = inspect.unwrap(function).__code__ if inspect.isfunction(function) else None
-    frames = traceback.extract_tb(error.__traceback__) if error else []
-    # of a failure deep in numpy, the line of the user's file that called it
-    own = [f for f in frames[1:] if code is None or f.filename == code.co_filename]
-    if own:
-        return f"{own[-1].filename}, line {own[-1].lineno}"
-    return f"{code.co_filename}, line {code.co_firstlineno}" if code else repr(function)

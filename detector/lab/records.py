@@ -23,7 +23,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Choice:
+class TrialChoice:
     """The best trial of one variant."""
 
     values: Mapping[str, float | None]  # of the metric, by trial; None of one that diverged
@@ -57,7 +57,7 @@ def last_metric(directory: Path, metric: str) -> float | None:
     return None if undefined else float(values[-1])
 
 
-def choose(variant: Variant, values: Mapping[str, float | None], metric: str) -> Choice:
+def choose(variant: Variant, values: Mapping[str, float | None], metric: str) -> TrialChoice:
     """The best trial by `values` of the metric; of equal ones the variant's own, else the first.
 
     Each trial is run from one seed: a lead below the spread of seeds may be chance. At an edge is
@@ -70,10 +70,10 @@ def choose(variant: Variant, values: Mapping[str, float | None], metric: str) ->
         if (value := values[trial.name]) is not None
     ]
     if not known:
-        return Choice(values, None, None, ())
+        return TrialChoice(values, None, None, ())
     (first, _, best), *others = sorted(known, key=lambda ranked: ranked[:2])
     lead = others[0][0] - first if others else None
-    return Choice(
+    return TrialChoice(
         values, best, lead, tuple(key for key in best.values if _at_edge(key, variant, best))
     )
 

@@ -103,10 +103,10 @@ def test_a_function_may_change_what_it_gets() -> None:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        ("deep", "deep failed: ValueError: cannot reshape"),
+        ("deep", "deep failed with ValueError: cannot reshape"),
         ("text", "text returned str 'many', it should be a number, or a dict of numbers"),
         ("nested", "nested returned dict"),
-        ("one", "one failed: TypeError"),
+        ("one", "one failed with TypeError"),
     ],
 )
 def test_a_function_that_fails_is_one_sentence_with_its_line(
@@ -216,7 +216,7 @@ def test_a_failing_function_ends_a_training_that_goes_on_when_it_is_mended(
     run, keys = tmp_path / "run", ["schedule.steps=2"]
     words = ["--config", HOME / "configs/digits.yaml", "--output", run, "--set", *tiny, *keys]
     said = here("train", *words, f"evaluation.metrics=['{module}:one']", code=2)
-    assert "error: evaluation.metrics: one failed: TypeError" in said
+    assert "error: one failed with TypeError" in said
     assert "resumed at step 2" in here(
         "train", *words, f"evaluation.metrics=['{module}:mean_boxes']", "--resume"
     )

@@ -39,7 +39,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Section:
+class GpuSection:
     """Tasks that check one thing, one after the other, within one time limit."""
 
     name: str
@@ -49,7 +49,7 @@ class Section:
 
 
 def check(
-    sections: Sequence[Section],
+    sections: Sequence[GpuSection],
     output: Path,
     *,
     minutes: float,
@@ -75,7 +75,7 @@ def check(
     return all(result["passed"] for result in results.values())
 
 
-def _run(section: Section, log: Path, limit: float) -> Iterator[Figures]:
+def _run(section: GpuSection, log: Path, limit: float) -> Iterator[Figures]:
     """The result of the section as it is after each task, and in the end."""
     began = time.monotonic()
     result: Figures = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from benchmarking.gpu_check import HOME, Section, Task
+from benchmarking.gpu_check import HOME, GpuSection, Task
 from benchmarking.timing import Figures
 
 SHARES = {  # of the minutes, by section, most important first
@@ -114,7 +114,7 @@ variants:
 """
 
 
-def gpu_sections(scale: Scale, work: Path) -> dict[str, Section]:
+def gpu_sections(scale: Scale, work: Path) -> dict[str, GpuSection]:
     """Of the check, most important first; their files go into the folder `work`."""
     on = f"train.device={scale.device}"
     benchmarks = {
@@ -123,7 +123,7 @@ def gpu_sections(scale: Scale, work: Path) -> dict[str, Section]:
     }
     commands = {**_own_commands(scale, work), **benchmarks}
     return {
-        name: Section(
+        name: GpuSection(
             name, share, [_task(*item, work) for item in commands[name].items()], scale.least_ap
         )
         for name, share in SHARES.items()
