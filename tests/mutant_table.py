@@ -270,7 +270,6 @@ TABLE = [
         ("shorter=(max(self.shorter),)", "shorter=(min(self.shorter),)"),
         ("return self.height, self.width", "return self.width, self.height"),
         ("int(draw * len(self.shorter))", "0"),
-        ("(before if getattr", "(before if not getattr"),
     ]),
     ("detector/data/augmentations.py", "tests/data/test_transforms.py", [
         ("context.draws.flip < self.probability", "context.draws.flip >= self.probability"),
@@ -296,6 +295,7 @@ TABLE = [
     ]),
     ("detector/data/transforms.py", "tests/data/test_augmentations.py", [
         ("getattr(step, \"before_resize\", False)", "False"),
+        ("(before if getattr", "(before if not getattr"),
     ]),
     ("detector/data/crops.py", "tests/data/test_augmentations.py", [
         ("with torch.random.fork_rng(devices=[]):", "if True:"),
