@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -58,12 +59,20 @@ def calling(thing: Any, subject: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # a user's code may fail in any way
-        frames = traceback.extract_tb(error.__traceback__)
-        # theirs, if it failed in a library that they called
-        file = getattr(sys.modules.get(_named(thing).__module__), "__file__", None)
-        theirs = [frame for frame in frames if frame.filename == file]
-        last = (theirs or frames)[-1]
         raise InputError(
             f"{subject}: {name_of(thing)} failed with {type(error).__name__}: {error} "
-            f"({last.filename}, line {last.lineno}); correct the function, or what it was given."
+            f"({line_of(thing, error)}); correct the function, or what it was given."
         ) from error
+
+
+def line_of(thing: Any, error: Exception | None = None) -> str:
+    """The file and line of a user's function or object: where an error left it, if there is one."""
+    file = getattr(sys.modules.get(_named(thing).__module__), "__file__", None)
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    # theirs, if it failed in a library that they called
+    places = [(frame.filename, frame.lineno) for frame in frames if frame.filename == file]
+    code = getattr(inspect.unwrap(thing), "__code__", None)
+    if code is not None and not places:  # it was called wrongly
+        places = [(code.co_filename, code.co_firstlineno)]
+    path, line = (places or [(frame.filename, frame.lineno) for frame in frames])[-1]
+    return f"{path}, line {line}"

@@ -472,7 +472,6 @@ TABLE = [
         ("counted.copy()", "counted"),
         ("dict(annotation)\n", "annotation\n"),
         ('f"{name}/{key}": float(value)', "key: float(value)"),
-        ("frames[1:]", "frames[-1:]"),
     ]),
     ("detector/structures.py", "tests/evaluation/test_own_metrics.py", [
         ("(value == -1 and is_coco_figure(name))", "value == -1"),

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from detector.errors import InputError
-from detector.imported import calling, imported, name_of
+from detector.imported import calling, imported, line_of, name_of
 
 OwnMetric = Callable[[np.ndarray, dict[str, Any]], Any]
 
@@ -88,5 +88,5 @@ def _named(name: str, function: OwnMetric, result: object) -> dict[str, float]:
     raise InputError(
         f"evaluation.metrics: {name_of(function)} returned "
         f"{what if len(what) < 80 else what[:77] + '...'}, it should be a number, or a dict of "
-        "numbers by name."
+        f"numbers by name ({line_of(function)})."
     )

@@ -216,7 +216,7 @@ def test_a_failing_function_ends_a_training_that_goes_on_when_it_is_mended(
     run, keys = tmp_path / "run", ["schedule.steps=2"]
     words = ["--config", HOME / "configs/digits.yaml", "--output", run, "--set", *tiny, *keys]
     said = here("train", *words, f"evaluation.metrics=['{module}:one']", code=2)
-    assert "error: one failed with TypeError" in said
+    assert f"error: evaluation.metrics: {module}:one failed with TypeError" in said
     assert "resumed at step 2" in here(
         "train", *words, f"evaluation.metrics=['{module}:mean_boxes']", "--resume"
     )
