@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # for type checkers, to which `as` says that a name is public
     from detector.anchors.class_code import Terms as Terms
     from detector.anchors.generator import AnchorGenerator as AnchorGenerator
     from detector.anchors.matching import Matcher as Matcher
+    from detector.anchors.matching import MatchingSettings as MatchingSettings
+    from detector.anchors.matching import crowded as crowded
+    from detector.anchors.matching import targets_of as targets_of
     from detector.data.augmentation import Augmentation as Augmentation
     from detector.data.augmentation import AugmentationSettings as AugmentationSettings
     from detector.data.augmentations import Flip as Flip
@@ -51,7 +54,10 @@ if TYPE_CHECKING:  # for type checkers, to which `as` says that a name is public
     from detector.loss.sampling import OHEM as OHEM
     from detector.loss.sampling import All as All
     from detector.loss.sampling import HardNegatives as HardNegatives
+    from detector.loss.sampling import SamplerSettings as SamplerSettings
     from detector.model.retinanet import RetinaNet as RetinaNet
+    from detector.structures import BACKGROUND as BACKGROUND
+    from detector.structures import IGNORED as IGNORED
     from detector.structures import Batch as Batch
     from detector.structures import Losses as Losses
     from detector.structures import Outputs as Outputs
@@ -64,7 +70,7 @@ _HOME = {
     "anchors.box_coder": ("BoxCoder",),
     "anchors.class_code": ("ClassCode", "Terms"),
     "anchors.generator": ("AnchorGenerator",),
-    "anchors.matching": ("Matcher",),
+    "anchors.matching": ("Matcher", "MatchingSettings", "crowded", "targets_of"),
     "data.augmentation": ("Augmentation", "AugmentationSettings"),
     "data.augmentations": ("Flip", "Photometric", "ScaleJitter"),
     "data.batch": ("Sample", "collate"),
@@ -83,9 +89,9 @@ _HOME = {
     "loss.focal": ("Focal",),
     "loss.elementwise": ("ElementwiseLoss", "ElementwiseSettings"),
     "loss.normalizer": ("Positives",),
-    "loss.sampling": ("OHEM", "All", "HardNegatives"),
+    "loss.sampling": ("OHEM", "All", "HardNegatives", "SamplerSettings"),
     "model.retinanet": ("RetinaNet",),
-    "structures": ("Batch", "Losses", "Outputs", "Targets"),
+    "structures": ("BACKGROUND", "IGNORED", "Batch", "Losses", "Outputs", "Targets"),
 }
 __all__ = sorted(["__version__", *(name for names in _HOME.values() for name in names)])
 

@@ -85,8 +85,8 @@ def test_functions_are_short() -> None:
     sizes = [item for path in SOURCES + TOOLS for item in functions(path)]
     assert not [item for item in sizes if item[1] > 45]
     lengths = sorted(size for _, size in sizes)
-    assert statistics.median(lengths) <= 11
-    assert lengths[int(0.9 * len(lengths))] <= 30
+    assert statistics.median(lengths) <= 9
+    assert lengths[int(0.9 * len(lengths))] <= 26
 
 
 def test_no_tool_shadows_a_standard_module() -> None:

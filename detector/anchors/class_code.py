@@ -1,4 +1,4 @@
-"""The meaning of class logits; only this module knows activation, background and prior.
+"""What class logits mean: their activation, their background, their prior.
 
 K foreground classes, C channels, (...) any leading shape. Labels are multi-hot bool (..., K), all
 False for background. The background channel, if there is one, is the last.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from detector.anchors.generator import AnchorGenerator
 from detector.boxes import area, centred_inside, intersection
-from detector.settings.section import Fraction, Section, item
+from detector.settings.section import Fraction, Section, Share, item
 from detector.structures import BACKGROUND, IGNORED, Batch, Targets
 
 # Elements of a chunk, N * G * anchors, of which about eight float32 tensors exist at a time. GPUs
@@ -53,10 +53,10 @@ class Matcher:
     multi_label: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.background <= self.foreground <= 1:
+        if not 0 <= self.background <= self.foreground <= 1 or self.foreground == 0:
             raise ValueError(
                 f"background is {self.background} and foreground {self.foreground}; expected IoUs "
-                "from 0 to 1, the first not above the second."
+                "from 0 to 1, the first not above the second, which is above 0."
             )
         if not 0 <= self.crowd_overlap <= 1:
             raise ValueError(
@@ -174,7 +174,7 @@ class MatchingSettings(Section):
 
 class MaxIoUSettings(MatchingSettings):
     kind: Literal["max_iou"] = item("max_iou", "by thresholds of the IoU")
-    foreground: Fraction = item(0.5, "an anchor at or above this IoU with a box is foreground")
+    foreground: Share = item(0.5, "an anchor at or above this IoU with a box is foreground")
     background: Fraction = item(0.4, "below this IoU with every box it is background; else ignored")
     low_quality: bool = item(
         default=True, description="a box also gets its best anchors, if they overlap it at all"

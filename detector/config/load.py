@@ -42,7 +42,7 @@ def load_as(path: Path, kind: type[S]) -> tuple[S, YamlDocument]:
 
 
 def flat(config: Config) -> dict[str, Any]:
-    """Its keys as `a.b.c`; alternatives with other keys count as one value."""
+    """Its keys as `a.b.c`; resize and sampling, whose kinds share no key, count as one value."""
     return _flat(config.model_dump(mode="json"))
 
 

@@ -92,7 +92,7 @@ def _problem(error: ErrorDetails, section: type[Section] | None) -> str:
         case "missing":
             return "missing, it must be given"
         case "kind":
-            return error["msg"] + nearest(str(found.get("kind")), context["known"].split(", "))
+            return error["msg"] + nearest(str(found.get("kind")), context["known"])
         case "value_error":
             return error["msg"].removeprefix("Value error, ")
         case "literal_error":

@@ -83,7 +83,7 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         with self.part("assign"):
             targets = [self.assign(batch) for batch in batches]
-            pending, divisors = self.criterion.divisors(targets), None
+            pending, divisors = self.criterion.begin_divisors(targets), None
         loss = torch.zeros_like(self.first_bad, dtype=torch.float32)
         for micro, batch in enumerate(batches):
             # DDP sums the gradients over ranks once a step, not once a micro-batch
@@ -102,10 +102,10 @@ class TrainingStep:
         return loss
 
     def _backward(self, share: Tensor, loss: Tensor) -> None:
-        """Add to the gradient that of a micro-batch's share of the loss, of which `loss` is so far.
+        """Backpropagate a micro-batch's share of the loss; `loss` is the sum so far in this step.
 
-        An infinite loss can have a finite gradient, with which the scaler would update. A gradient
-        of NaN makes it skip this step and every later one.
+        The loss can be infinite while its gradient is finite, with which the scaler would update: a
+        gradient of NaN makes it skip this step and every later one.
         """
         finite = (self.first_bad < 0) & loss.isfinite()
         factor = torch.where(finite, 1.0, torch.nan)
@@ -160,7 +160,10 @@ class TrainingStep:
         keep = finite | (self.first_bad >= 0)
         # in place: a CUDA graph of the step reads and writes the same tensor in every replay
         self.first_bad.copy_(torch.where(keep, self.first_bad, index))
-        self._readings = torch.where(keep, self._readings, torch.cat([loss[None], norms]))
+        readings = torch.cat([loss[None], norms])
+        if self._readings.shape != readings.shape:  # before the first step
+            self._readings = torch.zeros_like(readings)
+        self._readings.copy_(torch.where(keep, self._readings, readings))
 
     def what_broke(self) -> str:
         """What was not finite at step `first_bad`, in words; waits for the device."""

@@ -37,8 +37,9 @@ class DetectionLoss(nn.Module):
         if normalizer.needs_sample_counts and not classification.sampler.known_before:
             raise InputError(
                 "loss.classification.normalizer 'sampled' needs the number of sampled anchors "
-                "before the forward pass, and with loss.classification.sampling.nms it is known "
-                "only after it: set nms to null, or the normalizer to 'positives'."
+                f"before the forward pass, and the sampler {type(classification.sampler).__name__} "
+                "knows it only after it (OHEM where loss.classification.sampling.nms is not null): "
+                "set the normalizer to 'positives', or take another sampler."
             )
         self.classification = classification
         self.box = box
@@ -46,7 +47,7 @@ class DetectionLoss(nn.Module):
         self.classification_weight = classification_weight
         self.box_weight = box_weight
 
-    def divisors(self, micro: Sequence[Targets]) -> Pending:
+    def begin_divisors(self, micro: Sequence[Targets]) -> Pending:
         """Begin to count the divisors of each micro-batch of this rank's step.
 
         Call it once a step, on every rank; call what it returns once they are needed.

@@ -42,7 +42,7 @@ class Focal(ElementwiseLoss):
 
     def __call__(self, terms: Terms) -> Tensor:
         weight = minus_alpha(terms, self.alpha)
-        if self.gamma == 0:  # log(1 - p_t) may be -inf, and 0 * -inf is not 0
+        if self.gamma == 0:  # also where log(1 - p_t) is -inf: 0 * -inf is not 0
             return weight * terms.log_p
         return weight * (self.gamma * terms.log_q).exp() * terms.log_p
 

@@ -56,8 +56,7 @@ def timm_package(name: str) -> ModuleType:
         import timm
     except ImportError as error:
         raise InputError(
-            f"{name!r} needs timm, which cannot be imported ({error}): "
-            "pip install 'anchorlab[timm]'."
+            f"{name!r} needs timm, which cannot be imported ({error}): pip install timm."
         ) from None
     return cast(ModuleType, timm)
 

@@ -27,7 +27,7 @@ def by_kind(values: Values) -> str | None:
 
 @dataclass(frozen=True, eq=False)
 class OneOf:
-    """The kinds of a section, as metadata of its key: `Annotated[SerializeAsAny[Base], OneOf()]`.
+    """The kinds of a section; annotates its key: `Annotated[SerializeAsAny[Base], OneOf(...)]`.
 
     base: what the settings class of each kind derives from; those of users, too, whose kind is
         "module:Class".
@@ -90,10 +90,8 @@ class OneOf:
         try:
             settings = self.settings_of(value)
         except ValueError as error:
-            known = ", ".join(self.kinds)
-            raise PydanticCustomError(
-                "kind", "{text}", {"text": str(error), "known": known}
-            ) from None
+            context = {"text": str(error), "known": [*self.kinds]}
+            raise PydanticCustomError("kind", "{text}", context) from None
         if info.mode == "json":  # there, lists are tuples and texts are paths
             return settings.model_validate_json(json.dumps(value))
         return settings.model_validate(value)

@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Proper = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]

@@ -120,7 +120,7 @@ def test_the_step_compiles_as_one_graph(tiny: list[str]) -> None:
 
     def losses(batch: Batch) -> Tensor:
         targets = step.matcher(anchors, batch)
-        divisors = step.criterion.divisors([targets])()
+        divisors = step.criterion.begin_divisors([targets])()
         outputs: Outputs = assembly.net(batch.images)
         actual: Losses = step.criterion(outputs, targets, divisors[0])
         return actual.total

@@ -135,7 +135,7 @@ def whole(
         logits.to(device, given).requires_grad_(),
         deltas.to(rounded).to(device, given).requires_grad_(),
     )
-    losses = loss(outputs, targets, *loss.divisors([targets])())
+    losses = loss(outputs, targets, *loss.begin_divisors([targets])())
     losses.total.backward()
     scalars = losses.classification.detach(), losses.box.detach()
     return [losses.by_anchor, *scalars, outputs.class_logits.grad, outputs.box_deltas.grad]

@@ -64,7 +64,7 @@ def test_by_hand() -> None:
     labels = torch.eye(2, 3, dtype=torch.bool).expand(2, 2, 3)
     targets = make_targets([[0, 1, b, b, b, i, b], [b, 1, i, b, b, b, b]], labels)
     loss = make_loss(elementwise="cross_entropy", classification_weight=2, box_weight=5)
-    (divisors,) = loss.divisors([targets])()
+    (divisors,) = loss.begin_divisors([targets])()
     losses = loss(Outputs(torch.zeros(2, 7, 3), torch.zeros(2, 7, 4)), targets, divisors)
     assert losses.classification.item() == pytest.approx(2 * 12 * 3 * math.log(2) / 3)
     foreground = losses.by_anchor[targets.foreground].sum().item()
@@ -86,7 +86,7 @@ def test_no_classification_key_changes_the_box_loss() -> None:
                         continue
                     loss = make_loss(row, elementwise, sampler, normalizer, classification_weight=3)
                     outputs = make_outputs(code_of(row).channels)
-                    losses = loss(outputs, targets, *loss.divisors([targets])())
+                    losses = loss(outputs, targets, *loss.begin_divisors([targets])())
                     losses.total.backward()
                     assert outputs.class_logits.grad.isfinite().all()
                     gradient = outputs.box_deltas.grad.numpy().tobytes()
@@ -105,11 +105,11 @@ def test_accumulated_images_equal_one_batch(
     targets, channels = example(), code_of(row).channels
     whole, halves = make_outputs(channels), make_outputs(channels)
     loss = make_loss(row, sampler=sampler, normalizer=normalizer)
-    together = loss(whole, targets, *loss.divisors([targets])())
+    together = loss(whole, targets, *loss.begin_divisors([targets])())
     together.total.backward()
     loss = make_loss(row, sampler=sampler, normalizer=normalizer)
     pairs = [part(halves, targets, slice(n, n + 1)) for n in (0, 1)]
-    divisors = loss.divisors([targets for _, targets in pairs])()
+    divisors = loss.begin_divisors([targets for _, targets in pairs])()
     apart = [loss(*pair, each) for pair, each in zip(pairs, divisors, strict=True)]
     for losses in apart:
         losses.total.backward()
@@ -125,7 +125,7 @@ def test_tallies_of_parts_give_the_loss_of_the_whole(normalizer: type[Normalizer
     tally = sum(loss.tally(*part(outputs, targets, slice(n, n + 1))) for n in (0, 1))
     if normalizer is EmaPositives:  # whose running mean is no divisor for a whole data set
         loss = make_loss(normalizer=Positives)
-    losses = loss(outputs, targets, *loss.divisors([targets])())
+    losses = loss(outputs, targets, *loss.begin_divisors([targets])())
     expected = torch.stack([losses.classification, losses.box]).double()
     torch.testing.assert_close(loss.means(tally), expected, atol=1e-6, rtol=1e-6)
 
@@ -141,7 +141,7 @@ def test_a_tally_moves_no_running_mean() -> None:
 def test_images_without_any_box(row: str, sampler: str) -> None:
     loss, outputs = make_loss(row, sampler=sampler), make_outputs(code_of(row).channels)
     targets = make_targets([[BACKGROUND] * 7] * 2, torch.zeros(2, 0, 3, dtype=torch.bool))
-    losses = loss(outputs, targets, *loss.divisors([targets])())
+    losses = loss(outputs, targets, *loss.begin_divisors([targets])())
     losses.total.backward()
     assert losses.total.isfinite() and losses.box == 0
     assert not losses.by_anchor[targets.foreground].any()
@@ -158,7 +158,7 @@ def test_sampled_under_ohem_with_nms_is_refused() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_compiled_equals_eager(sampler: str) -> None:
     loss, targets, outputs = make_loss(sampler=sampler), example(), make_outputs(3)
-    (divisors,) = loss.divisors([targets])()
+    (divisors,) = loss.begin_divisors([targets])()
     compiled = torch.compile(loss, backend="eager", fullgraph=True)
     ours, theirs = compiled(outputs, targets, divisors), loss(outputs, targets, divisors)
     torch.testing.assert_close(ours.total, theirs.total)
@@ -167,7 +167,7 @@ def test_compiled_equals_eager(sampler: str) -> None:
 
 def test_what_each_anchor_adds_has_no_gradient() -> None:
     loss, targets, outputs = make_loss(), example(), make_outputs(3)
-    (divisors,) = loss.divisors([targets])()
+    (divisors,) = loss.begin_divisors([targets])()
     losses = loss(outputs, targets, divisors)
     assert losses.classification.requires_grad and not losses.by_anchor.requires_grad
 

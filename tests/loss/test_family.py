@@ -138,7 +138,7 @@ def test_the_whole_loss_compiles_as_one_graph(name: str) -> None:
     targets = example()
     outputs = Outputs(logits_for(targets, code_of("sigmoid-negatives")), torch.zeros(2, 7, 4))
     compiled, eager = criterion(family()[name]), criterion(family()[name])
-    (divisors,) = eager.divisors([targets])()
+    (divisors,) = eager.begin_divisors([targets])()
     run = torch.compile(compiled, backend="eager", fullgraph=True)
     ours, theirs = run(outputs, targets, divisors), eager(outputs, targets, divisors)
     torch.testing.assert_close(ours.by_anchor, theirs.by_anchor)
@@ -149,7 +149,7 @@ def test_the_whole_loss_compiles_as_one_graph(name: str) -> None:
 def test_nothing_waits_for_the_device(name: str) -> None:
     """A fake tensor has no data, and refuses what asks for it."""
     targets, loss = example(), criterion(family()[name])
-    (divisors,) = loss.divisors([targets])()
+    (divisors,) = loss.begin_divisors([targets])()
     with FakeTensorMode(allow_non_fake_inputs=True):
         outputs = Outputs(torch.randn(2, 7, 3, requires_grad=True), torch.randn(2, 7, 4))
         losses = loss(outputs, targets, divisors)
@@ -190,7 +190,7 @@ def test_the_box_loss_learns_nothing_from_the_quality() -> None:
     for elementwise in (FAMILY["quality_focal"], ELEMENTWISE["focal"]):
         loss, deltas = criterion(elementwise), torch.full((2, 7, 4), 0.1, requires_grad=True)
         logits = logits_for(targets, code_of("sigmoid-negatives")).requires_grad_()
-        losses = loss(Outputs(logits, deltas), targets, *loss.divisors([targets])())
+        losses = loss(Outputs(logits, deltas), targets, *loss.begin_divisors([targets])())
         losses.total.backward()
         gradients.append(deltas.grad)
     assert gradients[0].equal(gradients[1])
@@ -204,7 +204,7 @@ def test_quality_is_the_iou_of_the_predicted_box(name: str) -> None:
     quality = loss.box.quality(torch.zeros(2, 7, 4, requires_grad=True), targets)
     assert not quality.requires_grad and (quality[~targets.foreground] == 1).all()
     torch.testing.assert_close(quality[0, 0], torch.tensor(0.636364))
-    losses = loss(Outputs(logits, torch.zeros(2, 7, 4)), targets, *loss.divisors([targets])())
+    losses = loss(Outputs(logits, torch.zeros(2, 7, 4)), targets, *loss.begin_divisors([targets])())
     by_anchor = plain(logits, targets, quality, code=code, elementwise=FAMILY[name]) / 3
     torch.testing.assert_close(losses.by_anchor, by_anchor)
 
@@ -215,11 +215,11 @@ def test_quality_is_computed_only_for_who_reads_it(monkeypatch: pytest.MonkeyPat
     targets = example()
     loss = criterion(ELEMENTWISE["focal"])
     outputs = Outputs(torch.zeros(2, 7, 3), torch.zeros(2, 7, 4))
-    loss(outputs, targets, *loss.divisors([targets])())
+    loss(outputs, targets, *loss.begin_divisors([targets])())
     assert calls == []
     loss = criterion(FAMILY["weighted_varifocal_root"])
     with pytest.raises(ValueError, match="terms.quality is None"):
-        loss(outputs, targets, *loss.divisors([targets])())
+        loss(outputs, targets, *loss.begin_divisors([targets])())
     assert calls == ["quality"]
 
 
