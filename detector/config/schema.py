@@ -89,7 +89,9 @@ class OptimizerSettings(Section):
     momentum: Below1 = item(0.9, "of sgd")
     weight_decay: NotNegative = item(1e-4, "of weights")
     decay_norms: bool = item(default=False, description="decay norms and biases too")
-    clip_norm: Positive | None = item(None, "longest gradient of all parameters; null: not clipped")
+    clip_norm: Positive | None = item(
+        None, "largest norm of the gradient of all parameters; null: not clipped"
+    )
     accumulate: Count = item(1, "micro-batches a step; must divide train.batch_size")
 
 
@@ -125,7 +127,8 @@ class TrainSettings(Section):
     ema: Proper | None = item(None, "decay of a moving average of the weights; null: none")
     log_every: Count = item(20, "steps between lines of metrics.jsonl")
     diagnose_every: Count | None = item(
-        20, "steps between looks at who gives the classification loss and its gradient; null: never"
+        20,
+        "steps between shares of the loss by group of anchors (positives, negatives); null: never",
     )
     checkpoint_every: Count | None = item(None, "steps between checkpoints; null: at epoch ends")
     device: Annotated[str, AfterValidator(_device)] = item("auto", "auto | cpu | cuda | cuda:N")

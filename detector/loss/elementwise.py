@@ -62,7 +62,8 @@ class ElementwiseSettings(Section):
     )
     equalization: Proper | None = item(
         None,
-        "share of boxes below which a class is rare: boxes of others do not lower it; null: off",
+        "share of boxes below which a class is rare: boxes of others are no negatives for it; "
+        "null: off",
     )
     sampling: Annotated[SerializeAsAny[SamplerSettings], SAMPLERS] = AllSettings()
     normalizer: Literal[

@@ -141,7 +141,7 @@ class Varifocal(ElementwiseLoss):
 
 
 class FocalSettings(ElementwiseSettings):
-    kind: str = item("focal", "focal | poly | ghm | quality_focal | varifocal | module:Class")
+    kind: str = item("focal", "this or a kind below, or module:Class")
     alpha: Fraction | None = item(0.25, "weight of positives, 1 - alpha of negatives; null: all 1")
     gamma: NotNegative = item(2.0, "focusing; 0 is cross-entropy")
     smoothing: Below1 = item(0.0, "share of a target that is spread evenly over its outcomes")

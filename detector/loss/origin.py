@@ -1,4 +1,4 @@
-"""Who gives the classification loss and its gradient: positives, easy and hard negatives.
+"""Which groups of anchors the loss and its gradient come from: positives, easy, hard negatives.
 
 N images, A anchors of one image, C channels.
 """
