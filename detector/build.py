@@ -25,6 +25,7 @@ from detector.engine.optim import Schedule, parameter_groups, with_momentum_buff
 from detector.engine.restore import Classes, start_from
 from detector.errors import InputError, about
 from detector.evaluation.predict import Predictor
+from detector.imported import calling
 from detector.loss import box as boxes
 from detector.loss.assemble import NORMALIZERS, classification_loss
 from detector.loss.box import BoxLossSettings
@@ -183,7 +184,11 @@ def anchor_generator(config: Config) -> AnchorGenerator:
 def matcher(config: Config) -> Assignment:
     """The assignment of anchors."""
     several = class_code(config, num_classes=1).multi_label
-    return config.matching.assignment(anchor_generator(config), multi_label=several)
+    with calling(config.matching, "matching"), about("matching"):
+        assign = config.matching.assignment(anchor_generator(config), multi_label=several)
+        if not callable(assign):
+            raise ValueError(f"assignment() returned {assign!r}; it should be a function")
+    return assign
 
 
 def criterion(

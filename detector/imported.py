@@ -25,16 +25,27 @@ def imported(name: str) -> Any:
     sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a user's module may fail in any way
+    except (Exception, SystemExit) as error:  # a user's module may fail in any way
         last = traceback.extract_tb(error.__traceback__)[-1]
         ours = last.filename.startswith("<") or last.filename == __file__
         where = "" if ours else f" ({last.filename}, line {last.lineno})"
         raise ValueError(
             f"found {name!r}, which cannot be imported: {type(error).__name__}: {error}{where}; "
-            "start in the folder of that module, or put the folder on PYTHONPATH"
+            f"{_advice(error, module)}"
         ) from error
     finally:
         sys.path[:] = path
+
+
+def _advice(error: BaseException, module: str) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+        return "start in the folder of that module, or put the folder on PYTHONPATH"
+    return "correct the module, or the name"
+
+
+def is_own(thing: Any) -> bool:
+    """Whether a function, or the class of an object, is a user's."""
+    return not str(_named(thing).__module__).startswith("detector.")
 
 
 def name_of(thing: Any) -> str:
@@ -58,14 +69,14 @@ def calling(thing: Any, subject: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # a user's code may fail in any way
+    except (Exception, SystemExit) as error:  # a user's code may fail in any way
         raise InputError(
             f"{subject}: {name_of(thing)} failed with {type(error).__name__}: {error} "
             f"({line_of(thing, error)}); correct the function, or what it was given."
         ) from error
 
 
-def line_of(thing: Any, error: Exception | None = None) -> str:
+def line_of(thing: Any, error: BaseException | None = None) -> str:
     """The file and line of a user's function or object: where an error left it, if there is one."""
     file = getattr(sys.modules.get(_named(thing).__module__), "__file__", None)
     frames = traceback.extract_tb(error.__traceback__) if error else []

@@ -21,6 +21,7 @@ from detector.distributed import barrier, is_main, rank, together, world_size
 from detector.engine import preflight, run
 from detector.engine.logger import Logger, RunLogger
 from detector.engine.optim import EMA
+from detector.engine.own_pieces import check_own_pieces
 from detector.engine.restore import (
     Classes,
     check_classes,
@@ -176,6 +177,7 @@ class Assembly:
         if same_place is not None:
             yield same_place
         batches = [b.to(self.device) for b in next(iter(self.load(0, 0, workers=0)))]
+        check_own_pieces(self.step, batches[0])
         yield preflight.describe_anchors(anchor_generator, *batches[0].images.shape[-2:])
         # with thresholds of its own for each box, the usual one still says whether anchors fit
         foreground = getattr(config.matching, "foreground", 0.5)

@@ -295,6 +295,17 @@ def test_ranges_and_combinations(text: str, words: str) -> None:
     assert "\n" not in message
 
 
+def test_what_is_missing_stands_in_the_file_that_lacks_it(tmp_path: Path) -> None:
+    """Not in a base, whose list was replaced; a list that is too short is said to be one."""
+    text = f"base: [{CONFIGS}/retinanet.yaml]\ndata:\n  augment:\n    - {{probability: 1}}\n"
+    path = write(tmp_path, "a.yaml", text)
+    with pytest.raises(InputError) as error:
+        load(path)
+    assert lines_of(error)[0].startswith(f"{path}:4: data.augment.0.kind: missing")
+    short = refusal("data: {augment: [{kind: zoom_out, range: []}]}")
+    assert "augment.0.range" in short and "found []" in short and "a list of two" in short
+
+
 def test_configs_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Config().train.seed = 1

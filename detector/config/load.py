@@ -111,4 +111,6 @@ def _validated(document: YamlDocument, kind: type[S]) -> S:
         return kind.model_validate_json(json.dumps(document.values))
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        raise InputError("\n".join(line(details, document, kind) for details in errors)) from None
+        raise InputError(
+            "\n".join(dict.fromkeys(line(one, document, kind) for one in errors))
+        ) from None

@@ -47,7 +47,20 @@ def line(error: ErrorDetails, document: YamlDocument, root: type[Section]) -> st
     if error["type"] == "kind":
         path = (*path, "kind")
     key = ".".join(map(str, path))
+    if error["type"] in {"missing", "kind"} and not _stands(path, document.values):
+        # a base that was replaced may have the key, but not the mapping that lacks it
+        return f"{document.origin(path[:-1])}: {key}: {_problem(error, section)}"
     return f"{document.origin(path)}: {key + ': ' if key else ''}{_problem(error, section)}"
+
+
+def _stands(path: KeyPath, values: Any) -> bool:
+    """Whether there is a value at the path."""
+    for key in path:
+        values = dict(enumerate(values)) if isinstance(values, list) else values
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
 
 
 def _section(root: type[Section], path: KeyPath, values: Any) -> type[Section] | None:
@@ -89,6 +102,8 @@ def _problem(error: ErrorDetails, section: type[Section] | None) -> str:
             key, known = str(error["loc"][-1]), list(section.model_fields) if section else []
             near = RENAMED.get(key) or nearest(key, known) or "; known: " + ", ".join(known)
             return f"unknown key {key!r}{near}"
+        case "missing" if isinstance(error["loc"][-1], int):
+            return f"found {shown(found)}, it should be {WORDS['too_long']}"
         case "missing":
             return "missing, it must be given"
         case "kind":

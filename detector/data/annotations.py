@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from detector.data.cache import Cache
 from detector.data.document import Box, Category, Document, Image, read_document, row_by_row
 from detector.errors import InputError
-from detector.imported import calling, imported
+from detector.imported import calling, imported, name_of
 
 CACHE_VERSION = 4  # raise it whenever the fields below or their meaning change
 NO_BOX = (math.nan,) * 4
@@ -98,7 +98,10 @@ def read_own(function: Function, annotations: Path, images: Path) -> Annotations
     """
     with calling(function, str(annotations)):
         content = function(annotations, images)
-    return annotations_of(_plain(content), annotations)
+    try:
+        return annotations_of(_plain(content), annotations)
+    except InputError as error:
+        raise InputError(f"what {name_of(function)} returned for {error}") from None
 
 
 def reader(name: str) -> Reader:

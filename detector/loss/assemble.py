@@ -7,6 +7,7 @@ from torch import Tensor
 
 from detector.anchors.class_code import ClassCode
 from detector.errors import InputError, about
+from detector.imported import calling
 from detector.loss import normalizer as normalizers
 from detector.loss.by_class import ClassWeighted, Equalized, effective_number_weights, rare_classes
 from detector.loss.classification import ClassificationLoss
@@ -34,6 +35,8 @@ NORMALIZERS: dict[str, type[normalizers.Normalizer]] = {
     "images": normalizers.Images,
 }
 
+SAMPLING = "loss.classification.sampling"
+
 
 def classification_loss(
     loss: ElementwiseSettings, code: ClassCode, boxes_per_class: Tensor | None
@@ -47,10 +50,17 @@ def classification_loss(
     """
     if boxes_per_class is None:
         boxes_per_class = torch.full((code.num_classes,), torch.nan)
-    with about("loss.classification"):  # a loss of a user's own may refuse its keys
+    # a loss or sampler of a user's own may refuse its keys, or fail
+    with calling(loss, "loss.classification"), about("loss.classification"):
         plain = loss.elementwise()
+        if not hasattr(plain, "observe"):
+            raise ValueError(f"elementwise() returned {plain!r}; it should be an ElementwiseLoss")
+    with calling(loss.sampling, SAMPLING), about(SAMPLING):
+        sampler = loss.sampling.sampler()
+        if not hasattr(sampler, "weights"):
+            raise ValueError(f"sampler() returned {sampler!r}; it should be a Sampler")
     elementwise = _by_class(plain, loss, boxes_per_class)
-    return ClassificationLoss(code=code, elementwise=elementwise, sampler=loss.sampling.sampler())
+    return ClassificationLoss(code=code, elementwise=elementwise, sampler=sampler)
 
 
 def _by_class(

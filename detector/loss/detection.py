@@ -34,7 +34,9 @@ class DetectionLoss(nn.Module):
         box_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if normalizer.needs_sample_counts and not classification.sampler.known_before:
+        if normalizer.needs_sample_counts and not getattr(
+            classification.sampler, "known_before", False
+        ):
             raise InputError(
                 "loss.classification.normalizer 'sampled' needs the number of sampled anchors "
                 f"before the forward pass, and the sampler {type(classification.sampler).__name__} "

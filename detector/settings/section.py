@@ -55,7 +55,9 @@ FilePath = Annotated[Path, AfterValidator(nameable)]
 class Section(BaseModel):
     """A mapping of the config: frozen, no unknown keys, no conversions between types."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
 
 
 def item(default: Any, description: str) -> Any:
