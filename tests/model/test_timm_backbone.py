@@ -146,9 +146,9 @@ def test_without_timm_the_sentence_says_what_to_install(
     layout_of.cache_clear()
     monkeypatch.setitem(sys.modules, "timm", None)
     keys = ["model.backbone.name=timm/test_resnet", "model.backbone.norm=own"]
-    with pytest.raises(InputError, match=r"name: 'timm/.* needs timm.*'anchorlab\[timm\]'"):
+    with pytest.raises(InputError, match=r"name: 'timm/.* needs timm.*pip install timm"):
         build.load_config(HOME / "configs/digits.yaml", keys)
-    with pytest.raises(InputError, match=r"anchorlab\[timm\]"):
+    with pytest.raises(InputError, match="pip install timm"):
         TimmBackbone(RESNET, "own", 0)
 
 
