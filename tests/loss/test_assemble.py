@@ -197,7 +197,8 @@ def test_a_users_module_that_fails_is_one_sentence(
     with pytest.raises(InputError) as refusal:
         criterion(f"kind: '{name}:Own'")
     said = str(refusal.value)
-    assert all(word in said for word in (words, f"'{name}:Own'", ", line ", "correct the module")), said
+    expected = (words, f"'{name}:Own'", ", line ", "correct the module")
+    assert all(word in said for word in expected), said
     assert sys.path == before
 
 
