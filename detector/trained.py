@@ -69,6 +69,17 @@ def describe_validation(index: CocoIndex, examine: Evaluator) -> Iterator[str]:
     )
 
 
+def check_class_of(figure: str, index: CocoIndex, key: str) -> None:
+    """InputError, about `key`, where a figure is the AP of a class that the data set lacks."""
+    name, names = figure.removeprefix("AP/"), index.category_names
+    distinct = len(set(names)) == len(names)  # others are followed by the category's id
+    if name != figure and distinct and name not in names:
+        raise InputError(
+            f"{key}: found {figure!r}, and {index.annotations_file} has no class {name!r}; it "
+            f"should be one of {', '.join(names)}."
+        )
+
+
 class Trained:
     """A network with its weights and classes, ready to look at images."""
 

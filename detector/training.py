@@ -33,7 +33,7 @@ from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
 from detector.model.retinanet import RetinaNet
 from detector.structures import Batch
-from detector.trained import describe_validation, evaluator
+from detector.trained import check_class_of, describe_validation, evaluator
 
 
 class Assembly:
@@ -117,6 +117,7 @@ class Assembly:
             return None
         index = build.data_index(self.config, "val")
         check_classes(self.classes, index)
+        check_class_of(self.config.evaluation.best, index, "evaluation.best")
         return index
 
     def load(self, epoch: int, skip: int, *, workers: int) -> StepLoader:

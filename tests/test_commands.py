@@ -12,6 +12,7 @@ from conftest import HOME, Command
 from detector import build
 from detector.cli.train import train
 from detector.engine.meter import Meter
+from detector.errors import InputError
 from detector.structures import Batch
 from detector.training import Assembly
 
@@ -283,3 +284,16 @@ def test_half_of_torchruns_environment(
 
 def test_a_run_whose_name_is_not_utf8(tool: Command, tiny: list[str], tmp_path: Path) -> None:
     refused(tool, tmp_path / os.fsdecode(b"caf\xe9"), tiny, "UTF-8", "caf\\udce9")
+
+
+def test_a_class_that_the_best_figure_names_is_known_before_the_run(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    """At the first validation it would be too late: a resumed run keeps the figure."""
+    settings = [*tiny, "evaluation.best=AP/zero"]
+    config = build.load_config(HOME / "configs/digits.yaml", settings)
+    Assembly(config, tmp_path / "run", torch.device("cpu"))
+    settings[-1] = "evaluation.best=AP/ten"
+    config = build.load_config(HOME / "configs/digits.yaml", settings)
+    with pytest.raises(InputError, match=r"^evaluation\.best: .*'ten'; .* zero, "):
+        Assembly(config, tmp_path / "run", torch.device("cpu"))

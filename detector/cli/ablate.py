@@ -25,7 +25,7 @@ from detector.lab.records import TrialChoice, choose, last_metric
 from detector.lab.results import Results, RunnerTime, read_results, write_results
 from detector.lab.sweep import Outcome, Run, Sweep
 from detector.report.page import write_report
-from detector.trained import own_metrics_of
+from detector.trained import check_class_of, own_metrics_of
 
 MARK = "ablation.json"
 
@@ -228,16 +228,5 @@ def check_data(plan: Plan) -> None:
             except InputError as error:
                 raise InputError(f"{plan.file}: variant {name!r}: {error}") from None
     if plan.metric.startswith("AP/"):
-        _check_class(plan, plan.metric.removeprefix("AP/"))
-
-
-def _check_class(plan: Plan, name: str) -> None:
-    """InputError where the validation set does not name the class."""
-    index = build.data_index(plan.variants[0].config, "val")
-    names = index.category_names
-    distinct = len(set(names)) == len(names)  # others are followed by the category's id
-    if distinct and name not in names:
-        raise InputError(
-            f"{plan.file}: metric: found {plan.metric!r}, and {index.annotations_file} has no "
-            f"class {name!r}; it should be one of {', '.join(names)}."
-        )
+        index = build.data_index(plan.variants[0].config, "val")
+        check_class_of(plan.metric, index, f"{plan.file}: metric")
