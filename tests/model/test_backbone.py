@@ -114,6 +114,12 @@ def test_frozen_batch_norms_keep_their_statistics_in_training() -> None:
     assert moved == {"layer2", "layer3", "layer4"}
 
 
+def test_measuring_channels_moves_no_statistics() -> None:
+    state = Backbone("resnet18", "batch", 0).body.state_dict()
+    assert not any(state[key].any() for key in state if key.endswith(("running_mean", "tracked")))
+    assert all((state[key] == 1).all() for key in state if key.endswith("running_var"))
+
+
 def test_group_norm_of_channels_that_32_does_not_divide() -> None:
     """24 = 12 groups of 2 channels; one channel a group could not stand a map of 1 x 1"""
     block = Backbone("mobilenet_v2", "group", 0).body.get_submodule("features.2.conv.3")
