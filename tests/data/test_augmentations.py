@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_transforms import generator
+from test_transforms import sample as white
 
 from detector.data.augmentation import Context, Draws, Step
 from detector.data.augmentations import Flip, Photometric, ScaleJitter
@@ -23,32 +25,6 @@ from detector.data.loader import Address, DetectionDataset, train_loader
 from detector.data.mosaic import Mixup, Mosaic
 from detector.data.transforms import FixedSize, ShorterSide, Transform
 from detector.errors import InputError
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def white(
-    height: int = 60, width: int = 100, boxes: list[list[float]] | None = None, crowd: str = ""
-) -> Sample:
-    """A black image that is white where its boxes (whole pixels) are; `crowd` has 1 for each."""
-    boxes = [[10, 20, 30, 50]] if boxes is None else boxes
-    image = torch.zeros(3, height, width, dtype=torch.uint8)
-    for left, top, right, bottom in boxes:
-        image[:, int(top) : int(bottom), int(left) : int(right)] = 255
-    return Sample(
-        image=image,
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        labels=torch.ones(len(boxes), 2, dtype=torch.bool),
-        crowd=torch.tensor(
-            [mark == "1" for mark in crowd.ljust(len(boxes), "0")], dtype=torch.bool
-        ),
-        image_id=1,
-        original_size=(height, width),
-        key=0,
-    )
-
 
 # --- as it was before augmentations were a list
 

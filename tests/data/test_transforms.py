@@ -19,8 +19,10 @@ from detector.data.transforms import FixedSize, ShorterSide, Transform
 from detector.structures import BACKGROUND, IGNORED
 
 
-def sample(height: int = 60, width: int = 100, boxes: list[list[float]] | None = None) -> Sample:
-    """A black image that is white where its boxes (whole pixels) are."""
+def sample(
+    height: int = 60, width: int = 100, boxes: list[list[float]] | None = None, crowd: str = ""
+) -> Sample:
+    """A black image that is white where its boxes (whole pixels) are; `crowd` has 1 for each."""
     boxes = [[10, 20, 30, 50]] if boxes is None else boxes
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     for left, top, right, bottom in boxes:
@@ -29,7 +31,9 @@ def sample(height: int = 60, width: int = 100, boxes: list[list[float]] | None =
         image=image,
         boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         labels=torch.ones(len(boxes), 2, dtype=torch.bool),
-        crowd=torch.zeros(len(boxes), dtype=torch.bool),
+        crowd=torch.tensor(
+            [mark == "1" for mark in crowd.ljust(len(boxes), "0")], dtype=torch.bool
+        ),
         image_id=1,
         original_size=(height, width),
         key=0,
