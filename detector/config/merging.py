@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,24 @@ def _override(text: str, place: str) -> YamlDocument:
 
 def _merged(layers: Iterable[YamlDocument], *, by_kind: bool) -> YamlDocument:
     """Each layer over the one before; by_kind: as in `_replaces`."""
-    return reduce(
-        lambda below, above: YamlDocument(
-            _merge(below.values, above.values, (), by_kind=by_kind), below.origins | above.origins
-        ),
-        layers,
-    )
+    return reduce(partial(_over, by_kind=by_kind), layers)
+
+
+def _over(below: YamlDocument, above: YamlDocument, *, by_kind: bool) -> YamlDocument:
+    """`above` over `below`; what `above` replaced leaves no origin."""
+    values = _merge(below.values, above.values, (), by_kind=by_kind)
+    origins = {path: place for path, place in below.origins.items() if _holds(values, path)}
+    return YamlDocument(values, origins | above.origins)
+
+
+def _holds(values: Any, path: KeyPath) -> bool:
+    """Whether there is a value at the path."""
+    for key in path:
+        items = dict(enumerate(values)) if isinstance(values, list) else values
+        if not isinstance(items, dict) or key not in items:
+            return False
+        values = items[key]
+    return True
 
 
 def _merge(below: Any, above: Any, path: KeyPath, *, by_kind: bool) -> Any:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic_core import ErrorDetails
 
 from detector.settings.one_of import OneOf
-from detector.settings.section import Section
+from detector.settings.section import Section, is_section
 from detector.yaml_text import KeyPath, YamlDocument
 
 # of older configs
@@ -47,20 +47,7 @@ def line(error: ErrorDetails, document: YamlDocument, root: type[Section]) -> st
     if error["type"] == "kind":
         path = (*path, "kind")
     key = ".".join(map(str, path))
-    if error["type"] in {"missing", "kind"} and not _stands(path, document.values):
-        # a base that was replaced may have the key, but not the mapping that lacks it
-        return f"{document.origin(path[:-1])}: {key}: {_problem(error, section)}"
     return f"{document.origin(path)}: {key + ': ' if key else ''}{_problem(error, section)}"
-
-
-def _stands(path: KeyPath, values: Any) -> bool:
-    """Whether there is a value at the path."""
-    for key in path:
-        values = dict(enumerate(values)) if isinstance(values, list) else values
-        if not isinstance(values, dict) or key not in values:
-            return False
-        values = values[key]
-    return True
 
 
 def _section(root: type[Section], path: KeyPath, values: Any) -> type[Section] | None:
@@ -69,13 +56,13 @@ def _section(root: type[Section], path: KeyPath, values: Any) -> type[Section] |
     for key in path[:-1]:
         values = dict(enumerate(values) if isinstance(values, list) else values).get(key)
         holder = _held(holder, key, values)
-    return holder if _is_section(holder) else None
+    return holder if is_section(holder) else None
 
 
 def _held(holder: Any, key: str | int, values: Any) -> Any:
     """The type of what stands under a key of a section, or is an item of a list or a mapping."""
     metadata: Sequence[Any] = ()
-    if _is_section(holder):
+    if is_section(holder):
         field = holder.model_fields.get(str(key))
         kind, metadata = (None, ()) if field is None else (field.annotation, field.metadata)
     else:
@@ -83,15 +70,11 @@ def _held(holder: Any, key: str | int, values: Any) -> Any:
         kind = items[-1] if get_origin(holder) in {dict, tuple} else None
         if get_origin(kind) is Annotated:
             kind, *metadata = get_args(kind)
-    one_of = next((data for data in metadata if isinstance(data, OneOf)), None)
+    one_of = OneOf.among(metadata)
     if one_of is not None and isinstance(values, dict):
         return one_of.settings_of(values)
     kinds = [one for one in get_args(kind) if one is not type(None)]
     return kinds[0] if get_origin(kind) is UnionType and len(kinds) == 1 else kind
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _problem(error: ErrorDetails, section: type[Section] | None) -> str:

@@ -37,6 +37,7 @@ from detector.settings.section import (
     Proper,
     Section,
     Whole,
+    is_section,
     item,
 )
 from detector.yaml_text import KeyPath
@@ -196,11 +197,11 @@ class Config(Section):
 def _alternatives(section: type[Section], above: KeyPath = ()) -> Iterator[tuple[KeyPath, OneOf]]:
     for name, field in section.model_fields.items():
         path = (*above, name)
-        one_of = next((data for data in field.metadata if isinstance(data, OneOf)), None)
+        one_of = OneOf.among(field.metadata)
         if one_of is not None:
             yield path, one_of
             yield from _alternatives(one_of.base, path)
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+        elif is_section(field.annotation):
             yield from _alternatives(field.annotation, path)
 
 

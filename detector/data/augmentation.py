@@ -16,7 +16,7 @@ from torch import Tensor
 
 from detector.data.batch import Sample
 from detector.errors import InputError
-from detector.imported import calling, imported, name_of
+from detector.imported import calling, imported, is_own, name_of
 from detector.settings.section import Section
 
 Function = Callable[[Sample, torch.Generator], Sample]
@@ -84,8 +84,7 @@ def applied(step: Step, sample: Sample, context: Context) -> Sample:
     Raises InputError where one that is not of this package fails, or returns something else than
     a sample; it names the file and line.
     """
-    ours = type(step).__module__.startswith("detector.")
-    if ours and isinstance(step, Augmentation):
+    if isinstance(step, Augmentation) and not is_own(step):
         return step.apply(sample, context)
     with calling(step, f"image {sample.image_id}"):
         if isinstance(step, Augmentation):

@@ -24,6 +24,8 @@ def check_own_pieces(step: TrainingStep, batch: Batch) -> None:
     elementwise = step.criterion.classification.elementwise
     while hasattr(elementwise, "elementwise"):  # within factors by class
         elementwise = elementwise.elementwise
+    if not any(map(is_own, (step.matcher, elementwise, sampler))):
+        return
     with calling(step.matcher, "matching"):
         targets = step.assign(batch)
     if is_own(step.matcher):

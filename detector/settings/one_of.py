@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,11 @@ class OneOf:
     default: str | None
     stated: Callable[[Values], str | None] = by_kind
     function: type[Section] | None = None
+
+    @staticmethod
+    def among(metadata: Iterable[Any]) -> OneOf | None:
+        """The one among what annotates a key, if its section has several kinds."""
+        return next((data for data in metadata if isinstance(data, OneOf)), None)
 
     def settings_of(self, values: Values) -> type[Section]:
         """The settings class for a mapping.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeGuard, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -58,6 +58,11 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
+
+
+def is_section(kind: Any) -> TypeGuard[type[Section]]:
+    """Whether a type is a section."""
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def item(default: Any, description: str) -> Any:
