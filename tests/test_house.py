@@ -30,11 +30,11 @@ FLOORS = [
     },
     {"anchors"},
     {"data", "model", "loss", "postprocess"},
-    {"config"},
+    {"config", "formats"},
     {"engine", "evaluation", "lab"},
     {"build", "report"},
     {"trained"},
-    {"training"},
+    {"training", "export", "check"},
     {"cli", "library"},
     {"__main__"},
 ]
