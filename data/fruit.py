@@ -1,8 +1,8 @@
 """Make a small data set in Pascal VOC's layout without a network: painted fruit on photographs.
 
 As people's own label folders are: pictures of several sizes, some without an object, one XML file
-a picture, corners counted from 1, sizes of 0 x 0 in some files, difficult objects. Picture i depends on
-the seed and i alone. Photographs: `sklearn.datasets.load_sample_images`, which lie in the package.
+a picture, corners counted from 1, sizes of 0 x 0 in some files, difficult objects. Picture i
+depends on the seed and i alone. Photographs: `sklearn.datasets.load_sample_images`, of the package.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def opacity(distance: Pixels) -> Pixels:
 
 
 def apple(rng: Generator) -> Pixels:
-    """Red, green or yellow, with streaks from the stem and a dent around it; RGBA (SIDE, SIDE, 4)."""
+    """Red, green or yellow, streaked, with a dent at the stem; RGBA (SIDE, SIDE, 4)."""
     x, y = grid()
     angle, radius = np.arctan2(x, -y), np.hypot(x, y)
     edge = 0.84 - 0.16 * np.exp(-((angle / 0.45) ** 2)) + 0.03 * np.cos(2 * angle)
@@ -154,7 +154,9 @@ def area(box: Box) -> float:
     return float((box[2] - box[0]) * (box[3] - box[1]))
 
 
-def position(fruit: Image.Image, scene: Image.Image, boxes: list[Box], rng: Generator) -> Box | None:
+def position(
+    fruit: Image.Image, scene: Image.Image, boxes: list[Box], rng: Generator
+) -> Box | None:
     """Where it goes; None if no nearly free position was drawn."""
     for _ in range(TRIES):
         x = int(rng.integers(max(1, scene.width - fruit.width)))
