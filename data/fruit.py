@@ -122,7 +122,7 @@ def photographs() -> list[NDArray[np.uint8]]:
 def background(photos: Sequence[NDArray[np.uint8]], rng: Generator) -> Image.Image:
     """A piece of a photograph, enlarged to one of SIZES, its colours changed."""
     width, height = SIZES[rng.integers(len(SIZES))]
-    photo, share = Image.fromarray(photos[rng.integers(len(photos))]), rng.uniform(0.4, 0.9)
+    photo, share = Image.fromarray(photos[int(rng.integers(len(photos)))]), rng.uniform(0.4, 0.9)
     scale = share * min(photo.width / width, photo.height / height)
     w, h = width * scale, height * scale
     left, top = rng.uniform(0, photo.width - w), rng.uniform(0, photo.height - h)
