@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, SerializeAsAny
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 from torchvision.transforms.v2 import functional as F
 
 from detector.data.augmentation import (
@@ -72,21 +72,31 @@ class Photometric(Augmentation):
     """Draws factors of brightness, contrast and saturation, and a rotation of the hue.
 
     strength: s in 0..1; factors lie in 1 - s .. 1 + s.
+    hue: the greatest turn, as a share of the circle, 0..0.5; None: s / 4.
     """
 
     strength: float
+    hue: float | None = None
 
     def __post_init__(self) -> None:
         check_fraction("strength", self.strength)
+        if self.hue is not None and not 0 <= self.hue <= 0.5:
+            raise ValueError(f"hue is {self.hue}; it should lie between 0 and 0.5.")
+
+    @property
+    def turn(self) -> float:
+        """The greatest turn of the hue, as a share of the circle."""
+        return HUE_SHARE * self.strength if self.hue is None else self.hue
 
     def apply(self, sample: Sample, context: Context) -> Sample:
-        if not self.strength:
+        if not self.strength and not self.turn:
             return sample
         draws, strength = context.draws, self.strength
         image = F.adjust_brightness(sample.image, 1 + strength * (2 * draws.brightness - 1))
         image = F.adjust_contrast(image, 1 + strength * (2 * draws.contrast - 1))
         image = F.adjust_saturation(image, 1 + strength * (2 * draws.saturation - 1))
-        image = F.adjust_hue(image, HUE_SHARE * strength * (2 * draws.hue - 1))
+        if self.turn:  # it goes to HSV and back, the dearest of the four
+            image = F.adjust_hue(image, self.turn * (2 * draws.hue - 1))
         return replace(sample, image=image)
 
 
@@ -111,13 +121,14 @@ class ScaleJitterSettings(AugmentationSettings):
 
 
 class PhotometricSettings(AugmentationSettings):
-    """The strength of changes in brightness, contrast, colour."""
+    """The strength of changes in brightness, contrast, colour; the greatest turn of the hue."""
 
     kind: Literal["photometric"] = "photometric"
     strength: Fraction = 0.4
+    hue: Annotated[float, Field(ge=0, le=0.5)] | None = None
 
     def augmentation(self) -> Photometric:
-        return Photometric(self.strength)
+        return Photometric(self.strength, self.hue)
 
 
 AUGMENTATIONS = OneOf(

@@ -239,6 +239,28 @@ def test_strength_bounds_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert -0.1 <= min(factors["hue"]) < -0.095 and 0.095 < max(factors["hue"]) <= 0.1
 
 
+def test_a_hue_of_its_own_leaves_the_rest_as_it_was() -> None:
+    """Red turned by half of the circle is cyan; with hue 0 the colours of a red image stay red."""
+    red = torch.tensor([200, 10, 10], dtype=torch.uint8)[:, None, None].expand(3, 6, 10)
+    original = replace(sample(6, 10, []), image=red)
+    resize = FixedSize(width=10, height=6)
+    kept = Transform(resize=resize, augmentations=[Photometric(0.0, hue=0.0)])
+    turned = Transform(resize=resize, augmentations=[Photometric(0.0, hue=0.5)])
+    assert torch.equal(kept(original, generator(1)).image, red)
+    greens = [int(turned(original, generator(seed)).image[1, 0, 0]) for seed in range(40)]
+    assert max(greens) > 190  # some are near green or cyan
+    dimmed = Transform(resize=resize, augmentations=[Photometric(0.4, hue=0.0)])
+    for seed in range(10):
+        r, g, b = dimmed(original, generator(seed)).image[:, 0, 0].tolist()
+        assert g == b < r
+
+
+@pytest.mark.parametrize("hue", [-0.1, 0.6])
+def test_a_hue_beyond_half_of_the_circle_is_refused(hue: float) -> None:
+    with pytest.raises(ValueError, match="hue"):
+        Photometric(0.2, hue=hue)
+
+
 def test_jitter_lies_between_its_two_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     factors: list[float] = []
     monkeypatch.setattr(
