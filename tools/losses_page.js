@@ -19,7 +19,8 @@ let state = { ...DATA.presets[0], ...DATA.images[0], ...LOGITS };
 
 function number(x) {
   if (x === 0) return "0";
-  if (Math.abs(x) < 1e-6) return x.toExponential(1).replace("-", "−");
+  if (Math.abs(x) < 1e-5) return x.toExponential(1).replace("-", "−");
+  if (Math.abs(x) < 1e-3) return String(Number(x.toPrecision(2)));
   if (Math.abs(x) >= 100) return Math.round(x).toLocaleString("en-US");
   return String(Number(x.toPrecision(3))).replace("-", "−");
 }
@@ -33,6 +34,7 @@ function percent(share) {
   return `${Number((100 * share).toFixed(share > 0.99 || share < 0.01 ? 2 : 0))} %`;
 }
 
+const times = (n) => (n === 1 ? "once" : `${n} times`);
 const counted = (n, one, many) => `${number(n)} ${n === 1 ? one : many}`;
 
 // The state in the address, so that it can be shared: #activation=softmax&prior=none&gamma=2
@@ -100,10 +102,10 @@ function learnedSentence(loss) {
   if (background === "ignored")
     return "Background is not learned: an anchor without an object has no term, so whatever the model says there costs nothing. Only the objects that were labelled have a loss.";
   const how = background === "negatives"
-    ? `Background is learned as ${loss.classes} times “no”: a term −log(1 − O) for each class.`
+    ? `Background is learned as ${times(loss.classes)} “no”: a term −log(1 − O) for each class.`
     : activation === "softmax"
       ? `Background is learned as class number ${loss.classes + 1}: its one term is −log O of that class, and the softmax pushes the others down.`
-      : `Background is learned as ${loss.classes} times “no” and once “background”, a channel of its own.`;
+      : `Background is learned as ${times(loss.classes)} “no” and once “background”, a channel of its own.`;
   if (alpha === 1) return `${how} But ${silenced(loss)}`;
   if (alpha === 0) return `${how} And α = 0 weighs the true class of an object 0: nothing says “here”.`;
   return how;
@@ -173,7 +175,7 @@ function showCurve(loss, both) {
   $("dots").replaceChildren(...dots.map((dot) => {
     const item = document.createElement("li");
     const owners = [...dot.owners].map(([owner, n]) => `${counted(n, "term", "terms")} of ${owner}`).join(", ");
-    item.textContent = `${owners}: p_t = ${probability(dot)}, costs ${number(dot.cost)}${dot.cost > LARGEST_COST ? " (drawn at the edge)" : ""}`;
+    item.innerHTML = `${owners}: p<sub>t</sub> = ${probability(dot)}, costs ${number(dot.cost)}${dot.cost > LARGEST_COST ? " (drawn at the edge)" : ""}`;
     return item;
   }));
 }
@@ -215,15 +217,13 @@ function show() {
   showControls();
   const refused = DATA.refusals[refusalKey(state)];
   const loss = { ...state, foreground: Math.round(state.objects * DATA.anchorsPerObject) };
-  const sentence = refused && `Refused, as training refuses it: ${refused.replace("PRIOR", state.prior)}`;
   $("refusal").hidden = !refused;
-  $("sum").hidden = $("curve").parentElement.hidden = Boolean(refused);
-  $("copy").disabled = Boolean(refused);
+  $("answer").hidden = $("curve").parentElement.hidden = $("copy").disabled = Boolean(refused);
   $("copied").textContent = "";
   $("yaml").textContent = (refused ? "# refused\n" : "") + yaml(state);
   if (refused) {
-    $("refusal").textContent = sentence;
-    $("share").textContent = "This loss is refused: see why below.";
+    $("refusal").textContent = refused.replace("PRIOR", state.prior);
+    $("share").textContent = "Training refuses this loss:";
     document.querySelectorAll(".share i").forEach((bar) => { bar.style.width = "0"; });
   } else showCurve(loss, showSum(loss));
   showLogits(!refused);
