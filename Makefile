@@ -17,6 +17,7 @@ demo: $(VENV)/installed
 	@echo "drawn detections: $(DEMO)/predictions"
 	@echo "figures:          $(DEMO)/evaluation/best/metrics.json"
 	@echo "curves:           $(BIN)/tensorboard --logdir $(DEMO)/tensorboard"
+	@echo "see what the losses do: docs/losses.html"
 
 # One thread each: more threads than cores wait for each other.
 TWO_FILES := --numprocesses 2 --dist loadfile --no-loadscope-reorder

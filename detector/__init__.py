@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for type checkers, to which `as` says that a name is public
     from detector.data.transforms import FixedSize as FixedSize
     from detector.data.transforms import ShorterSide as ShorterSide
     from detector.data.transforms import Transform as Transform
+    from detector.engine.logger import Logger as Logger
     from detector.engine.optim import Schedule as Schedule
     from detector.engine.step import TrainingStep as TrainingStep
     from detector.engine.train import Pace as Pace
@@ -78,6 +79,7 @@ _HOME = {
     "data.crops": ("IoUCrop", "ZoomOut"),
     "data.mosaic": ("Mixup", "Mosaic"),
     "data.transforms": ("FixedSize", "ShorterSide", "Transform"),
+    "engine.logger": ("Logger",),
     "engine.optim": ("Schedule",),
     "engine.step": ("TrainingStep",),
     "engine.train": ("Pace", "Trainer"),

@@ -19,7 +19,7 @@ from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, StepLoader, train_loader
 from detector.distributed import barrier, is_main, rank, together, world_size
 from detector.engine import preflight, run
-from detector.engine.logger import Logger, RunLogger
+from detector.engine.logger import Logger, Loggers, RunLogger, logger_class
 from detector.engine.optim import EMA
 from detector.engine.own_pieces import check_own_pieces
 from detector.engine.restore import (
@@ -31,6 +31,7 @@ from detector.engine.restore import (
 )
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
+from detector.errors import about
 from detector.model.retinanet import RetinaNet
 from detector.structures import Batch
 from detector.trained import check_class_of, describe_validation, evaluator
@@ -52,6 +53,7 @@ class Assembly:
         self.device = on
         self.index = build.data_index(config, "train")
         self.classes = Classes.of(self.index)
+        self.loggers = logger_classes(config)
         self.code = build.class_code(config, len(self.classes))
         self.validation = self._validation_index()
         self.dataset = DetectionDataset(self.index, build.transform(config), config.train.seed)
@@ -165,7 +167,8 @@ class Assembly:
             return Logger()
         position, step = (self.state["journal"], self.state["step"]) if self.state else (0, 0)
         total = self.schedule.total_steps
-        return RunLogger(self.output, total_steps=total, position=position, step=step)
+        own = RunLogger(self.output, total_steps=total, position=position, step=step)
+        return Loggers(own, self.loggers, run=self.output, step=step)
 
     def _findings(self) -> Iterable[str]:
         config, anchor_generator = self.config, self.step.anchor_generator
@@ -208,6 +211,12 @@ class Assembly:
             f"initial classification loss: {measured:.4f} measured, {expected:.4f} expected from "
             f"{source}"
         )
+
+
+@about("train.loggers")
+def logger_classes(config: Config) -> list[type[Logger]]:
+    """The classes of train.loggers; InputError if one cannot be imported, or is no Logger."""
+    return [logger_class(name) for name in config.train.loggers]
 
 
 def training_step(

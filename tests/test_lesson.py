@@ -74,7 +74,8 @@ def test_the_page_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     seen: list[str] = []
 
     def replace(draft: Path, target: Path) -> None:
-        seen.append(page.read_text())
+        if target == page:
+            seen.append(page.read_text())
         Path(draft).rename(target)
 
     counts = AnchorCounts(64, 64, 100, classes=3, foreground=2, background=10)
@@ -82,7 +83,8 @@ def test_the_page_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(plot_losses, "draw_plots", lambda *args: [])
     monkeypatch.setattr("detector.files.os.replace", replace)
     config = load_config(HOME / "configs" / "digits.yaml", [])
-    assert plot_losses.teach(config, config, tmp_path, tmp_path) == [page]
+    written = plot_losses.teach(config, config, tmp_path, tmp_path)
+    assert written == [page, tmp_path / "losses.html"]
     assert seen == ["old"] and page.read_text().startswith("# One loss")
 
 

@@ -1,4 +1,4 @@
-"""Make docs/losses.md and its pictures: what the losses are, with the project's own figures.
+"""Make docs/losses.md, its pictures and docs/losses.html: the losses in the project's own figures.
 
 python data/digits.py
 python tools/plot_losses.py
@@ -12,9 +12,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import lesson_page
 import lesson_plots
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from lesson_page import Image
 from lesson_plots import HeadLoss
 
 from detector import build
@@ -31,6 +33,7 @@ TOOLS = Path(__file__).parent
 HOME = TOOLS.parent
 PROBABILITIES = (0.9, 0.5, 0.1, 0.01, 1e-4, 4.5e-5)
 LARGE = (800, 1344)  # height and width of a COCO image at 800 pixels, padded to multiples of 32
+COCO = (7, 80)  # objects of an image on average, and classes
 HEADS = (  # name, score of every class, gamma, alpha
     ("cross-entropy, bias 0 (π = 0.5)", 0.5, 0.0, None),
     ("cross-entropy, π = 0.01", 0.01, 0.0, None),
@@ -47,6 +50,7 @@ class AnchorCounts:
     width: int
     anchors: int
     classes: int = 0
+    objects: float = 0.0
     foreground: float = 0.0
     background: float = 0.0
     ignored: float = 0.0
@@ -66,18 +70,19 @@ def arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="DIR", default=HOME / "docs",
-        help="gets losses.md and losses/*.svg, and replaces those there (docs)",
+        help="gets losses.md, losses.html, losses/*.svg, and replaces those there (docs)",
     )  # fmt: skip
     return parser.parse_args()
 
 
 def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[Path]:
-    """Write OUTPUT/losses.md and OUTPUT/losses/*.svg; their paths.
+    """Write OUTPUT/losses.md, OUTPUT/losses.html and OUTPUT/losses/*.svg; their paths.
 
     config: whose training set is counted (build.load_config). large: whose anchors are counted on
     an image of 800 x 1344. ablations: holds the results.json of ablations, as NAME.json.
     """
     counts = training_counts(config)
+    large_counts = AnchorCounts(*LARGE, sum(build.anchor_generator(large).level_lengths(*LARGE)))
     totals = untrained(counts)
     environment = Environment(
         loader=FileSystemLoader(TOOLS),
@@ -90,15 +95,30 @@ def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[
         probabilities=PROBABILITIES,
         log=math.log,
         small=counts,
-        large=AnchorCounts(*LARGE, sum(build.anchor_generator(large).level_lengths(*LARGE))),
+        large=large_counts,
         totals=totals,
         answer=lambda name: answer(ablations / f"{name}.json"),
         measured=lambda name: (ablations / f"{name}.json").exists(),
     )
-    page = output / "losses.md"
+    lesson, page = output / "losses.md", output / "losses.html"
     plots = draw_plots(counts, totals, output / "losses")
-    write_text(page, text)
-    return [page, *plots]
+    write_text(lesson, text)
+    write_text(page, interactive(counts, large_counts))
+    return [lesson, page, *plots]
+
+
+def interactive(counts: AnchorCounts, large: AnchorCounts) -> str:
+    """The page with sliders, which begins with an image of COCO's size."""
+    images = [
+        Image(f"{large.height} × {large.width}", large.anchors, *COCO),
+        Image(
+            f"{counts.height} × {counts.width}, digits",
+            counts.anchors,
+            round(counts.objects),
+            counts.classes,
+        ),
+    ]
+    return lesson_page.render(images, round(counts.foreground / max(1.0, counts.objects), 1))
 
 
 def training_counts(config: Config) -> AnchorCounts:
@@ -119,7 +139,8 @@ def training_counts(config: Config) -> AnchorCounts:
         totals += [len(batch), *map(int, sums), int((matches.matches == IGNORED).sum())]
     anchors = sum(generator.level_lengths(height, width))
     means = (totals[1:] / totals[0]).tolist()
-    return AnchorCounts(height, width, anchors, index.num_classes, *means)
+    objects = int(index.boxes_per_class.sum()) / len(index)
+    return AnchorCounts(height, width, anchors, index.num_classes, objects, *means)
 
 
 def untrained(counts: AnchorCounts) -> list[HeadLoss]:

@@ -26,6 +26,7 @@ from detector.lab.results import Results, RunnerTime, read_results, write_result
 from detector.lab.sweep import Outcome, Run, Sweep
 from detector.report.page import write_report
 from detector.trained import check_class_of, own_metrics_of
+from detector.training import logger_classes
 
 MARK = "ablation.json"
 
@@ -213,13 +214,14 @@ def _claim(plan: Plan, output: Path) -> None:
 
 
 def check_data(plan: Plan) -> None:
-    """InputError where data, own metrics or the metric's class of a variant are missing or wrong.
+    """InputError where data, own code or the metric's class of a variant are missing or wrong.
 
     Each run would only find it by itself.
     """
     checked: list[DataSettings] = []
     for config, name in ((variant.config, variant.name) for variant in plan.variants):
         own_metrics_of(config)
+        logger_classes(config)
         if config.data not in checked:
             checked.append(config.data)
             try:

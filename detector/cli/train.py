@@ -23,7 +23,7 @@ from detector.training import Assembly
 # what may change on --resume
 MOVABLE = {
     "data.workers", "train.device", "train.log_every", "train.diagnose_every", "evaluation.engine",
-    "evaluation.metrics",
+    "evaluation.metrics", "train.loggers",
 }  # fmt: skip
 
 

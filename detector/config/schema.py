@@ -117,6 +117,13 @@ class ScheduleSettings(Section):
         return self
 
 
+def _loggers(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not re.fullmatch(r"[^:\s]+:[^\W\d]\w*", name):
+            raise ValueError(f"found {name!r}, it should be module:Class")
+    return names
+
+
 class TrainSettings(Section):
     batch_size: Count = item(16, "images a step, over all ranks and micro-batches")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = item(
@@ -132,6 +139,9 @@ class TrainSettings(Section):
         "steps between shares of the loss by group of anchors (positives, negatives); null: never",
     )
     checkpoint_every: Count | None = item(None, "steps between checkpoints; null: at epoch ends")
+    loggers: Annotated[tuple[str, ...], AfterValidator(_loggers)] = item(
+        (), "classes of your own, as [my_module:MyLogger], that get what is logged, too"
+    )
     device: Annotated[str, AfterValidator(_device)] = item("auto", "auto | cpu | cuda | cuda:N")
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from detector.errors import InputError
 from detector.files import finite
+from detector.imported import calling, imported
 from detector.settings.figures import LOSSES, is_coco_figure
 
 
@@ -120,6 +123,89 @@ class RunLogger(Logger):
             self._board.close()
         finally:
             self._file.close()
+
+
+class Loggers(Logger):
+    """The run's own logger, and loggers of a user's beside it.
+
+    One of these that fails, when it is made too, is left out from then on, and a printed line says
+    so: nothing is lost that the run's own does not have, and a service that is down must not end a
+    training of days.
+
+    own: keeps the metrics, and prints.
+    classes: make the others, each called with the run directory and the step from which it goes on.
+    """
+
+    def __init__(
+        self, own: Logger, classes: Sequence[type[Logger]], *, run: Path, step: int
+    ) -> None:
+        self._own = own
+        self._others: list[Logger] = []
+        for made in classes:
+            try:
+                with calling(made, "train.loggers"):
+                    self._others.append(made(run, step))  # type: ignore[call-arg]
+            except InputError as error:
+                self._left_out(error)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Log a flat record, which has at least `step` and `epoch`; the others get copies."""
+        self._own.write(record)
+        self._each(lambda logger: logger.write(dict(record)))
+
+    def pictures(self, images: Sequence[Tensor], step: int) -> None:
+        """Log drawn validation images, uint8 (3, H, W); the others get copies."""
+        self._own.pictures(images, step)
+        self._each(lambda logger: logger.pictures([i.clone() for i in images], step))
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._own.say(text)
+        self._each(lambda logger: logger.say(text))
+
+    def progress(self, step: int, note: str) -> None:
+        """Move the progress bar, which is the run's own logger's alone."""
+        self._own.progress(step, note)
+
+    def position(self) -> int:
+        """How many bytes of metrics.jsonl are on the disk."""
+        return self._own.position()
+
+    def close(self) -> None:
+        """Close the others, which may still fail and be told of, then the run's own."""
+        try:
+            self._each(lambda logger: logger.close())
+        finally:
+            self._own.close()
+
+    def _each(self, call: Callable[[Logger], None]) -> None:
+        for logger in list(self._others):
+            try:
+                with calling(logger, "train.loggers"):
+                    call(logger)
+            except InputError as error:
+                self._others.remove(logger)
+                self._left_out(error)
+
+    def _left_out(self, error: InputError) -> None:
+        self._own.say(
+            f"{error} The run goes on without it; metrics.jsonl and tensorboard/ have everything."
+        )
+
+
+def logger_class(name: str) -> type[Logger]:
+    """The class "module:Class" of a user's logger; ValueError if it is none."""
+    made = imported(name)
+    if not (isinstance(made, type) and issubclass(made, Logger)):
+        raise ValueError(f"found {name!r}, it should be a subclass of detector.Logger")
+    try:
+        inspect.signature(made).bind(Path(), 0)
+    except TypeError as error:
+        raise ValueError(
+            f"found {name!r}, which cannot be made with the run directory and the step ({error}); "
+            "its __init__ should take both"
+        ) from None
+    return made
 
 
 def progress_note(record: Mapping[str, Any], seconds: int) -> str:
