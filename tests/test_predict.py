@@ -3,15 +3,19 @@
 import json
 import os
 import resource
+import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import HOME, Refused, Said, exit_code, load_script
 from PIL import Image
+from videos import remuxed
 
 from detector.cli.predict import drawn_names
+from detector.data.video import opened, written
 
 Predict = Callable[..., tuple[int, Said]]
 
@@ -160,3 +164,87 @@ def test_a_full_disk_leaves_no_half_picture(predict: Predict, digits: Path, tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 2 and ".jpg cannot be written whole" in said.err
     assert not list(tmp_path.iterdir())
+
+
+def clip(file: Path, frames: int, size: tuple[int, int] = (48, 64)) -> Path:
+    """Noise, ten frames a second."""
+    with written(file, Fraction(10)) as add:
+        for number in range(frames):
+            add(Image.effect_noise(size, 99).convert("RGB"), number / 10)
+    return file
+
+
+def test_videos_beside_images(predict: Predict, oblong: Path, tmp_path: Path) -> None:
+    """Ids run on over images and frames; a drawn video has the size and times of its own."""
+    file = clip(tmp_path / "a.mp4", 3)
+    code, said = predict(oblong, file, oblong, "--output", tmp_path / "p", "--score", 0)
+    assert (code, said.err) == (0, "")
+    found = entries(tmp_path / "p")
+    assert [len([e for e in found if e["image_id"] == n]) for n in (1, 2, 3, 4)] == [100] * 4
+    assert all("frame" not in entry for entry in found[:100])
+    assert {(e["image_id"], e["frame"], e["time"]) for e in found[100:]} == {
+        (2, 0, 0.0), (3, 1, 0.1), (4, 2, 0.2),
+    }  # fmt: skip
+    assert {entry["file_name"] for entry in found[100:]} == {str(file)}
+    with opened(tmp_path / "p" / "a.mp4") as drawn:
+        frames = list(drawn)
+    assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2])
+    assert drawn.rate == 10 and frames[0].image.shape == (3, 64, 48)
+
+
+def test_a_video_that_ends_early_keeps_what_is_whole(predict: Predict, tmp_path: Path) -> None:
+    """Matroska: MP4 has its index at the end, without which nothing of it can be read."""
+    whole, file = clip(tmp_path / "a.mp4", 20), tmp_path / "b.mkv"
+    remuxed(whole, file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 6 // 10])
+    whole.write_bytes(whole.read_bytes()[:5000])
+    code, said = predict(file, whole, "--output", tmp_path / "p", "--score", 0)
+    assert code == 1
+    first, second, last = said.err.splitlines()
+    with opened(tmp_path / "p" / "b.mp4") as drawn:
+        count = len(list(drawn))
+    assert 8 < count < 13 and drawn.ended is None
+    assert first.startswith(f"warning: {file}: ") and f"the {count} frames before" in first
+    assert second.startswith(f"warning: {whole}: this is not a whole, readable video")
+    assert last == "warning: 2 of 2 files could not be read, or not to their end"
+    assert {e["frame"] for e in entries(tmp_path / "p")} == set(range(count))
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {"b.mp4", "detections.json"}
+
+
+def test_a_full_disk_leaves_no_half_video(predict: Predict, tmp_path: Path) -> None:
+    file = clip(tmp_path / "a.mp4", 30)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        code, said = predict(file, "--output", tmp_path / "p")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2 and "a.mp4 cannot be written whole" in said.err
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_video_without_pyav_is_refused(
+    predict: Predict, oblong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first image, not after hours of them."""
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "a.mp4").touch()
+    code, said = predict(oblong, tmp_path / "a.mp4", "--output", tmp_path / "p")
+    assert code == 2 and "pip install 'anchorlab[video]'" in said.err
+    assert not (tmp_path / "p").exists()
+
+
+def test_scores_of_classes(predict: Predict, digits: Path, tmp_path: Path) -> None:
+    """Of the tiny run's many detections above 0, those of one class alone."""
+    code, _ = predict(digits / "val", "--output", tmp_path / "p", "--score", 1, "three=0")
+    assert code == 0
+    assert {entry["category"] for entry in entries(tmp_path / "p")} == {"three"}
+
+
+def test_patterns_are_for_the_command_to_read(
+    predict: Predict, oblong: Path, tmp_path: Path
+) -> None:
+    code, _ = predict(tmp_path / "odd*.png", "--output", tmp_path / "p")
+    assert code == 0 and (tmp_path / "p" / "odd size.jpg").is_file()
+    code, said = predict(tmp_path / "even*.png", "--output", tmp_path / "q")
+    assert code == 2 and "even*.png: it matches nothing" in said.err

@@ -41,7 +41,8 @@ class Video:
     def __init__(self, container: Any, path: Path) -> None:
         self._container, self._path = container, path
         self._stream = container.streams.video[0]
-        self.rate: Fraction = self._stream.average_rate or Fraction(25)
+        # average_rate is what the container states, which may be the ticks of its clock
+        self.rate: Fraction = self._stream.guessed_rate or Fraction(25)
         self.length: int | None = self._length()
         self.read = 0
         self.ended: str | None = None
@@ -94,7 +95,7 @@ def opened(path: Path) -> Iterator[Video]:
         ) from error
     with container:
         if not container.streams.video:
-            raise InputError(f"{path}: it holds no pictures, only sound; remove it.")
+            raise InputError(f"{path}: there are no pictures in it; replace or remove it.")
         yield Video(container, path)
 
 
