@@ -15,7 +15,6 @@ from detector.config.messages import nearest
 from detector.engine.restore import Classes
 from detector.evaluation.best_f1 import BestF1, best_f1
 from detector.evaluation.coco_files import index_ground_truth, load_detections
-from detector.evaluation.predict import Evaluator
 from detector.trained import Trained
 
 SCORE = 0.3  # of detections that are worth a look; a run has the low one that AP needs
@@ -53,7 +52,7 @@ def best_scores(trained: Trained) -> list[BestF1 | None]:
     folder = evaluation_folder(trained)
     if folder is not None and _is_of(folder, trained):
         rows = load_detections(folder / "detections.json", index_ground_truth(index))
-    examine: Evaluator = trained.evaluator(index)
+    examine = trained.evaluator(index)
     if rows is None:
         rows = examine.run(trained.net).rows
     lowest = trained.config.postprocess.score

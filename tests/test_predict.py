@@ -236,7 +236,9 @@ def test_a_video_without_pyav_is_refused(
 
 def test_scores_of_classes(predict: Predict, digits: Path, tmp_path: Path) -> None:
     """Of the tiny run's many detections above 0, those of one class alone."""
-    code, _ = predict(digits / "val", "--output", tmp_path / "p", "--score", 1, "three=0")
+    code, _ = predict(
+        digits / "val", "--output", tmp_path / "p", "--score", 1, "--score", "three=0"
+    )
     assert code == 0
     assert {entry["category"] for entry in entries(tmp_path / "p")} == {"three"}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -40,7 +40,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", default="best", metavar="NAME", help="best, last or a file")
     add_set(parser, "change keys of the run's config, e.g. postprocess.nms=0.6")
     parser.add_argument(
-        "--score", nargs="+", default=[], metavar="SCORE",
+        "--score", nargs="+", action="extend", default=[], metavar="SCORE",
         help=f"lowest score of a detection ({SCORE}); CLASS=SCORE ...: of single classes; auto: "
         "that of each class with the best F1 on the run's validation set",
     )  # fmt: skip
@@ -74,11 +74,9 @@ def _scores(given: Sequence[str], trained: Trained, output: Path) -> list[float]
     if list(given) == ["auto"]:
         return _best_scores(trained, output)
     with about("--score"):
-        pairs = [_pair(text) for text in given]
-        single = {name: score for name, score in pairs if name}
-        for name, score in pairs:
-            others = others if name else score
-        return class_scores(single, trained.classes.names, others=others)
+        scores = dict(map(_pair, given))
+        others = scores.pop("", others)
+        return class_scores(scores, trained.classes.names, others=others)
 
 
 def _pair(text: str) -> tuple[str, float]:
@@ -118,22 +116,19 @@ class Finder:
         """What is in an image of a file; `place`: which frame of a video it is."""
         self.images += 1
         found = detect(self.trained, self.predictor, image, file)
-        ids = self.trained.classes.category_ids
+        ids = torch.tensor(self.trained.classes.category_ids)
         boxes = found.boxes.double()
-        rows = [
-            (self.images, *box, score, ids[label])
-            for box, score, label in zip(
-                np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist(),
-                found.scores.tolist(),
-                found.labels.tolist(),
-                strict=True,
-            )
+        columns = [
+            torch.full((len(found), 1), self.images),
+            boxes[:, :2],
+            boxes[:, 2:] - boxes[:, :2],
+            found.scores[:, None],
+            ids[found.labels][:, None],
         ]
+        entries = coco_json(torch.cat([one.double() for one in columns], dim=1).numpy())
         self.entries += [
             {**entry, "file_name": str(file), "category": name, **place}
-            for entry, name in zip(
-                coco_json(np.array(rows).reshape(-1, 7)), found.class_names, strict=True
-            )
+            for entry, name in zip(entries, found.class_names, strict=True)
         ]
         return found
 
@@ -198,7 +193,13 @@ def _video(find: Finder, file: Path, drawn: Path) -> str | None:
         whole_file(drawn) as draft,
         videos.written(draft, video.rate) as add,
     ):
-        frames = progress(video, unit="frame", total=video.length, leave=False, desc=file.name)
+        frames = progress(
+            video,
+            unit="frame",
+            total=round(video.seconds * video.rate) or None,
+            leave=False,
+            desc=file.name,
+        )
         for frame in frames:
             found = find(frame.image, file, frame=frame.index, time=round(frame.time, 6))
             add(found.draw(frame.image, shorter=1), frame.time)

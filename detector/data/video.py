@@ -34,8 +34,8 @@ class Frame:
 class Video:
     """The frames of an open video, to be read once.
 
-    rate: frames a second, on average. length: how many frames there should be, None if unknown.
-    read: how many were read so far. ended: afterwards, a sentence where these are not all.
+    rate: frames a second, on average. seconds: how long it should be, 0 if unknown. read: how many
+    frames were read so far. ended: afterwards, a sentence where these are not all.
     """
 
     def __init__(self, container: Any, path: Path) -> None:
@@ -43,18 +43,19 @@ class Video:
         self._stream = container.streams.video[0]
         # average_rate is what the container states, which may be the ticks of its clock
         self.rate: Fraction = self._stream.guessed_rate or Fraction(25)
-        self.length: int | None = self._length()
+        self.seconds = self._seconds()
         self.read = 0
         self.ended: str | None = None
 
-    def _length(self) -> int | None:
-        if self._stream.frames:
-            return int(self._stream.frames)
-        duration = self._container.duration  # microseconds, of the longest stream
-        return None if duration is None else round(duration * self.rate / 10**6)
+    def _seconds(self) -> float:
+        # not the count of frames, which includes those that a phone's trimming only hides
+        if self._stream.duration is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        duration = self._container.duration  # of the longest stream, in microseconds
+        return (duration or 0) / 10**6
 
     def __iter__(self) -> Iterator[Frame]:
-        start, size = 0.0, None
+        start, end, size = 0.0, 0.0, None
         for frame in self._decoded():
             image = _upright(frame)
             size = size or image.shape
@@ -65,9 +66,9 @@ class Video:
             start = start if self.read else time
             yield Frame(image, self.read, time - start)
             self.read += 1
-        missing = (self.length or 0) - self.read
-        if self.ended is None and missing > SLACK * self.rate:
-            self.ended = f"{self._path}: it ends early, after {self.read} of {self.length} frames"
+            end = time - start + float(1 / self.rate)
+        if self.ended is None and self.seconds - end > SLACK:
+            self.ended = f"{self._path}: it ends after {end:.1f} of {self.seconds:.1f} seconds"
 
     def _decoded(self) -> Iterator[Any]:
         """PyAV's frames up to the first that is broken."""
@@ -129,7 +130,7 @@ def written(file: Path, rate: Fraction) -> Iterator[Callable[[Image.Image, float
 
 def _upright(frame: Any) -> Tensor:
     """The pixels, turned as the file says: phones hold portraits as lying pictures."""
-    pixels = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 
