@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def class_scores(
 
 
 def _check(score: float, what: str) -> None:
-    if not isinstance(score, int | float) or not 0 <= score <= 1:
+    if not isinstance(score, Real) or not 0 <= score <= 1:
         raise ValueError(f"{what} is {score!r}; it should be a number from 0 to 1")
 
 
