@@ -38,7 +38,6 @@ if TYPE_CHECKING:  # for type checkers, to which `as` says that a name is public
     from detector.engine.train import Trainer as Trainer
     from detector.errors import InputError as InputError
     from detector.library import Detector as Detector
-    from detector.library import Prediction as Prediction
     from detector.library import evaluate as evaluate
     from detector.library import load as load
     from detector.loss.box import L1 as L1
@@ -57,6 +56,7 @@ if TYPE_CHECKING:  # for type checkers, to which `as` says that a name is public
     from detector.loss.sampling import HardNegatives as HardNegatives
     from detector.loss.sampling import SamplerSettings as SamplerSettings
     from detector.model.retinanet import RetinaNet as RetinaNet
+    from detector.prediction import Prediction as Prediction
     from detector.structures import BACKGROUND as BACKGROUND
     from detector.structures import IGNORED as IGNORED
     from detector.structures import Batch as Batch
@@ -84,7 +84,7 @@ _HOME = {
     "engine.step": ("TrainingStep",),
     "engine.train": ("Pace", "Trainer"),
     "errors": ("InputError",),
-    "library": ("Detector", "Prediction", "evaluate", "load"),
+    "library": ("Detector", "evaluate", "load"),
     "loss.box": ("L1", "BoxLoss", "CIoU", "GIoU", "SmoothL1"),
     "loss.classification": ("ClassificationLoss",),
     "loss.detection": ("DetectionLoss",),
@@ -93,6 +93,7 @@ _HOME = {
     "loss.normalizer": ("Positives",),
     "loss.sampling": ("OHEM", "All", "HardNegatives", "SamplerSettings"),
     "model.retinanet": ("RetinaNet",),
+    "prediction": ("Prediction",),
     "structures": ("BACKGROUND", "IGNORED", "Batch", "Losses", "Outputs", "Targets"),
 }
 __all__ = sorted(["__version__", *(name for names in _HOME.values() for name in names)])

@@ -15,7 +15,7 @@ HELP = """usage: detector COMMAND ...
 commands (each has its own --help):
   train      train a detector from a YAML config
   evaluate   COCO metrics of a run, or of anybody's COCO result file
-  predict    detect objects in images, and draw them
+  predict    detect objects in images and videos, and draw them
   ablate     train variants of a config from several seeds, and compare them
   compare    the difference in AP of two runs or result files, with its interval
   diagnose   why a run's AP is what it is

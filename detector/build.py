@@ -292,6 +292,7 @@ def predictor(config: Config, code: ClassCode, on: torch.device) -> Predictor:
             per_level=p.per_level,
             nms=p.nms,
             per_image=p.per_image,
+            agnostic=p.agnostic,
         ),
         autocast=autocast(precision(config, on), on),
         device=on,

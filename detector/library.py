@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detector import build
 from detector.config import Config, parse
 from detector.data.annotations import annotations_of
 from detector.data.images import ImageInput, to_image
+from detector.data.sources import source_files
 from detector.engine import checkpoint as checkpoints
 from detector.engine import run
 from detector.engine.restore import classes_of
@@ -26,21 +27,9 @@ from detector.evaluation.coco_files import (
     load_detections,
     load_ground_truth,
 )
-from detector.evaluation.predict import Predictor
-from detector.trained import Trained, batch_of
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was detected in one image, best first.    D detections."""
-
-    boxes: Tensor  # float32 (D, 4) x1 y1 x2 y2 in pixels of the image as it was given
-    scores: Tensor  # float32 (D,) in 0 .. 1
-    labels: Tensor  # int64 (D,) indices into the detector's `class_names`
-    class_names: list[str]  # D, those of the labels
-
-    def __len__(self) -> int:
-        return len(self.scores)
+from detector.prediction import Prediction, detect, predictor_above
+from detector.thresholds import SCORE, best_scores, class_scores
+from detector.trained import Trained
 
 
 class Detector:
@@ -59,38 +48,57 @@ class Detector:
         self.category_ids: list[int] = list(trained.classes.category_ids)  # of its annotation file
 
     def predict(
-        self, images: ImageInput | Sequence[ImageInput], *, score: float = 0.3
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        *,
+        score: float | Mapping[str, float] | Literal["auto"] = SCORE,
     ) -> list[Prediction]:
         """What is detected in each image, as `detector predict` has it; a list also of one image.
 
-        images: one or several, of any sizes: files, Pillow images, uint8 arrays (H, W, 3) or
-            uint8 tensors (3, H, W), all RGB. Files and Pillow images are turned as their EXIF data
-            say, and boxes are in pixels of the turned image.
-        score: detections that score no more than this are left out.
+        images: one or several, of any sizes: files, folders of images, patterns such as
+            "photos/*.jpg", Pillow images, uint8 arrays (H, W, 3) or uint8 tensors (3, H, W), all
+            RGB. Files and Pillow images are turned as their EXIF data say, and boxes are in pixels
+            of the turned image.
+        score: detections that score no more than this are left out; a dict gives the score of
+            classes by name, the others keep 0.3; "auto": that of each class with the best F1 on
+            the validation set (from the run's evaluation, or by one, which may take minutes).
 
         Raises ValueError for a wrong argument, and its subclass InputError for an unreadable file.
         """
-        if not 0 <= score <= 1:
-            raise ValueError(f"score is {score}; it should lie between 0 and 1.")
-        one_by_one = images if isinstance(images, list | tuple) else [images]
-        predictor = self._trained.predictor
-        postprocess = replace(predictor.postprocess, score=score)
-        predictor = replace(predictor, postprocess=postprocess)
+        predictor = predictor_above(self._trained, self._scores(score))
         decoding = build.decoding(self.config)
         return [
-            self._detect(predictor, to_image(image, f"images[{index}]", decoding))
-            for index, image in enumerate(one_by_one)
+            detect(
+                self._trained,
+                predictor,
+                to_image(image, f"images[{index}]", decoding),
+                image if isinstance(image, Path) else None,
+            )
+            for index, image in enumerate(_one_by_one(images))
         ]
 
-    def _detect(self, predictor: Predictor, image: Tensor) -> Prediction:
-        _, detections = predictor(self.model, batch_of(self._trained, image))
-        present = detections.present[0]
-        boxes, scores, labels = (
-            values[0][present].cpu()
-            for values in (detections.boxes, detections.scores, detections.labels)
-        )
-        names = [self.class_names[label] for label in labels.tolist()]
-        return Prediction(boxes, scores, labels, names)
+    def _scores(self, score: float | Mapping[str, float] | str) -> list[float]:
+        if score == "auto":
+            return self._best_scores
+        if isinstance(score, Mapping):
+            return class_scores(score, self.class_names)
+        if isinstance(score, str):
+            raise ValueError(f"score is {score!r}; it should be a number, a dict or 'auto'.")
+        return class_scores({}, self.class_names, others=score)
+
+    @cached_property
+    def _best_scores(self) -> list[float]:
+        return [SCORE if best is None else best.score for best in best_scores(self._trained)]
+
+
+def _one_by_one(images: ImageInput | Sequence[ImageInput]) -> Iterator[ImageInput]:
+    """The images, with paths for files, folders and patterns."""
+    several: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
+    for image in several:
+        if isinstance(image, str | Path):
+            yield from source_files([image])
+        else:
+            yield image
 
 
 def load(
@@ -112,10 +120,11 @@ def load(
         run.config_file(file)  # says what is wrong with a folder that is no run
         file = run.checkpoint_file(file, checkpoint)
     state = checkpoints.load_state(file)
-    classes = classes_of(state, file)
     config = parse(state["config"], f"the config in {file}")
     train = config.train.model_copy(update={"device": device})
-    return Detector(Trained(config.model_copy(update={"train": train}), file, classes))
+    return Detector(
+        Trained(config.model_copy(update={"train": train}), file, state, classes_of(state, file))
+    )
 
 
 def _check_device(device: str) -> None:

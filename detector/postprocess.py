@@ -20,15 +20,17 @@ from detector.structures import Detections, Outputs
 
 @dataclass(eq=False)
 class Postprocess:
-    """Per-level top-k, decoding, clipping and class-wise NMS (Lin et al. 2017, section 4.1)."""
+    """Per-level top-k, decoding, clipping and NMS (Lin et al. 2017, section 4.1)."""
 
     class_code: ClassCode
     box_coder: BoxCoder
     _: KW_ONLY
-    score: float  # pairs of anchor and class are dropped unless their score is above it
+    # pairs of anchor and class are dropped unless their score is above it; (K,): that of the class
+    score: float | Tensor
     per_level: int  # pairs kept on each level
-    nms: float  # IoU above which the lower-scored of two detections of a class is dropped
+    nms: float  # IoU above which the lower-scored of two detections of a group is dropped
     per_image: int  # D
+    agnostic: bool = False  # one group for NMS, rather than a group a class
 
     def __call__(
         self, outputs: Outputs, anchors: Tensor, level_lengths: Sequence[int], sizes: Tensor
@@ -78,7 +80,8 @@ class Postprocess:
     def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         present = scores >= 0
         boxes, scores, labels = boxes[present], scores[present], labels[present]
-        kept = batched_nms(boxes, scores, labels, self.nms)[: self.per_image]
+        groups = nms_groups(labels, agnostic=self.agnostic)
+        kept = batched_nms(boxes, scores, groups, self.nms)[: self.per_image]
         missing = self.per_image - len(kept)
         pad = torch.nn.functional.pad
         return (
@@ -86,3 +89,8 @@ class Postprocess:
             pad(scores[kept], (0, missing), value=-1.0),
             pad(labels[kept], (0, missing)),
         )
+
+
+def nms_groups(labels: Tensor, *, agnostic: bool) -> Tensor:
+    """The group of each detection, int64 as `labels`; those of other groups do not suppress it."""
+    return torch.zeros_like(labels) if agnostic else labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +84,10 @@ def check_class_of(figure: str, index: CocoIndex, key: str) -> None:
 class Trained:
     """A network with its weights and classes, ready to look at images."""
 
-    def __init__(self, config: Config, weights: Path, classes: Classes) -> None:
+    def __init__(
+        self, config: Config, weights: Path, state: dict[str, Any], classes: Classes
+    ) -> None:
+        """state: what `checkpoint.load_state` found in the file `weights`."""
         self.config = config
         self.weights = weights
         self.classes = classes
@@ -91,7 +95,7 @@ class Trained:
         self.device = build.device(config)
         self.net = build.model(config, self.code)
         self.criterion = build.criterion(config, self.code).to(self.device)
-        load_detector(self.net, weights, classes)
+        load_detector(self.net, state, weights, classes)
         self.net.to(self.device).eval()
         self.predictor = build.predictor(config, self.code, self.device)
 
@@ -101,7 +105,7 @@ class Trained:
         config = build.load_config(run.config_file(directory), overrides)
         path = run.checkpoint_file(directory, checkpoint_name)
         state = checkpoint.load_state(path)
-        trained = cls(config, path, classes_of(state, path))
+        trained = cls(config, path, state, classes_of(state, path))
         trained._restore_criterion(state["criterion"], path)
         return trained
 
@@ -129,7 +133,8 @@ class Trained:
                 f"{path}: model.weights is null; name the detector's file by "
                 "--set model.weights=FILE, or a run by --run."
             )
-        return cls(config, config.model.weights, Classes.of(build.data_index(config, "val")))
+        weights, classes = config.model.weights, Classes.of(build.data_index(config, "val"))
+        return cls(config, weights, checkpoint.load_state(weights), classes)
 
     def origin(self) -> dict[str, float | str]:
         """What metrics.json says of where its figures come from."""

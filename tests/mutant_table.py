@@ -423,7 +423,7 @@ TABLE = [
     ]),
     ("detector/postprocess.py", "tests/test_postprocess.py", [
         ("scores > self.score", "scores >= self.score"),
-        ("boxes, scores, labels, self.nms)", "boxes, scores, labels * 0, self.nms)"),
+        ("if agnostic else labels", "if True else labels"),
         ("scores.clamp(min=0), labels, scores >= 0", "scores.clamp(min=0), labels, scores >= -1"),
         ("clip(torch.cat(boxes, dim=1), sizes)", "torch.cat(boxes, dim=1)"),
         ("centred_inside(anchors, sizes) & deltas", "deltas"),

@@ -46,3 +46,11 @@ def test_a_fixed_size_that_is_oblong() -> None:
     found = build.transform(config("data.resize={width: 96, height: 64}"))
     assert found.resize == FixedSize(width=96, height=64)
     assert found.resize.target(10, 10, draw=0.0) == (64, 96)
+
+
+def test_postprocessing_has_the_keys_of_its_section() -> None:
+    keys = {"score": 0.2, "per_level": 7, "nms": 0.6, "per_image": 5, "agnostic": True}
+    settings = [f"postprocess.{key}={str(value).lower()}" for key, value in keys.items()]
+    ours = config(*settings)
+    made = build.predictor(ours, build.class_code(ours, 2), torch.device("cpu")).postprocess
+    assert {key: getattr(made, key) for key in keys} == keys

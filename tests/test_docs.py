@@ -6,18 +6,21 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 from conftest import HOME, call_script
+from PIL import Image
 from pydantic import BaseModel
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights, retinanet_resnet50_fpn
 
 import detector
 from detector import build
 from detector.config import load, parse
+from detector.data.video import written
 from detector.imported import imported
 from detector.lab.plan import Plan
 from detector.settings.ablation import Ablation, Published, VariantSettings
@@ -92,6 +95,10 @@ RUN = {
     "python tools/predict.py --run runs/demo data/digits/val --output runs/demo_found": Case(
         NONE, [], r"demo_found", "runs/demo_found/000001.jpg"
     ),
+    "python tools/predict.py --run runs/demo data/digits/val/*.jpg --output runs/demo_best"
+    " --score auto": Case(NONE, [], r"best F1(.|\n)*nine", "runs/demo_best/thresholds.json"),
+    "python tools/predict.py --run runs/demo clip.mp4 --output runs/demo_clip"
+    " --score 0.3 one=0.5 seven=0.2": Case(NONE, [], r"demo_clip", "runs/demo_clip/clip.mp4"),
     f"{EVALUATE} --config configs/torchvision_v1.yaml --set model.weights={PUBLISHED}"
     " --output runs/torchvision_v1": Case(
         DATA, ["--set", f"data.val.annotations={OF_COCO}"], r"AP50",
@@ -179,6 +186,9 @@ def project(finished: Path, digits: Path, tmp_path_factory: pytest.TempPathFacto
         category["name"] = name  # channels go by names, and the published network has none of ours
     (folder / OF_COCO).write_text(json.dumps(document))
     shutil.copytree(finished, folder / "runs" / "demo")
+    with written(folder / "clip.mp4", Fraction(10)) as add:
+        for number in range(2):
+            add(Image.new("RGB", (96, 64), (90, 0, 0)), number / 10)
     last = folder / "runs" / "demo" / "checkpoints" / "last.pt"
     state = torch.load(last, weights_only=True)
     torch.save({**state, "step": 2, "validated": 2}, last)  # as if it had been stopped there

@@ -34,7 +34,7 @@ FLOORS = [
     {"engine", "evaluation", "lab"},
     {"build", "report"},
     {"trained"},
-    {"training", "export", "check"},
+    {"training", "export", "check", "prediction", "thresholds"},
     {"cli", "library"},
     {"__main__"},
 ]

@@ -1,10 +1,12 @@
 """The package as another program has it: installed from a wheel, imported, called."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +45,16 @@ def test_an_example_of_the_documents_runs(
 ) -> None:
     monkeypatch.chdir(project)
     exec(compile(example, "example", "exec"), {"__name__": "example"})
+
+
+def test_a_notebook_shows_the_picture(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first example, of at most six lines; a notebook draws the value of the last one."""
+    monkeypatch.chdir(project)
+    *lines, last = [line for line in EXAMPLES[0].splitlines() if line]
+    names: dict[str, Any] = {}
+    exec("\n".join(lines), names)
+    assert len(lines) < 6
+    assert Image.open(io.BytesIO(eval(last, names)._repr_png_())).format == "PNG"
 
 
 def test_the_trainers_example_leaves_what_it_says(
@@ -124,6 +136,89 @@ def test_the_same_image_in_every_form(trained: Detector, digits: Path, finished:
     assert trained.predict([]) == [] and not trained.model.training
 
 
+def test_a_checkpoint_alone(
+    finished: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of its own; it is read once, as it may hold a gigabyte."""
+    file = Path(shutil.copy(finished / "checkpoints" / "best.pt", tmp_path / "mine.pt"))
+    read = []
+    load = torch.load
+    monkeypatch.setattr("torch.load", lambda file, **how: (read.append(file), load(file, **how))[1])
+    alone = detector.load(file, device="cpu")
+    assert read == [file]
+    picture = sorted((digits / "val").iterdir())[1]
+    first, second = (one.predict(picture, score=0)[0] for one in (alone, detector.load(finished)))
+    assert torch.equal(first.boxes, second.boxes) and first.class_names == second.class_names
+
+
+def test_folders_and_patterns(trained: Detector, digits: Path) -> None:
+    """Among other images, in the order of their names."""
+    files = sorted((digits / "val").iterdir())
+    array = np.zeros((40, 60, 3), np.uint8)
+    found = trained.predict([array, digits / "val", str(digits / "val" / "*[12].*")])
+    pattern = [file for file in files if file.stem[-1] in "12"]
+    assert [one.path for one in found] == [None, *files, *pattern] and pattern
+
+
+def test_a_prediction_is_drawn(trained: Detector, digits: Path, tmp_path: Path) -> None:
+    """An array is kept and a file read again; both are enlarged to 384 pixels, if nothing is said.
+
+    80 x 56 becomes 560 x 392, seven times as large.
+    """
+    file = tmp_path / "a.png"
+    shutil.copy(sorted((digits / "val").iterdir())[2], file)
+    array = np.array(Image.open(file).convert("RGB"))
+    of_file, of_array = trained.predict([file, array], score=0)
+    assert of_file.image is None and of_array.image is not None and len(of_file) == 100
+    first, second = of_file.draw(), of_array.draw()
+    assert first.size == (560, 392) and first.mode == "RGB"
+    assert np.array_equal(first, second)
+    assert of_file.draw(shorter=1).size == (80, 56)
+    black = of_file.draw(np.zeros_like(array), shorter=1)
+    assert 0 < (np.array(black) > 0).mean() < (np.array(of_file.draw(shorter=1)) > 0).mean()
+    (shown,) = trained.predict(file)
+    assert Image.open(io.BytesIO(shown._repr_png_())).size == (560, 392)
+    file.unlink()
+    with pytest.raises(detector.InputError, match="a.png"):
+        of_file.draw()
+
+
+def test_a_row_a_box(trained: Detector, digits: Path) -> None:
+    file = sorted((digits / "val").iterdir())[0]
+    one, other = trained.predict([file, np.zeros((40, 60, 3), np.uint8)], score=0)
+    rows = one.rows()
+    assert len(rows) == len(one) == 100
+    third = rows[2]
+    assert list(third) == ["image", "class_name", "class_id", "score", "x1", "y1", "x2", "y2"]
+    assert (third["image"], third["class_name"]) == (str(file), one.class_names[2])
+    assert trained.class_names[third["class_id"]] == third["class_name"]
+    numbers = [third[key] for key in ("score", "x1", "y1", "x2", "y2")]
+    assert numbers == [one.scores[2].item(), *one.boxes[2].tolist()]
+    assert {row["image"] for row in other.rows()} == {None}
+
+
+def test_detections_of_supervision(trained: Detector, digits: Path) -> None:
+    """Also of an image in which there is nothing."""
+    file = sorted((digits / "val").iterdir())[0]
+    for one in [trained.predict(file, score=low)[0] for low in (0, 1)]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it has words for those without OpenCV
+            theirs = one.to_supervision()
+        assert np.array_equal(theirs.xyxy, one.boxes) and len(theirs) == len(one)
+        assert np.array_equal(theirs.confidence, one.scores)
+        assert np.array_equal(theirs.class_id, one.labels)
+        assert theirs.data["class_name"].tolist() == one.class_names
+
+
+def test_supervision_may_be_missing(
+    trained: Detector, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    (one,) = trained.predict(sorted((digits / "val").iterdir())[0])
+    with pytest.raises(detector.InputError, match=r"pip install 'anchorlab\[convert\]'"):
+        one.to_supervision()
+
+
 WRONG: dict[str, tuple[Callable[[Detector], object], str]] = {
     "a float image": (lambda d: d.predict(np.zeros((5, 5, 3))), r"images\[0\] is float64"),
     "channels first": (
@@ -138,6 +233,9 @@ WRONG: dict[str, tuple[Callable[[Detector], object], str]] = {
     "16 bits": (lambda d: d.predict([Image.new("I;16", (4, 4))]), "mode 'I;16'"),
     "a number": (lambda d: d.predict([7]), r"images\[0\] is a int"),
     "a score": (lambda d: d.predict([], score=30), "score is 30"),
+    "a word": (lambda d: d.predict([], score="best"), "score is 'best'; .* 'auto'"),
+    "a score of a class": (lambda d: d.predict([], score={"two": 2}), "score of 'two' is 2"),
+    "a class": (lambda d: d.predict([], score={"tow": 0.5}), "'tow'; did you mean 'two'"),
     "a checkpoint": (lambda d: detector.load("x", checkpoint="first"), "checkpoint is 'first'"),
     "a device": (lambda d: detector.load("x", device="gpu"), "device is 'gpu'"),
     "a GPU too many": (lambda d: detector.load("x", device="cuda:99"), "device is 'cuda:99'"),
@@ -168,6 +266,8 @@ UNUSABLE: dict[str, tuple[Callable[[Detector, Path], object], str]] = {
     "no run": (lambda d, p: detector.load(p / "none"), "none: there is no such folder"),
     "no checkpoint": (lambda d, p: detector.load(p), "it is not a run"),
     "no image": (lambda d, p: d.predict([p / "none.jpg"]), "none.jpg"),
+    "an empty folder": (lambda d, p: d.predict(p), "there is no image in this folder"),
+    "no match": (lambda d, p: d.predict(f"{p}/*.jpg"), r"\*.jpg: it matches nothing"),
     "no list": (lambda d, p: detector.evaluate({}, TRUTH), "^detections: "),
     "an unknown id": (
         lambda d, p: detector.evaluate(

@@ -11,7 +11,7 @@ ANCHORS = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 40, 60]])
 
 
 def detect(
-    scores: list[list[float]], *, size: tuple[int, int] = (50, 31), **changes: float
+    scores: list[list[float]], *, size: tuple[int, int] = (50, 31), **changes: float | torch.Tensor
 ) -> Detections:
     """Detections of one image from class probabilities (A, K), anchors undeformed."""
     settings = {"score": 0.05, "per_level": 100, "nms": 0.5, "per_image": 3, **changes}
@@ -98,3 +98,20 @@ def test_boxes_scores_and_labels_stay_together() -> None:
     assert detections.labels[0, :2].tolist() == [1, 0]
     assert detections.boxes[0, :2].tolist() == [[20, 20, 31, 50], [0, 0, 10, 10]]
     assert torch.allclose(detections.scores[0, :2], torch.tensor([0.9, 0.6]))
+
+
+def test_agnostic_nms_keeps_the_best_of_an_object() -> None:
+    """As class by class, above, but of two classes on one place the better one alone stays."""
+    detections = detect([[0.8, 0.01], [0.01, 0.9], [0.7, 0.01]], agnostic=True)
+    assert detections.present.tolist() == [[True, True, False]]
+    assert detections.labels[0, :2].tolist() == [1, 0]
+    assert detections.boxes[0, :2].tolist() == [[1, 0, 11, 10], [20, 20, 31, 50]]
+
+
+def test_each_class_has_its_score() -> None:
+    """What is too low for its class suppresses nothing, though it is higher than what stays."""
+    scores = [[0.5, 0.01], [0.01, 0.4], [0.7, 0.3]]
+    detections = detect(scores, score=torch.tensor([0.6, 0.35]), agnostic=True)
+    assert detections.present.tolist() == [[True, True, False]]
+    assert detections.labels[0, :2].tolist() == [0, 1]
+    assert torch.allclose(detections.scores[0, :2], torch.tensor([0.7, 0.4]))

@@ -1,4 +1,4 @@
-"""Detect objects in images or folders of images, and draw them.
+"""Detect objects in images and videos, and draw them.
 
 python tools/predict.py --run runs/digits data/digits/val --output found
 """

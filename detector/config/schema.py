@@ -174,6 +174,9 @@ class PostprocessSettings(Section):
     per_level: Count = item(1000, "best anchors kept a level before NMS")
     nms: Fraction = item(0.5, "IoU above which the lower of two detections of a class is dropped")
     per_image: Count = item(100, "detections kept an image")
+    agnostic: bool = item(
+        default=False, description="NMS over all classes together: of two on one object one stays"
+    )
 
 
 class Config(Section):

@@ -72,14 +72,14 @@ def check_classes(
         )
 
 
-def load_detector(net: RetinaNet, path: Path, classes: Classes) -> None:
+def load_detector(net: RetinaNet, state: dict[str, Any], path: Path, classes: Classes) -> None:
     """Load a detector for exactly these classes: torchvision's, or a checkpoint of tools/train.py.
 
-    torchvision's detectors know more classes than a data set has: a class gets the channel of the
-    same name. A checkpoint must have the same classes; its moving average is preferred to its
-    model. Raises InputError for other classes or another architecture.
+    `state` is what the file `path` holds. torchvision's detectors know more classes than a data
+    set has: a class gets the channel of the same name. A checkpoint must have the same classes; its
+    moving average is preferred to its model. Raises InputError for other classes or another
+    architecture.
     """
-    state = checkpoint.load_state(path)
     if is_torchvision_detector(state):
         fresh = _load_by_name(net, state, path, classes)
         if fresh:

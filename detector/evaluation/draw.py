@@ -6,7 +6,7 @@ D detections, G ground-truth boxes; boxes are x1 y1 x2 y2 in pixels of the image
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,9 +32,10 @@ def draw_detections(
     labels: Tensor,
     scores: Tensor,
     *,
-    names: Sequence[str],
+    names: Sequence[str] | Mapping[int, str],
     threshold: float,
     truth: Tensor | None = None,
+    shorter: int = LEGIBLE,
 ) -> Tensor:
     """The image with boxes, names and scores; small images are enlarged by a whole factor.
 
@@ -44,9 +45,9 @@ def draw_detections(
     cover more than 15 % of the image. `truth` (G, 4) is drawn as white dashes with a dark edge, and
     a caption of some 20 rows under the image says so; with None there is no caption.
     Returns uint8 (3, f H [+ caption], f W) on the CPU, f the least whole number that makes the
-    shorter side 384 pixels or more (while the longer stays within 4096).
+    shorter side `shorter` pixels or more (while the longer stays within 4096).
     """
-    canvas, factor = _canvas(image)
+    canvas, factor = _canvas(image, shorter)
     pen = ImageDraw.Draw(canvas)
     unit = max(1.0, min(canvas.size) / LEGIBLE)
     kept = (scores >= threshold).nonzero().flatten()
@@ -70,10 +71,10 @@ def draw_detections(
     return torch.from_numpy(drawn).permute(2, 0, 1).contiguous()
 
 
-def _canvas(image: Tensor) -> tuple[Image.Image, int]:
+def _canvas(image: Tensor, shorter: int) -> tuple[Image.Image, int]:
     """A PIL image, and the whole factor by which it was enlarged."""
     canvas = Image.fromarray(image.cpu().permute(1, 2, 0).contiguous().numpy())
-    wanted = math.ceil(LEGIBLE / min(canvas.size))
+    wanted = math.ceil(shorter / min(canvas.size))
     factor = max(1, min(wanted, LARGEST // max(canvas.size)))
     size = (canvas.width * factor, canvas.height * factor)
     return canvas.resize(size, Image.Resampling.BICUBIC) if factor > 1 else canvas, factor

@@ -130,8 +130,8 @@ def test_predict_names_pixels_of_the_file(tmp_path: Path) -> None:
         device=CPU,
     )
     files = [tmp_path / "a.png", tmp_path / "b.png"]
-    assert predict(trained, files, tmp_path / "out", warn=pytest.fail) == 0
-    entries = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert predict(trained, trained.predictor, files, tmp_path, warn=pytest.fail) == 0
+    entries = json.loads((tmp_path / "detections.json").read_text())
     assert [entry["bbox"] for entry in entries] == [[45, 12.5, 22.5, 12.5], [32, 24, 16, 24]]
     assert [entry["category"] for entry in entries] == ["dog", "dog"]
     assert [Path(entry["file_name"]).name for entry in entries] == ["a.png", "b.png"]

@@ -266,11 +266,9 @@ def test_the_names_of_the_published_v1_file(theirs: nn.Module, version: str) -> 
 def test_evaluation_needs_a_channel_for_each_class(
     version: str, theirs: nn.Module, tmp_path: Path
 ) -> None:
-    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    classes = Classes(["dog", "scratch"], [1, 2])
     with pytest.raises(InputError, match="theirs.pth.* no channel for scratch"):
-        load_detector(
-            ours(version, 2), tmp_path / "theirs.pth", Classes(["dog", "scratch"], [1, 2])
-        )
+        load_detector(ours(version, 2), theirs.state_dict(), Path("theirs.pth"), classes)
 
 
 def test_the_other_version_does_not_load(theirs: nn.Module, version: str) -> None:

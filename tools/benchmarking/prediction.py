@@ -16,6 +16,7 @@ from benchmarking.setup import CONFIGS, Setup, changed
 from benchmarking.timing import Figures, Work, in_turn, ratio
 from detector import build
 from detector.config import Config
+from detector.engine.checkpoint import load_state
 from detector.engine.restore import Classes, load_detector
 from detector.structures import Batch, Detections
 
@@ -110,7 +111,7 @@ def _with_weights_of(partner_net: nn.Module, config: Config) -> nn.Module:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "torchvision.pth"
         torch.save(partner_net.state_dict(), file)
-        load_detector(net, file, classes)
+        load_detector(net, load_state(file), file, classes)
     return net.eval()
 
 
