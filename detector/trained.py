@@ -91,7 +91,7 @@ class Trained:
         self.device = build.device(config)
         self.net = build.model(config, self.code)
         self.criterion = build.criterion(config, self.code).to(self.device)
-        load_detector(self.net, weights, classes)
+        load_detector(self.net, weights, classes, self.code)
         self.net.to(self.device).eval()
         self.predictor = build.predictor(config, self.code, self.device)
 

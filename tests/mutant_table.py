@@ -334,8 +334,8 @@ TABLE = [
         ("copy.deepcopy(model)", "model"),
     ]),
     ("detector/engine/optim.py", "tests/engine/test_optim.py", [
-        ("p.ndim > 1]", "p.ndim >= 1]"),
-        ("p.ndim <= 1]", "p.ndim < 1]"),
+        ("(p.ndim > 1)", "(p.ndim >= 1)"),
+        ('"rate_factor": factor', '"rate_factor": 1.0'),
         ("if decay_norms else 0.0", "if True else 0.0"),
         ("if p.requires_grad", "if True"),
         ("step < self.warmup_steps", "step <= self.warmup_steps"),
@@ -348,7 +348,8 @@ TABLE = [
         ("warmup_factor: float = 0.001", "warmup_factor: float = 0.01"),
     ]),
     ("detector/engine/step.py", "tests/engine/test_one_step.py", [
-        ('group["lr"] = rate', "pass"),
+        ('group["lr"] = rate * group.get("rate_factor", 1.0)', "pass"),
+        ('rate * group.get("rate_factor", 1.0)', "rate"),
         ("self.scaler.unscale_(self.optimizer)", "pass"),
         ("self.ema.update(plain(self.model), index)", "pass"),
         ("self.ema.update(plain(self.model), index)", "self.ema.update(plain(self.model), 0)"),
