@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,12 +115,15 @@ class Assembly:
         """Load model.weights, or else model.backbone.weights, into the new network."""
         path, backbone = self.config.model.weights, self.config.model.backbone.weights
         if path is not None:
-            state, code = checkpoint.load_state(path), None
+            state, code, remarks = checkpoint.load_state(path), None, []
             if "config" in state:
                 theirs = parse(state["config"], f"the config in {path}")
                 code = build.class_code(theirs, len(state["class_names"]))
+                if theirs.anchors != self.config.anchors:
+                    remarks = ["anchors: not those it was trained with, to which its boxes refer"]
             ours = ClassChannels(self.classes.names, self.code)
-            return transfer(self.net, *weights_of(state, code), ours, source=str(path))
+            taken = transfer(self.net, *weights_of(state, code), ours, source=str(path))
+            return replace(taken, remarks=remarks)
         if backbone is not None:
             load_backbone(
                 self.net.backbone, "imagenet" if backbone == "imagenet" else Path(backbone)
@@ -199,14 +202,14 @@ class Assembly:
 
     def _begin_epoch(self, epoch: int) -> None:
         """Freeze or train the backbone, as model.backbone.frozen_epochs says."""
-        backbone = self.net.backbone
-        parameters = [p.requires_grad for p in self.net.parameters()]
-        if epoch < self.config.model.backbone.frozen_epochs:
+        backbone, frozen_epochs = self.net.backbone, self.config.model.backbone.frozen_epochs
+        before = backbone.all_frozen
+        if epoch < frozen_epochs:
             backbone.freeze_all()
         else:
             backbone.unfreeze()
-        if parameters != [p.requires_grad for p in self.net.parameters()]:
-            # DDP waits for the gradients of those that wanted one when it was made
+        if backbone.all_frozen != before:
+            # DDP waits for the gradients of all parameters that wanted one when it was made
             self.step.model = _spread(self.net, self.device)
 
     def _logger(self) -> Logger:

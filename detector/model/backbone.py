@@ -79,6 +79,11 @@ class AnyBackbone(nn.Module):
         for layer in self._frozen:
             self.body.get_submodule(layer).requires_grad_(requires_grad=False)
 
+    @property
+    def all_frozen(self) -> bool:
+        """Whether `freeze_all` holds back what would be trained."""
+        return bool(self._waiting)
+
     def freeze_all(self) -> None:
         """Train no stage until `unfreeze`; no statistics of batch norms move."""
         self._waiting += tuple(p for p in self.parameters() if p.requires_grad)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -41,10 +41,11 @@ class Transfer:
     classes: list[str]
     new_parts: list[str]
     new_classes: list[str]
+    remarks: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         copied, new = _listed(self.parts, self.classes), _listed(self.new_parts, self.new_classes)
-        return f"  copied: {copied}\n  new: {new}"
+        return "\n  ".join([f"  copied: {copied}", f"new: {new}", *self.remarks])
 
 
 def _listed(parts: Sequence[str], classes: Sequence[str]) -> str:
