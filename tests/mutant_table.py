@@ -484,6 +484,21 @@ TABLE = [
         ("            self.body.get_submodule(layer).eval()\n", "            pass\n"),
         ("self._stages[:frozen_stages]", "self._stages[: frozen_stages + 1]"),
     ]),
+    ("detector/model/backbone.py", "tests/model/test_backbone.py", [
+        ("super().train(mode and not self._waiting)", "super().train(mode)"),
+        ("self._waiting += tuple", "self._waiting = tuple"),
+    ]),
+    ("detector/model/transfer.py", "tests/model/test_transfer.py", [
+        ("(reference - their_code.reference(given))", "(reference - reference)"),
+        ("(reference - our_code.reference(own))", "(reference - reference)"),
+        ("if our_code.same_background(their_code):", "if False:"),
+        ("ours.code.comparable(theirs.code) and all(", "all("),
+        ("len(value) * theirs.code.channels == len(state[key]) * ours.code.channels", "True"),
+    ]),
+    ("detector/training.py", "tests/engine/test_frozen_epochs.py", [
+        ("if epoch < frozen_epochs:", "if epoch <= frozen_epochs:"),
+        ("            backbone.unfreeze()", "            pass"),
+    ]),
     ("detector/model/timm_layout.py", "tests/model/test_timm_backbone.py", [
         ("else places[0] - 1", "else places[0]"),
         ("if value.grad is None", "if False"),
