@@ -21,8 +21,7 @@ from detector.data.coco import CocoIndex
 from detector.data.images import Decoding
 from detector.data.sampling import tuning_part
 from detector.data.transforms import Transform
-from detector.engine.optim import Schedule, parameter_groups, with_momentum_buffers
-from detector.engine.restore import Classes, start_from
+from detector.engine.optim import Schedule, parameter_groups, with_moments
 from detector.errors import InputError, about
 from detector.evaluation.predict import Predictor
 from detector.imported import calling
@@ -31,7 +30,6 @@ from detector.loss.assemble import NORMALIZERS, classification_loss
 from detector.loss.box import BoxLossSettings
 from detector.loss.detection import DetectionLoss
 from detector.model.initialize import initialize
-from detector.model.pretrained import load_backbone
 from detector.model.retinanet import FPN, Head, RetinaNet
 from detector.model.timm_backbone import check_setup, make_backbone
 from detector.postprocess import Postprocess
@@ -52,13 +50,14 @@ def load_config(
         check_setup(backbone.name, backbone.norm, backbone.frozen_stages, backbone.norm_eps)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    frozen = backbone.frozen_stages or backbone.norm == "frozen_batch"
+    stages, epochs = backbone.frozen_stages, backbone.frozen_epochs
+    frozen = stages or epochs or backbone.norm == "frozen_batch"
     if frozen and backbone.weights is None and config.model.weights is None:
         raise InputError(
-            f"{path}: model.backbone.frozen_stages is {backbone.frozen_stages} and norm is "
+            f"{path}: model.backbone.frozen_stages is {stages}, frozen_epochs {epochs} and norm "
             f"{backbone.norm}, but with model.backbone.weights and model.weights null nothing was "
-            "learned that could be frozen: set frozen_stages to 0 and norm to batch or group, or "
-            "name weights."
+            "learned that could be frozen: name weights (--set model.weights=FILE), or set both to "
+            "0 and norm to batch or group."
         )
     return config
 
@@ -238,24 +237,18 @@ def model(config: Config, code: ClassCode) -> RetinaNet:
     return net.to(memory_format=torch.channels_last) if config.train.channels_last else net
 
 
-def load_pretrained(net: RetinaNet, config: Config, classes: Classes) -> list[str]:
-    """Load model.weights, or else model.backbone.weights, into a new network; what to say of it."""
-    if config.model.weights is not None:
-        return [start_from(net, config.model.weights, classes)]
-    if config.model.backbone.weights is not None:
-        name = config.model.backbone.weights
-        load_backbone(net.backbone, "imagenet" if name == "imagenet" else Path(name))
-    return []
-
-
 def optimizer(config: Config, net: torch.nn.Module) -> torch.optim.Optimizer:
     """The optimizer; the schedule sets its rate before every step."""
     o = config.optimizer
-    groups = parameter_groups(net, weight_decay=o.weight_decay, decay_norms=o.decay_norms)
+    groups = parameter_groups(
+        net,
+        weight_decay=o.weight_decay,
+        decay_norms=o.decay_norms,
+        backbone_rate=o.backbone_rate,
+    )
     if o.name == "sgd":
-        sgd = torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
-        return with_momentum_buffers(sgd)
-    return torch.optim.AdamW(groups, lr=o.lr, fused=True)
+        return with_moments(torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True))
+    return with_moments(torch.optim.AdamW(groups, lr=o.lr, fused=True))
 
 
 def schedule(config: Config, steps_per_epoch: int) -> Schedule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,29 @@ from torch import Tensor
 
 from detector import build
 from detector.anchors.class_code import ClassCode
-from detector.config import Config
+from detector.config import Config, parse
 from detector.data.batch import Sample, collate
 from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, evaluation_loader
 from detector.distributed import rank, world_size
 from detector.engine import checkpoint, run
 from detector.engine.preflight import describe_data
-from detector.engine.restore import Classes, check_classes, classes_of, load_detector
+from detector.engine.restore import (
+    Classes,
+    check_classes,
+    classes_of,
+    load_detector,
+    weights_of,
+)
 from detector.errors import InputError, about
 from detector.evaluation.coco import recall_limits
 from detector.evaluation.coco_files import index_ground_truth
 from detector.evaluation.own_metrics import OwnMetric, own_metrics
 from detector.evaluation.predict import Evaluator
 from detector.loss.detection import DetectionLoss
+from detector.model.pretrained import load_backbone
+from detector.model.retinanet import RetinaNet
+from detector.model.transfer import ClassChannels, Transfer, transfer
 from detector.structures import Batch
 
 
@@ -81,6 +91,26 @@ def check_class_of(figure: str, index: CocoIndex, key: str) -> None:
         )
 
 
+def load_pretrained(
+    config: Config, net: RetinaNet, code: ClassCode, classes: Classes
+) -> Transfer | None:
+    """Load model.weights, or else model.backbone.weights, into a new network; what was copied."""
+    path, backbone = config.model.weights, config.model.backbone.weights
+    if path is not None:
+        state, their_code, remarks = checkpoint.load_state(path), None, []
+        if "config" in state:
+            theirs = parse(state["config"], f"the config in {path}")
+            their_code = build.class_code(theirs, len(state["class_names"]))
+            if theirs.anchors != config.anchors:
+                remarks = ["anchors: not those it was trained with, to which its boxes refer"]
+        ours = ClassChannels(classes.names, code)
+        taken = transfer(net, *weights_of(state, their_code), ours, source=str(path))
+        return replace(taken, remarks=remarks)
+    if backbone is not None:
+        load_backbone(net.backbone, "imagenet" if backbone == "imagenet" else Path(backbone))
+    return None
+
+
 class Trained:
     """A network with its weights and classes, ready to look at images."""
 
@@ -95,7 +125,7 @@ class Trained:
         self.device = build.device(config)
         self.net = build.model(config, self.code)
         self.criterion = build.criterion(config, self.code).to(self.device)
-        load_detector(self.net, state, weights, classes)
+        load_detector(self.net, state, weights, classes, self.code)
         self.net.to(self.device).eval()
         self.predictor = build.predictor(config, self.code, self.device)
 

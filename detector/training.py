@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,10 @@ from detector.engine.restore import (
 )
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
-from detector.errors import about
+from detector.errors import InputError, about
 from detector.model.retinanet import RetinaNet
 from detector.structures import Batch
-from detector.trained import check_class_of, describe_validation, evaluator
+from detector.trained import check_class_of, describe_validation, evaluator, load_pretrained
 
 
 class Assembly:
@@ -60,8 +61,11 @@ class Assembly:
         # by the loader, because it refuses batches that the ranks cannot share
         self.steps_per_epoch = len(self.load(0, 0, workers=0))
         self.schedule = build.schedule(config, self.steps_per_epoch)
+        self._check_frozen_epochs()
         self.net = build.model(config, self.code)
-        self.weights = [] if state else build.load_pretrained(self.net, config, self.classes)
+        self.transfer = (
+            None if state else load_pretrained(config, self.net, self.code, self.classes)
+        )
         boxes_per_class = torch.from_numpy(self.index.boxes_per_class)
         self.step = training_step(config, self.code, self.net, on, boxes_per_class)
         self._check_resources()
@@ -75,8 +79,9 @@ class Assembly:
         findings = [f"{self.output}: a new run of {total} steps"]
         with together():
             if is_main() and state is None:
-                findings += [*self._findings(), *self.weights]
-                run.create(self.output, self.config.to_yaml(), command)
+                findings += [*self._findings(), *self._copied()]
+                weights = None if self.transfer is None else asdict(self.transfer)
+                run.create(self.output, self.config.to_yaml(), command, weights)
         trainer = self._trainer(self._logger())
         if state is not None:
             trainer.restore(state)
@@ -95,6 +100,20 @@ class Assembly:
         total = self.schedule.total_steps
         check_resumed_state(self.state, path, self.step, total_steps=total)
         return changes
+
+    def _check_frozen_epochs(self) -> None:
+        epochs, total = self.config.model.backbone.frozen_epochs, self.schedule.total_steps
+        steps = epochs * self.steps_per_epoch
+        if steps and steps >= total:
+            raise InputError(
+                f"model.backbone.frozen_epochs is {epochs}, that is {steps} steps, and the "
+                f"schedule ends at step {total}: lower it, or set frozen_stages to 5, which never "
+                "trains the backbone."
+            )
+
+    def _copied(self) -> Iterable[str]:
+        if self.transfer is not None:
+            yield f"weights of {self.config.model.weights}:\n{self.transfer}"
 
     def _check_resources(self) -> None:
         config, sizes, resize = self.config, self.index.sizes, self.dataset.transform.resize
@@ -158,8 +177,21 @@ class Assembly:
                 "category_ids": self.classes.category_ids,
                 "data": data_identity(self.index, self.validation),
             },
+            begin_epoch=self._begin_epoch,
             file_name=lambda i: str(self.index.file_names[self.index.image_ids == i][0]),
         )
+
+    def _begin_epoch(self, epoch: int) -> None:
+        """Freeze or train the backbone, as model.backbone.frozen_epochs says."""
+        backbone, frozen_epochs = self.net.backbone, self.config.model.backbone.frozen_epochs
+        before = backbone.all_frozen
+        if epoch < frozen_epochs:
+            backbone.freeze_all()
+        else:
+            backbone.unfreeze()
+        if backbone.all_frozen != before:
+            # DDP waits for the gradients of all parameters that wanted one when it was made
+            self.step.model = _spread(self.net, self.device)
 
     def _logger(self) -> Logger:
         barrier()
@@ -233,6 +265,8 @@ def training_step(
     if config.train.compile:
         net.compile()
         criterion.compile()
+    if world_size() > 1 and on.type == "cuda":
+        net.backbone.synchronize()  # nothing else has batch norms
     return TrainingStep(
         model=_spread(net, on),
         criterion=criterion,
@@ -250,6 +284,4 @@ def training_step(
 def _spread(net: RetinaNet, on: torch.device) -> nn.Module:
     if world_size() == 1:
         return net
-    if on.type == "cuda":
-        net.backbone.synchronize()  # nothing else has batch norms
     return DistributedDataParallel(net, device_ids=[on] if on.type == "cuda" else None)

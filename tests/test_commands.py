@@ -221,7 +221,7 @@ def test_training_starts_from_a_checkpoint_of_other_classes(
     settings += ["data.val.images=null", "data.val.annotations=null", "schedule.steps=1"]
     config = build.load_config(HOME / "configs/digits.yaml", [*settings, "optimizer.lr=1e-12"])
     assert train(config, tmp_path / "run", resume=False, command=[]) == 0
-    assert "channels for 9 classes by name; untrained are those of ten" in capsys.readouterr().out
+    assert "new: class channels ten\n" in capsys.readouterr().out
     theirs, ours = (
         torch.load(path, weights_only=True)["model"]["class_head.last.bias"].view(-1, 10)
         for path in (weights, tmp_path / "run" / "checkpoints" / "last.pt")

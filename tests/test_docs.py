@@ -58,6 +58,11 @@ RUN = {
     f"{TRAIN} --config configs/mine_small.yaml": Case(
         OWN_DATA, SHORT, r"step 2/2 ", "runs/mine_small/checkpoints/best.pt"
     ),
+    f"{TRAIN} --config configs/mine_tuned.yaml --set model.weights=runs/demo/checkpoints/best.pt":
+    Case(
+        OWN_DATA, [], r"weights of runs/demo/.*:\n  copied: backbone, (.|\n)*step 4/4 ",
+        "runs/mine_tuned/checkpoints/best.pt",
+    ),
     f"{TRAIN} --config configs/digits.yaml --output runs/demo_softmax"
     " --set loss.classification.activation=softmax loss.classification.background=class"
     " loss.classification.gamma=0 loss.classification.alpha=null": Case(

@@ -176,6 +176,30 @@ class ClassCode:
             bias[-1] = math.log(rivals) - odds
         return bias
 
+    def reference(self, logits: Tensor) -> Tensor:
+        """Logits (M, C, ...) -> (M, 1, ...), above which a class's logit is its log-odds.
+
+        Log-odds against background, log p(class) / p(background): under softmax the logit of
+        background is taken off, under sigmoid a logit is one already, and this is 0. Linear, so it
+        holds for the weights and biases that give the logits.
+        """
+        if self.activation == "softmax" and self.background == "class":
+            return logits[:, self.num_classes :]
+        return torch.zeros_like(logits[:, :1])
+
+    def comparable(self, other: ClassCode) -> bool:
+        """Whether log-odds of classes against background mean the same in both.
+
+        Under 'ignored' nothing learns what background is: such logits serve the same code alone.
+        """
+        same = (self.activation, self.background) == (other.activation, other.background)
+        return same or "ignored" not in (self.background, other.background)
+
+    def same_background(self, other: ClassCode) -> bool:
+        """Whether both have a background channel that means the same."""
+        both = self.background == other.background == "class"
+        return both and self.activation == other.activation
+
     def truth(self, labels: Tensor) -> Tensor:
         """Labels (..., K) -> bool (..., C); a background channel is True where no label is."""
         if self.background != "class":

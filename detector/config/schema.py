@@ -87,6 +87,7 @@ class OptimizerSettings(Section):
     name: Literal["sgd", "adamw"] = item("sgd", "sgd | adamw")
     lr: Positive = item(0.01, "learning rate at reference_batch")
     reference_batch: Count | None = item(16, "used is lr * batch_size / this; null: lr as it is")
+    backbone_rate: Positive = item(1.0, "factor of the learning rate in the backbone")
     momentum: Below1 = item(0.9, "of sgd")
     weight_decay: NotNegative = item(1e-4, "of weights")
     decay_norms: bool = item(default=False, description="decay norms and biases too")

@@ -12,32 +12,45 @@ from torch import nn
 
 
 def parameter_groups(
-    model: nn.Module, *, weight_decay: float, decay_norms: bool
+    model: nn.Module, *, weight_decay: float, decay_norms: bool, backbone_rate: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: weight matrices and kernels; norms and biases.
+    """Trainable parameters in groups: weight matrices and kernels, then norms and biases.
 
-    The second group has no weight decay unless `decay_norms`.
+    The latter have no weight decay unless `decay_norms`. Each are two groups, of `model.backbone`
+    and of the rest; the first has the `rate_factor` that a step multiplies the learning rate by.
     """
-    # every weight of a linear or convolution layer has two or more dimensions, everything else one
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {
-            "params": [p for p in trainable if p.ndim <= 1],
-            "weight_decay": weight_decay if decay_norms else 0.0,
-        },
-    ]
+    groups = []
+    for kernels, decay in ((True, weight_decay), (False, weight_decay if decay_norms else 0.0)):
+        # the backbone comes first, so that the order is that of older checkpoints' moments
+        for in_backbone, factor in ((True, backbone_rate), (False, 1.0)):
+            # every weight of a linear or convolution layer has two or more dimensions, others one
+            parameters = [
+                p
+                for name, p in model.named_parameters()
+                if p.requires_grad
+                and (p.ndim > 1) is kernels
+                and name.startswith("backbone.") is in_backbone
+            ]
+            groups.append({"params": parameters, "weight_decay": decay, "rate_factor": factor})
+    return [group for group in groups if group["params"]]
 
 
-def with_momentum_buffers(optimizer: torch.optim.SGD) -> torch.optim.SGD:
-    """The same optimizer, with momentum buffers that are 0 instead of absent.
+def with_moments(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The same SGD or AdamW, with moments of every parameter that are 0 instead of absent.
 
     The first step is the same. Without them, a fused SGD that skips its first step (`found_inf`)
-    would keep buffers of uninitialized memory.
+    would keep buffers of uninitialized memory, and a checkpoint would lack those of parameters that
+    are frozen at first.
     """
     for group in optimizer.param_groups:
-        for parameter in group["params"] if group["momentum"] else []:
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if isinstance(optimizer, torch.optim.AdamW):
+                state["step"] = torch.zeros((), device=parameter.device)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+            elif group["momentum"]:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 

@@ -13,18 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detector.anchors.class_code import ClassCode
 from detector.data.coco import CocoIndex
-from detector.engine import checkpoint
 from detector.engine.step import TrainingStep
 from detector.errors import InputError
 from detector.model.pretrained import (
     is_torchvision_detector,
-    load_by_name,
     load_checked,
     torchvision_class_names,
     torchvision_detector_state,
 )
 from detector.model.retinanet import RetinaNet
+from detector.model.transfer import ClassChannels, Transfer, transfer
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ def check_classes(
         )
 
 
-def load_detector(net: RetinaNet, state: dict[str, Any], path: Path, classes: Classes) -> None:
+def load_detector(
+    net: RetinaNet, state: dict[str, Any], path: Path, classes: Classes, code: ClassCode
+) -> None:
     """Load a detector for exactly these classes: torchvision's, or a checkpoint of tools/train.py.
 
     `state` is what the file `path` holds. torchvision's detectors know more classes than a data
@@ -81,13 +83,9 @@ def load_detector(net: RetinaNet, state: dict[str, Any], path: Path, classes: Cl
     architecture.
     """
     if is_torchvision_detector(state):
-        fresh = _load_by_name(net, state, path, classes)
-        if fresh:
-            raise InputError(
-                f"{path}: of the classes of this data set the detector has no channel for "
-                f"{few(fresh)}; expected names that it was trained on (COCO's for torchvision's "
-                "published files)."
-            )
+        weights, theirs = weights_of(state)
+        ours = ClassChannels(classes.names, code)
+        _check_whole(transfer(net, weights, theirs, ours, source=str(path)), path)
         return
     trained = classes_of(state, path)
     if trained != classes:
@@ -99,25 +97,38 @@ def load_detector(net: RetinaNet, state: dict[str, Any], path: Path, classes: Cl
     load_checked(net, averaged(state), source=str(path))
 
 
-def start_from(net: RetinaNet, path: Path, classes: Classes) -> str:
-    """Load a detector of any classes, to be trained further; returns a line for the user.
+def _check_whole(taken: Transfer, path: Path) -> None:
+    """InputError if a detector to be evaluated has something untrained."""
+    if taken.new_parts:
+        raise InputError(
+            f"{path} does not fit this model: its {', its '.join(taken.new_parts)} have other "
+            "shapes; give model.head and anchors the values that it was trained with."
+        )
+    if taken.new_classes:
+        raise InputError(
+            f"{path}: of the classes of this data set the detector has no channel for "
+            f"{few(taken.new_classes)}; expected names that it was trained on (COCO's for "
+            "torchvision's published files)."
+        )
 
-    A class gets the channel of the same name in the file. Without one it keeps its channel of the
-    initialised `net`, with the bias of the prior.
+
+def weights_of(
+    state: dict[str, Any], code: ClassCode | None = None
+) -> tuple[dict[str, Tensor], ClassChannels | None]:
+    """A detector's weights under the names of RetinaNet, and what its class channels mean.
+
+    Args:
+        state: as of `checkpoint.load_state`: torchvision's detector, a checkpoint, or the tensors
+            of a RetinaNet alone, which do not say what their channels mean.
+        code: the class code of a checkpoint.
     """
-    fresh = _load_by_name(net, checkpoint.load_state(path), path, classes)
-    known = len(set(classes.names) - set(fresh))
-    untrained = f"; untrained are those of {', '.join(fresh)}" if fresh else ""
-    return f"weights of {path}: it has channels for {known} classes by name{untrained}"
-
-
-def _load_by_name(net: RetinaNet, state: dict[str, Any], path: Path, classes: Classes) -> list[str]:
-    """Load channels by class name; returns the names of the channels that were not in the file."""
     if is_torchvision_detector(state):
-        names, weights = torchvision_class_names(state), torchvision_detector_state(state)
-    else:
-        names, weights = classes_of(state, path).names, averaged(state)
-    return load_by_name(net, weights, names, classes.names, source=str(path))
+        names = torchvision_class_names(state)
+        channels = ClassChannels(names, ClassCode(num_classes=len(names)))
+        return torchvision_detector_state(state), channels
+    if code is None:
+        return state, None
+    return averaged(state), ClassChannels(state["class_names"], code)
 
 
 def classes_of(state: dict[str, Any], path: Path) -> Classes:

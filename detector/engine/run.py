@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -54,11 +54,20 @@ def refuse_existing(run: Path) -> None:
         )
 
 
-def create(run: Path, config: str, command: Sequence[str]) -> None:
-    """Write the resolved config and the environment into the run directory, which is held."""
+def create(
+    run: Path, config: str, command: Sequence[str], weights: Mapping[str, Any] | None = None
+) -> None:
+    """Write the resolved config and the environment into the run directory, which is held.
+
+    weights: what of model.weights was copied, if the run starts from a detector.
+    """
     # the config comes first: a folder with a config counts as a run, which --resume continues
     write_text(run / CONFIG, config)
-    write_json(run / "environment.json", run_environment(command))
+    environment = run_environment(command)
+    write_json(
+        run / "environment.json",
+        environment if weights is None else {**environment, "weights": weights},
+    )
 
 
 def note_resumption(run: Path, command: Sequence[str], step: int) -> None:

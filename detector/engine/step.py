@@ -76,6 +76,8 @@ class TrainingStep:
     ) -> Tensor:
         """Step `index` (from 0) at learning rate `rate`, on the micro-batches of this rank.
 
+        A group of parameters has `rate` times its `rate_factor`, if it has one.
+
         batches: on the device already.
 
         Returns this rank's share of the loss, a detached float32 scalar.
@@ -116,7 +118,7 @@ class TrainingStep:
     def _update(self, loss: Tensor, meter: Meter, *, rate: float, index: int) -> None:
         """Clip the gradient, and move the parameters and their average."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate_factor", 1.0)
         # before the norm, which is compared with clip_norm and reported without the loss scale
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -161,7 +163,7 @@ class TrainingStep:
         # in place: a CUDA graph of the step reads and writes the same tensor in every replay
         self.first_bad.copy_(torch.where(keep, self.first_bad, index))
         readings = torch.cat([loss[None], norms])
-        if self._readings.shape != readings.shape:  # before the first step
+        if self._readings.shape != readings.shape:  # first step, or parameters thawed since
             self._readings = torch.zeros_like(readings)
         self._readings.copy_(torch.where(keep, self._readings, readings))
 

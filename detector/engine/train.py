@@ -56,6 +56,8 @@ class Trainer:
     best: the metric by which checkpoints/best.pt is chosen (higher is better).
     identity: what a checkpoint holds beside its state: config, class names, category ids, data.
     file_name: the file name of an image id, for the report of a failure.
+    begin_epoch: called with an epoch's index before its first step, or the first that is left of
+        it; what it changes must follow from the index, or a resumed run would be another.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Trainer:
         best: str = "AP",
         identity: Mapping[str, Any] = {},
         file_name: Callable[[int], str] = str,
+        begin_epoch: Callable[[int], None] = lambda epoch: None,
     ) -> None:
         self.step = step
         self.schedule = schedule
@@ -82,6 +85,7 @@ class Trainer:
         self.best = best
         self.identity = identity
         self.file_name = file_name
+        self.begin_epoch = begin_epoch
         self.meter = Meter(step.first_bad.device)
         self.done = 0  # optimizer steps
         self.validated = 0  # the step of the last validation
@@ -116,6 +120,7 @@ class Trainer:
     def _rest_of_epoch(self) -> Generator[list[Batch]]:
         """The micro-batches of each step, on the device."""
         epoch, skip = divmod(self.done, self.pace.steps_per_epoch)
+        self.begin_epoch(epoch)
         self.step.model.train()
         self._clock, self._clocked = time.perf_counter(), self.done
         left = self.schedule.total_steps - self.done

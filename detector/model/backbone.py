@@ -71,6 +71,7 @@ class AnyBackbone(nn.Module):
     body: nn.Module  # the network without its classifier
     left_out: tuple[str, ...] = ()  # layers of the whole network that `body` lacks
     _frozen: tuple[str, ...] = ()  # layers of `body`
+    _waiting: tuple[nn.Parameter, ...] = ()  # would be trained, but for `freeze_all`
 
     def freeze(self, stages: Stages) -> None:
         """Train these stages no more; their batch norms keep their statistics."""
@@ -78,9 +79,27 @@ class AnyBackbone(nn.Module):
         for layer in self._frozen:
             self.body.get_submodule(layer).requires_grad_(requires_grad=False)
 
+    @property
+    def all_frozen(self) -> bool:
+        """Whether `freeze_all` holds back what would be trained."""
+        return bool(self._waiting)
+
+    def freeze_all(self) -> None:
+        """Train no stage until `unfreeze`; no statistics of batch norms move."""
+        self._waiting += tuple(p for p in self.parameters() if p.requires_grad)
+        for parameter in self._waiting:
+            parameter.requires_grad = False
+        self.eval()
+
+    def unfreeze(self) -> None:
+        """Train what was trained before `freeze_all`, from the next call of `train` on."""
+        for parameter in self._waiting:
+            parameter.requires_grad = True
+        self._waiting = ()
+
     def train(self, mode: bool = True) -> AnyBackbone:  # noqa: FBT001, FBT002 - nn.Module's
         """Like nn.Module's, but frozen stages stay in evaluation mode, with fixed statistics."""
-        super().train(mode)
+        super().train(mode and not self._waiting)
         for layer in self._frozen:
             self.body.get_submodule(layer).eval()
         return self

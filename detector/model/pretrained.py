@@ -1,4 +1,4 @@
-"""Loading weights: torchvision's classifiers and RetinaNets, and detectors of other classes.
+"""Loading weights: torchvision's classifiers, and the names in torchvision's RetinaNets.
 
 A state is a dict of tensors by parameter name. Files are read with `weights_only`, so no code in
 them runs. A module is changed only if the whole state fits it.
@@ -7,8 +7,7 @@ them runs. A module is changed only if the whole state fits it.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +18,6 @@ from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
 from detector.errors import InputError
 from detector.model.backbone import AnyBackbone
-from detector.model.retinanet import RetinaNet
 from detector.model.timm_backbone import TimmBackbone
 
 State = dict[str, Tensor]
@@ -27,7 +25,6 @@ State = dict[str, Tensor]
 _COUNTER = "num_batches_tracked"  # absent in old files and frozen norms; no result depends on it
 _CLASS_KEYS = tuple(f"head.classification_head.cls_logits.{kind}" for kind in ("weight", "bias"))
 _BOX_KEY = "head.regression_head.bbox_reg.weight"
-_CLASS_HEAD = ("class_head.last.weight", "class_head.last.bias")  # in RetinaNet
 # torchvision's parameter names (current, and in the published v1 file) and those of RetinaNet
 _RENAMES = (
     (r"backbone\.fpn\.inner_blocks\.(\d+)(?:\.0)?\.", r"pyramid.laterals.\1."),
@@ -102,7 +99,8 @@ def load_checked(module: nn.Module, state: State, *, source: str) -> None:
     if texts:
         raise InputError(
             f"{source} does not fit this model: of {len(own)} parameters and buffers, "
-            f"{', '.join(texts)}; was it made for another network?"
+            f"{', '.join(texts)}; was it made for another network? Give model.backbone, model.fpn "
+            "and model.head the values that it was trained with."
         )
     broken = [key for key, value in given.items() if not value.isfinite().all()]
     if broken:
@@ -137,66 +135,6 @@ def torchvision_class_names(state: State) -> list[str]:
     return (
         coco if channels == len(coco) else [f"channel {c} of {channels}" for c in range(channels)]
     )
-
-
-def load_by_name(
-    net: RetinaNet,
-    state: State,
-    state_classes: Sequence[str],
-    net_classes: Sequence[str],
-    *,
-    source: str,
-) -> list[str]:
-    """Load a detector of other classes; returns the names of the channels that keep `net`'s values.
-
-    A class gets the channel of the same name (`channels_by_name`); background gets that of
-    background, if both have one. InputError, which names `source`, for another architecture.
-
-    Args:
-        state: under the names of RetinaNet; its channels are `state_classes`, then perhaps
-            background.
-        net_classes: the classes of `net`, in order.
-    """
-    own, per_cell = net.state_dict(), net.class_head.anchors_per_cell
-    names, channels = list(net_classes), channels_by_name(net_classes, state_classes)
-    lengths = [(per_cell * len(state_classes),), (per_cell * (len(state_classes) + 1),)]
-    fitting = [
-        key
-        for key in _CLASS_HEAD
-        if key in state
-        and state[key].shape[:1] in lengths
-        and state[key].shape[1:] == own[key].shape[1:]
-    ]  # what does not fit stays as it is, for load_checked to refuse
-    if net.class_head.out_channels > len(net_classes):
-        names.append("background")
-        both = bool(fitting) and state[fitting[0]].shape[:1] == lengths[1]
-        channels.append(len(state_classes) if both else None)
-    picked = {key: _pick(state[key], own[key], per_cell, channels) for key in fitting}
-    load_checked(net, {**state, **picked}, source=source)
-    return [name for name, channel in zip(names, channels, strict=True) if channel is None]
-
-
-def _pick(given: Tensor, own: Tensor, per_cell: int, channels: Sequence[int | None]) -> Tensor:
-    """`own` (per_cell * C, ...), where channel c of every anchor is channels[c] of `given`."""
-    given, mixed = given.unflatten(0, (per_cell, -1)), own.unflatten(0, (per_cell, -1)).clone()
-    for c, channel in enumerate(channels):
-        if channel is not None:
-            mixed[:, c] = given[:, channel]
-    return mixed.flatten(0, 1)
-
-
-def channels_by_name(net_classes: Sequence[str], state_classes: Sequence[str]) -> list[int | None]:
-    """For each class of the net, the channel of the same name in the state.
-
-    None if no class or several classes of the state have the name, apart from upper and lower case.
-    Equal lists match one to one, even if a name occurs twice.
-    """
-    if list(net_classes) == list(state_classes):
-        return list(range(len(net_classes)))
-    counts = Counter(name.casefold() for name in state_classes)
-    channels = {name.casefold(): c for c, name in enumerate(state_classes)}
-    keys = [name.casefold() for name in net_classes]
-    return [channels[key] if counts[key] == 1 else None for key in keys]
 
 
 def _renamed(key: str) -> str:

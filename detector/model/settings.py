@@ -36,6 +36,9 @@ class BackboneSettings(Section):
     frozen_stages: Annotated[int, Field(ge=0, le=5)] = item(
         2, "0 none, 1 the stem, 2 the stem and the first stage, ... 5 all"
     )
+    frozen_epochs: Whole = item(
+        0, "epochs at the start in which no stage is trained; then all but frozen_stages are"
+    )
     norm: Literal["own", "frozen_batch", "batch", "group"] = item(
         "frozen_batch", "frozen_batch | batch | group | own (as torchvision or timm made it)"
     )
@@ -60,5 +63,5 @@ class ModelSettings(Section):
     fpn: FPNSettings = FPNSettings()
     head: HeadSettings = HeadSettings()
     weights: FilePath | None = item(
-        None, "whole detector to start from: torchvision RetinaNet or one of our checkpoints"
+        None, "whole detector to start from, of any classes: our checkpoint, torchvision RetinaNet"
     )

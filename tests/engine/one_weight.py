@@ -16,7 +16,7 @@ from detector.anchors.class_code import ClassCode
 from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Matcher
 from detector.data.batch import Sample, collate
-from detector.engine.optim import with_momentum_buffers
+from detector.engine.optim import with_moments
 from detector.engine.step import TrainingStep
 from detector.loss.box import L1, BoxLoss
 from detector.loss.classification import ClassificationLoss
@@ -104,7 +104,7 @@ def make_step(
         "criterion": loss(weight=weight, normalizer=normalizer),
         "matcher": matcher(),
         "anchor_generator": anchor_generator(),
-        "optimizer": with_momentum_buffers(optimizer),
+        "optimizer": with_moments(optimizer),
         "scaler": torch.amp.GradScaler("cpu", enabled=False),
         "autocast": nullcontext,
         "clip_norm": None,

@@ -170,3 +170,11 @@ def test_what_the_meter_says_of_two_steps() -> None:
         "gradient/overflowed_steps": 0.5,
     }
     assert set(meter.read().values()) == {0}
+
+
+def test_a_group_has_its_share_of_the_rate() -> None:
+    """Gradient 10, as above, times 0.03, a quarter of it."""
+    step = make_step(weight=10)
+    step.optimizer.param_groups[0]["rate_factor"] = 0.25
+    step([batch()], Meter(CPU), rate=0.03, index=0)
+    assert weight_of(step) == pytest.approx(-0.075)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.engine.optim import Schedule, parameter_groups
+from detector.engine.optim import Schedule, parameter_groups, with_moments
 
 
 def test_warmup_is_linear() -> None:
@@ -46,3 +46,34 @@ def test_the_cosine_stands_still_during_the_warmup() -> None:
 
 def test_a_warmup_begins_at_a_thousandth() -> None:
     assert Schedule(rate=1.0, total_steps=9, kind="step", warmup_steps=5)(0) == 0.001
+
+
+def test_the_backbones_groups_have_its_factor() -> None:
+    """In the order of all kernels, then all else, that older checkpoints number moments by."""
+    model = nn.ModuleDict({"backbone": nn.Linear(1, 2), "backbones": nn.Linear(2, 3)})
+    groups = parameter_groups(model, weight_decay=0.1, decay_norms=False, backbone_rate=0.25)
+    assert [group["rate_factor"] for group in groups] == [0.25, 1, 0.25, 1]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.1, 0, 0]
+    order = [parameter for group in groups for parameter in group["params"]]
+    first, second = model["backbone"], model["backbones"]
+    expected = [first.weight, second.weight, first.bias, second.bias]
+    assert [id(parameter) for parameter in order] == [id(parameter) for parameter in expected]
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_moments_of_zero_are_those_of_the_first_step(kind: type[torch.optim.Optimizer]) -> None:
+    """Also where a parameter gets its first gradient in the second step, which a fused SGD without
+    buffers fails at."""
+    plain, eager = nn.Linear(2, 2), nn.Linear(2, 2)
+    eager.load_state_dict(plain.state_dict())
+    more = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    pairs = [
+        (plain, kind(plain.parameters(), lr=0.1, **more)),
+        (eager, with_moments(kind(eager.parameters(), lr=0.1, fused=True, **more))),
+    ]
+    for step in range(3):
+        for model, optimizer in pairs:
+            model.weight.grad = torch.full_like(model.weight, 1.0 + step)
+            model.bias.grad = torch.ones_like(model.bias) if step else None
+            optimizer.step()
+    torch.testing.assert_close(eager.state_dict(), plain.state_dict())

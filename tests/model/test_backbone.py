@@ -221,3 +221,23 @@ def test_a_file_of_code_is_refused_without_advice_to_run_it(tmp_path: Path) -> N
     with pytest.raises(InputError, match="a.pth cannot be read as a file of weights") as refusal:
         load_backbone(Backbone("resnet18", "batch", 0), tmp_path / "a.pth")
     assert "weights_only" not in str(refusal.value)
+
+
+def test_a_whole_backbone_rests_until_it_is_trained_again() -> None:
+    """Neither weights nor statistics move, twice asked or not; frozen stages stay frozen after."""
+    backbone = Backbone("mobilenet_v2", "batch", 1)
+    trained = [name for name, p in backbone.named_parameters() if p.requires_grad]
+    for _ in range(2):
+        backbone.freeze_all()
+        backbone.train()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    assert not any(level.requires_grad for level in backbone(torch.rand(2, 3, 64, 96)))
+    assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
+    backbone.unfreeze()
+    backbone.train()
+    assert [name for name, p in backbone.named_parameters() if p.requires_grad] == trained != []
+    backbone(torch.rand(2, 3, 64, 96))
+    moved = [name for name, value in backbone.state_dict().items()
+             if not torch.equal(before[name], value)]  # fmt: skip
+    assert any(name.endswith("running_mean") for name in moved)
+    assert not any(name.startswith(("body.features.0.", "body.features.1.")) for name in moved)

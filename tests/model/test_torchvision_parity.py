@@ -26,11 +26,11 @@ from detector.errors import InputError
 from detector.model.backbone import Backbone
 from detector.model.pretrained import (
     is_torchvision_detector,
-    load_by_name,
     torchvision_class_names,
     torchvision_detector_state,
 )
 from detector.model.retinanet import FPN, Head, RetinaNet
+from detector.model.transfer import ClassChannels, transfer
 from detector.postprocess import Postprocess
 from detector.structures import Detections
 from detector.trained import Trained
@@ -98,9 +98,13 @@ def ours(version: str, channels: int) -> RetinaNet:
 
 
 def load(model: RetinaNet, state: dict[str, Tensor], names: list[str]) -> list[str]:
-    """The names that have no channel in torchvision's state."""
-    known = torchvision_class_names(state)
-    return load_by_name(model, torchvision_detector_state(state), known, names, source="a.pth")
+    """The names of the class channels that torchvision's state lacks."""
+    channels, known = model.class_head.out_channels, torchvision_class_names(state)
+    background = "class" if channels > len(names) else "negatives"
+    ours = ClassChannels(names, ClassCode(num_classes=len(names), background=background))
+    theirs = ClassChannels(known, ClassCode(num_classes=len(known)))
+    weights = torchvision_detector_state(state)
+    return transfer(model, weights, theirs, ours, source="a.pth").new_classes
 
 
 def detect(model: RetinaNet, cells: list[Tensor], images: Tensor) -> Detections:
@@ -268,7 +272,10 @@ def test_evaluation_needs_a_channel_for_each_class(
 ) -> None:
     classes = Classes(["dog", "scratch"], [1, 2])
     with pytest.raises(InputError, match="theirs.pth.* no channel for scratch"):
-        load_detector(ours(version, 2), theirs.state_dict(), Path("theirs.pth"), classes)
+        load_detector(
+            ours(version, 2), theirs.state_dict(), Path("theirs.pth"), classes,
+            ClassCode(num_classes=2),
+        )  # fmt: skip
 
 
 def test_the_other_version_does_not_load(theirs: nn.Module, version: str) -> None:

@@ -107,11 +107,12 @@ def _many_detections(batch: Batch, on: torch.device) -> nn.Module:
 def _with_weights_of(partner_net: nn.Module, config: Config) -> nn.Module:
     """Our network with torchvision's weights, read from a file as a user's would be."""
     classes = Classes([CATEGORIES[k] for k in USED], USED)
-    net = build.model(config, build.class_code(config, len(classes)))
+    code = build.class_code(config, len(classes))
+    net = build.model(config, code)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "torchvision.pth"
         torch.save(partner_net.state_dict(), file)
-        load_detector(net, load_state(file), file, classes)
+        load_detector(net, load_state(file), file, classes, code)
     return net.eval()
 
 
