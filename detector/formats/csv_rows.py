@@ -89,12 +89,17 @@ def _header(row: Sequence[str], place: str) -> tuple[Sequence[str | None], bool]
         if len(set(columns) - {None}) == sum(column is not None for column in columns):
             return columns, True
         raise InputError(f"{place}: two columns of {', '.join(row)} mean the same; leave one.")
-    if len(row) == len(COLUMNS) and not set(COLUMNS[1:5]) & set(columns):
+    if len(row) == len(COLUMNS) and not any(map(_is_word, row[1:5])):
         return COLUMNS, False
     raise InputError(
         f"{place}: found {', '.join(row)}; expected rows of path,x1,y1,x2,y2,class, or a header "
         "with these names (filename, xmin, …, label will do)."
     )
+
+
+def _is_word(value: str) -> bool:
+    """Whether a column name stands in the place of a number."""
+    return value.strip()[:1].isalpha() and value.strip().lower() not in ("nan", "inf")
 
 
 def _label(row: dict[str, str], place: str) -> list[Label]:

@@ -46,7 +46,7 @@ def convert(labels: Labels, tally: Tally) -> Converted:
     """Images that can be read, by file name, with boxes that have an area inside of them.
 
     Classes are those of the source, else the names of its boxes in alphabetical order. Raises
-    InputError where an image is labelled twice, and where no image or no class is left.
+    InputError where an image is labelled twice, and where no box is left.
     """
     ordered = sorted(labels.images, key=lambda image: image.file)
     _check_once(ordered)
@@ -66,9 +66,9 @@ def convert(labels: Labels, tally: Tally) -> Converted:
             usable = partial(_usable, size=size, scale=scale, classes=set(classes), tally=tally)
             boxes = [box for box in map(usable, image.labels) if box is not None]
             images.append(ConvertedImage(image.file, size, boxes, image.split))
-    if not images or not classes:
-        first = "".join(f"; {reason}: {case}" for reason, case in tally.first.items())
-        raise InputError(f"there is no {'class' if images else 'image'} to convert{first}.")
+    if not any(image.labels for image in images):
+        first = "".join(f"; {reason}, as {case}" for reason, case in tally.first.items())
+        raise InputError(f"there is not one box to convert, in {len(images)} images{first}.")
     return Converted(images, classes)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from detector.formats.source import (
     BROKEN_LABELS,
     NO_IMAGE,
@@ -37,7 +39,7 @@ def read_each(
 ) -> list[LabelledImage]:
     """The images of the label files, then those that have none."""
     labelled, known = [], set()
-    for file in files:
+    for file in tqdm(files, desc="labels", unit="file", disable=None):
         try:
             content = read(file)
         except BrokenLabels as error:

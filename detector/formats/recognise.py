@@ -68,8 +68,16 @@ FORMATS = {
 }  # fmt: skip
 
 
-def recognise(source: Source) -> Format:
-    """The format of the source; InputError, which says how each looks, unless exactly one fits."""
+def recognise(source: Source, name: str | None) -> Format:
+    """The format of this name, or, where it is None, the one that the files have.
+
+    Raises InputError, which says how formats look, where no file or files of several fit.
+    """
+    if name is not None:
+        kind = FORMATS[name]
+        if not kind.files(source):
+            raise InputError(f"{source.path}: there are no labels of {kind.title}: {kind.looks}.")
+        return kind
     kinds = {name: kind.files(source) for name, kind in FORMATS.items()}
     fitting = [name for name, files in kinds.items() if files]
     if len(fitting) == 1:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ IMAGE_MISSING = "labelled images whose file is not there, left out"
 NO_LABELS = "images without a label file, kept as images without objects"
 FAULTS = (UNREADABLE_IMAGE, BROKEN_LABELS, NO_IMAGE, IMAGE_MISSING)
 
+YAML = (".yaml", ".yml")
 SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
@@ -101,7 +102,8 @@ class ImageFiles:
         """
         parts = composed(name).replace("\\", "/").split("/")
         files = self._by_name.get(parts[-1], [])
-        ending = [f for f in files if composed(f.as_posix()).endswith("/".join(parts).lstrip("./"))]
+        tail = [part for part in parts if part not in ("", ".", "..")]
+        ending = [f for f in files if list(map(composed, f.parts[-len(tail) :])) == tail]
         return _nearest(ending or files, near)
 
     def of_stem(self, file: Path, name: str) -> Path | None:
@@ -137,10 +139,10 @@ class Source:
 
     path: Path  # a folder, or one file
     root: Path  # that folder, or the file's
-    files: Sequence[Path]  # all but hidden ones and images; of a file, itself alone
+    files: Sequence[Path]  # all but hidden ones and images; of one file, itself
     images: ImageFiles
+    image_root: Path  # the folder of these
     classes: Sequence[str] | None = None  # of --classes
-    image_root: Path = field(default=Path("."))  # where the images were looked for
 
     def of_suffix(self, *endings: str) -> list[Path]:
         """The files whose name ends in one of `endings`, lower case."""
@@ -158,22 +160,23 @@ def open_source(path: Path, images: Path | None, classes: Path | None) -> Source
     image_root = root if images is None else images
     if not image_root.is_dir():
         raise InputError(f"--images {image_root}: there is no such folder.")
-    inside = _visible_files(root)
+    files = sorted({file for folder in {root, image_root} for file in _visible_files(folder)})
     kinds = suffixes()
-    pictures = inside if images is None else _visible_files(images)
-    pictures = [file for file in pictures if file.suffix.lower() in kinds]
+    pictures = [f for f in files if f.suffix.lower() in kinds and f.is_relative_to(image_root)]
     if not pictures:
         raise InputError(
             f"{image_root}: there is no image in this folder; name the one that has them by "
             "--images DIR."
         )
+    # YOLO's data.yaml stands for its folder; any other file has all labels itself
+    alone = path.is_file() and path.suffix.lower() not in YAML
     return Source(
         path=path,
         root=root,
-        files=[f for f in inside if f.suffix.lower() not in kinds] if path.is_dir() else [path],
+        files=[path] if alone else [f for f in files if f.suffix.lower() not in kinds],
         images=ImageFiles(pictures),
-        classes=None if classes is None else read_classes(classes),
         image_root=image_root,
+        classes=None if classes is None else read_classes(classes),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from detector.errors import InputError
 from detector.formats.one_file_an_image import unlabelled
 from detector.formats.source import (
@@ -41,7 +43,7 @@ def read(source: Source, tally: Tally) -> Labels:
     }
     text_files = set(label_files(source))
     images = []
-    for image, split in splits.items():
+    for image, split in tqdm(splits.items(), desc="labels", unit="file", disable=None):
         file = next((f for f in _candidates(image, source) if f in text_files), None)
         if file is None:
             images.append(unlabelled(image, split, tally))
@@ -65,13 +67,19 @@ def label_files(source: Source) -> list[Path]:
     Such folders hold a readme and lists of images, too.
     """
     beside = {file.with_suffix(".txt") for file in source.images.files}
-    elsewhere = source.image_root != source.root  # then the source is a folder of labels
     return [
         file
         for file in source.of_suffix(".txt")
-        if file in beside
-        or ((elsewhere or "labels" in file.parts) and file.name not in NAMES_FILES)
+        if file in beside or (_in_label_folder(file, source) and file.name not in NAMES_FILES)
     ]
+
+
+def _in_label_folder(file: Path, source: Source) -> bool:
+    """Whether a file lies in a folder `labels`, or in a source whose images lie elsewhere."""
+    if not file.is_relative_to(source.root):
+        return False
+    elsewhere = not source.image_root.is_relative_to(source.root)
+    return elsewhere or "labels" in file.relative_to(source.root).parts[:-1]
 
 
 def _candidates(image: Path, source: Source) -> Iterator[Path]:
@@ -82,7 +90,7 @@ def _candidates(image: Path, source: Source) -> Iterator[Path]:
             yield Path(*parts[:index], "labels", *parts[index + 1 :])
             break
     yield image.with_suffix(".txt")
-    if source.image_root != source.root:
+    if not source.image_root.is_relative_to(source.root):
         inside = image.relative_to(source.image_root).with_suffix(".txt")
         yield from (source.root / inside, source.root / "labels" / inside)
 

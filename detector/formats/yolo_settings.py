@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from detector.errors import InputError
-from detector.formats.source import Source, Tally, class_name, read_lines
+from detector.formats.source import YAML, Source, Tally, class_name, read_lines
 
+NO_TEST = "parts `test` of data.yaml whose images are not there, left out"
 TWO_PARTS = "images that two parts of data.yaml name, kept in the first"
 
 
@@ -26,7 +27,7 @@ class YoloSettings(NamedTuple):
 
 def settings_files(source: Source) -> list[Path]:
     """The YAML files that have `names`, the nearest to the root first."""
-    files = sorted(source.of_suffix(".yaml", ".yml"), key=lambda file: (len(file.parts), file))
+    files = sorted(source.of_suffix(*YAML), key=lambda file: (len(file.parts), file))
     contents = [(file, _content(file)) for file in files]
     return [file for file, content in contents if isinstance(content, dict) and "names" in content]
 
@@ -92,41 +93,54 @@ def parts_of(source: Source, settings: YoloSettings, tally: Tally) -> dict[Path,
     by_path = {file.resolve(): file for file in source.images.files}
     for split, entries in settings.parts:
         for entry in entries:
-            for file in _images_of(source, settings, split, entry, by_path):
+            place = _located(settings, entry)
+            if place is None and split == "test":  # Roboflow names it, whether there is one or not
+                tally.add(NO_TEST, f"{settings.file}: {entry}")
+                continue
+            for file in _images_of(source, settings, f"{split}: {entry}", place, by_path):
                 if splits.setdefault(file, split) != split:
                     tally.add(TWO_PARTS, f"{file}: {splits[file]} and {split}")
     return splits
 
 
 def _images_of(
-    source: Source, settings: YoloSettings, split: str, entry: str, by_path: dict[Path, Path]
+    source: Source,
+    settings: YoloSettings,
+    key: str,
+    place: Path | None,
+    by_path: Mapping[Path, Path],
 ) -> list[Path]:
     """The images of a folder, or of a text file that lists them, one a line."""
-    place = _located(source, settings, split, entry)
+    if place is None:
+        raise InputError(
+            f"{settings.file}: {key}: there is no such folder or file in {settings.folder}; "
+            "correct it, or take the line out."
+        )
     if place.is_dir():
         folder = place.resolve()
-        return [file for path, file in by_path.items() if folder in path.parents]
-    images = []
-    for number, line in enumerate(read_lines(place), start=1):
-        if line.strip():
-            image = source.images.named(line.strip(), place)
-            if image is None:
-                raise InputError(
-                    f"{place}:{number}: there is no image {line.strip()!r} in {source.image_root}; "
-                    "bring it, or name the folder of the images by --images."
-                )
-            images.append(image)
-    return images
+        inside = [file for path, file in by_path.items() if folder in path.parents]
+        if not inside:
+            raise InputError(
+                f"{settings.file}: {key}: there is no image in {place}, or it is outside of "
+                f"{source.image_root}; name the folder of all images by --images."
+            )
+        return inside
+    return [_listed(source, place, *line) for line in enumerate(read_lines(place), 1) if line[1]]
 
 
-def _located(source: Source, settings: YoloSettings, split: str, entry: str) -> Path:
+def _listed(source: Source, place: Path, number: int, line: str) -> Path:
+    image = source.images.named(line.strip(), place)
+    if image is None:
+        raise InputError(
+            f"{place}:{number}: there is no image {line.strip()!r} in {source.image_root}; bring "
+            "it, or name the folder of the images by --images."
+        )
+    return image
+
+
+def _located(settings: YoloSettings, entry: str) -> Path | None:
     """The folder or file of an entry: Roboflow writes ../train/images for train/images."""
-    file = settings.file or source.path
+    folder = Path(".") if settings.file is None else settings.file.parent
     inside = Path(*[part for part in Path(entry).parts if part not in ("..", "/")])
-    for place in (settings.folder / entry, file.parent / entry, file.parent / inside):
-        if place.exists():
-            return place
-    raise InputError(
-        f"{file}: {split}: there is no folder or file {entry!r} in {settings.folder} or "
-        f"{file.parent}; correct it, or take the line out."
-    )
+    places = (settings.folder / entry, folder / entry, folder / inside)
+    return next((place for place in places if place.exists()), None)
