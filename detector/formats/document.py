@@ -126,22 +126,7 @@ def coco_content(
 ) -> dict[str, Any]:
     """The content of a COCO file of images with their ids; file names are relative to `root`."""
     ids = {name: number for number, name in enumerate(classes, start=1)}
-    annotations: list[dict[str, Any]] = []
-    for image_id, image in images:
-        for label in image.labels:
-            x1, y1, x2, y2 = label.box
-            sides = [x1, y1, x2 - x1, y2 - y1]
-            box_area = sides[2] * sides[3]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": ids[label.name],
-                    "bbox": [round(side, 4) for side in sides],
-                    "area": round(min(label.area or box_area, box_area), 4),
-                    "iscrowd": int(label.ignored),
-                }
-            )
+    labels = [(image_id, label) for image_id, image in images for label in image.labels]
     return {
         "images": [
             {
@@ -153,5 +138,21 @@ def coco_content(
             for image_id, image in images
         ],
         "categories": [{"id": number, "name": name} for name, number in ids.items()],
-        "annotations": annotations,
+        "annotations": [
+            {"id": number, "image_id": image_id, "category_id": ids[label.name], **_box(label)}
+            for number, (image_id, label) in enumerate(labels, start=1)
+        ],
+    }
+
+
+def _box(label: Label) -> dict[str, Any]:
+    x1, y1, x2, y2 = label.box
+    sides = [x1, y1, x2 - x1, y2 - y1]
+    box_area = sides[2] * sides[3]
+    # a clipped box may be smaller than the area that was annotated
+    area = min(label.area or box_area, box_area)
+    return {
+        "bbox": [round(side, 4) for side in sides],
+        "area": round(area, 4),
+        "iscrowd": int(label.ignored),
     }
