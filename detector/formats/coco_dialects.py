@@ -206,6 +206,7 @@ def _images(
     source: Source, entries: Entries, labels: dict[str, list[Label]], tally: Tally
 ) -> list[LabelledImage]:
     images, seen = [], set()
+    split = split_of_name(entries.file, source.root)
     for index, row in enumerate(entries.images):
         place = f"{entries.file}: image {row.get('id', f'at index {index}')}"
         key, name = _key(row.get("id")), row.get("file_name")
@@ -214,11 +215,10 @@ def _images(
         if key in seen:
             raise InputError(f"{place}: this id occurs twice; every image needs its own.")
         seen.add(key)
-        file = source.images.named(name, entries.file)
+        file = source.images.named(name, entries.file, split)
         if file is None:
             tally.add(IMAGE_MISSING, f"{place}: {name!r} is not in {source.image_root}")
             continue
-        split = split_of_name(entries.file, source.root)
         images.append(LabelledImage(file, labels[key], place, split, _declared(row)))
     return images
 

@@ -44,7 +44,7 @@ def read(source: Source, tally: Tally) -> Labels:
         split = split_of_name(file, source.root)
         for line, row in _rows(file):
             place = f"{file}:{line}"
-            image = source.images.named(row["path"], file)
+            image = source.images.named(row["path"], file, split)
             if image is None:
                 tally.add(IMAGE_MISSING, f"{place}: {row['path']!r} is not in {source.image_root}")
                 continue

@@ -85,7 +85,8 @@ class Tally:
 class ImageFiles:
     """The image files of a source, found by the names that label files use."""
 
-    def __init__(self, files: Iterable[Path]) -> None:
+    def __init__(self, root: Path, files: Iterable[Path]) -> None:
+        self.root = root
         self.files = tuple(files)
         self._by_name: dict[str, list[Path]] = {}
         self._by_stem: dict[str, list[Path]] = {}
@@ -94,17 +95,20 @@ class ImageFiles:
             self._by_name.setdefault(name, []).append(file)
             self._by_stem.setdefault(name.rpartition(".")[0], []).append(file)
 
-    def named(self, name: str, near: Path) -> Path | None:
+    def named(self, name: str, near: Path, split: str = "") -> Path | None:
         """The image of a path or file name in a label file, nearest to that file; None: no such.
 
         The folders in `name` are those of another computer often enough: they decide only between
-        images of the same file name. Raises InputError where two are equally near.
+        images of the same file name, and after them whether one is in a folder of the part
+        `split`. Raises InputError where two are equally near.
         """
         parts = composed(name).replace("\\", "/").split("/")
         files = self._by_name.get(parts[-1], [])
         tail = [part for part in parts if part not in ("", ".", "..")]
         ending = [f for f in files if list(map(composed, f.parts[-len(tail) :])) == tail]
-        return _nearest(ending or files, near)
+        candidates = ending or files
+        inside = [f for f in candidates if split and split_of_folders(f, self.root) == split]
+        return _nearest(inside or candidates, near)
 
     def of_stem(self, file: Path, name: str) -> Path | None:
         """The image of a label file: of the same stem, else the one `named` in it; None: no such.
@@ -174,7 +178,7 @@ def open_source(path: Path, images: Path | None, classes: Path | None) -> Source
         path=path,
         root=root,
         files=[path] if alone else [f for f in files if f.suffix.lower() not in kinds],
-        images=ImageFiles(pictures),
+        images=ImageFiles(image_root, pictures),
         image_root=image_root,
         classes=None if classes is None else read_classes(classes),
     )

@@ -38,7 +38,7 @@ def read(source: Source, tally: Tally) -> Labels:
 def _photographs(source: Source) -> ImageFiles:
     """Those of JPEGImages, where there is such a folder: masks beside it have the same stems."""
     inside = [file for file in source.images.files if file.parent.name == "JPEGImages"]
-    return ImageFiles(inside) if inside else source.images
+    return ImageFiles(source.image_root, inside) if inside else source.images
 
 
 def read_file(file: Path) -> Content:

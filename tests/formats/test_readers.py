@@ -292,6 +292,21 @@ def test_coco_of_roboflow(tmp_path: Path) -> None:
     assert "only group the others" in result.out and "'pets'" in result.out
 
 
+def test_coco_names_of_both_parts(tmp_path: Path) -> None:
+    """train/a.png is another image than val/a.png, unless the file names the folder itself."""
+    images = {"train": "a.png", "val": "data/val/a.png", "test": "train/b.png"}
+    for seed, (part, name) in enumerate(images.items()):
+        write_image(tmp_path / "coco" / part / "a.png", (50, 40 + seed), seed=seed)
+        row = {"image_id": "x", "category_id": 0, "bbox": [1, 2, 3, 4]}
+        content = coco([row], images=[{"id": "x", "file_name": name}])
+        (tmp_path / "coco" / f"instances_{part}2017.json").write_text(json.dumps(content))
+    write_image(tmp_path / "coco" / "train" / "b.png", (50, 60))
+    write_image(tmp_path / "coco" / "test" / "b.png", (50, 61))
+    result = convert(tmp_path / "coco")
+    heights = [result.content(part)["images"][0]["height"] for part in images]
+    assert heights == [40, 41, 60]
+
+
 def test_coco_unknown_ids_are_counted(tmp_path: Path) -> None:
     rows = [
         {"image_id": "x", "category_id": 0, "bbox": [0, 0, 10, 10]},
