@@ -122,6 +122,11 @@ def _labels_by_image(
     labels: dict[str, list[Label]] = {key: [] for key in known}
     for index, row in enumerate(entries.annotations):
         place = f"{entries.file}: annotation {row.get('id', f'at index {index}')}"
+        if "category_ids" in row:
+            raise InputError(
+                f"{place} has category_ids, several classes of one box, which are not carried "
+                "over; training reads such a file as it is."
+            )
         image, stated = _key(row.get("image_id")), _stated(row)
         name = names.get(stated) or by_name.get(class_name(stated))
         if image not in known:

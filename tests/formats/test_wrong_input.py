@@ -111,6 +111,15 @@ def corners_in_coco(root: Path) -> str:
     return "labels.json: bbox seems to be x1, y1, x2, y2"
 
 
+def several_classes_of_a_box(root: Path) -> str:
+    write_coco(root, {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "dog"}],
+        "annotations": [{"image_id": 1, "category_ids": [1], "bbox": [1, 1, 8, 9]}],
+    }, TWO)  # fmt: skip
+    return "annotation at index 0 has category_ids"
+
+
 def coco_without_a_list(root: Path) -> str:
     write_coco(root, {"images": [], "annotations": 3}, TWO)
     return "'annotations' is 3"
@@ -184,7 +193,8 @@ def no_image_at_all(root: Path) -> str:
 WRONG = [
     no_xml, no_names, index_beyond_the_names, names_that_are_none, yaml_that_is_none,
     a_part_that_is_not_there, a_part_that_lies_elsewhere, csv_number, csv_nan, csv_without_a_class,
-    csv_of_widths, csv_of_five, corners_in_coco, coco_without_a_list, image_id_twice,
+    csv_of_widths, csv_of_five, corners_in_coco, several_classes_of_a_box, coco_without_a_list,
+    image_id_twice,
     image_twice_in_coco, image_twice_in_voc, two_images_for_a_label, two_parts_in_voc,
     some_in_no_part, two_formats, no_box_at_all, all_labels_without_image, no_image_at_all,
 ]  # fmt: skip
