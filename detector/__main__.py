@@ -13,6 +13,7 @@ Command = Callable[[Sequence[str]], int]
 HELP = """usage: detector COMMAND ...
 
 commands (each has its own --help):
+  convert    labels of Pascal VOC, YOLO, LabelMe, CSV or COCO's dialects to COCO JSON
   train      train a detector from a YAML config
   evaluate   COCO metrics of a run, or of anybody's COCO result file
   predict    detect objects in images and videos, and draw them
@@ -49,6 +50,8 @@ def _run(words: Sequence[str]) -> int:
 def _command(name: str) -> Command:
     """Only its own module is imported: torch and all that it needs take seconds."""
     match name:
+        case "convert":
+            from detector.cli.convert import main
         case "train":
             from detector.cli.train import main
         case "evaluate":

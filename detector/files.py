@@ -81,15 +81,17 @@ def _lock(directory: Path) -> int:
 
 
 @contextmanager
-def new_directory(directory: Path) -> Iterator[Path]:
+def new_directory(directory: Path, *, option: str = "--output") -> Iterator[Path]:
     """A draft folder, which is renamed to `directory` if the block ends without an error.
 
     Raises InputError if `directory` holds anything already, or cannot be created.
+
+    option: of the command, which names the folder.
     """
     if occupied(directory):
         raise InputError(
-            f"--output {directory}: it holds something already, and nothing is overwritten; "
-            "choose another --output."
+            f"{option} {directory}: it holds something already, and nothing is overwritten; "
+            f"choose another {option}."
         )
     for left in directory.parent.glob(".*.draft"):
         if left.name.startswith(f".{directory.name}.") and _abandoned(left):
@@ -98,7 +100,7 @@ def new_directory(directory: Path) -> Iterator[Path]:
     try:
         draft.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"--output {directory} cannot be made ({error.strerror}).") from error
+        raise InputError(f"{option} {directory} cannot be made ({error.strerror}).") from error
     try:
         with locked(draft):
             yield draft
@@ -109,7 +111,7 @@ def new_directory(directory: Path) -> Iterator[Path]:
         draft.replace(directory)  # replaces an empty folder
     except OSError as error:
         raise InputError(
-            f"--output {directory} cannot be written ({error.strerror}); what should be in it is "
+            f"{option} {directory} cannot be written ({error.strerror}); what should be in it is "
             f"kept in {draft}."
         ) from error
 

@@ -50,7 +50,14 @@ SCRATCH = ["--set", "model.backbone={name: resnet18, weights: null, frozen_stage
 MEASURE_LITTLE = "--only matching --rounds 1 --anchors 2000 --boxes 5".split()
 OF_COCO = "data/digits/annotations/of_coco.json"
 FOUND = "runs/demo/evaluation/best/detections.json"
+XML = (
+    "<annotation><object><name>dog</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+    "<ymax>9</ymax></bndbox></object></annotation>"
+)
 RUN = {
+    "python tools/convert.py photographs --to data/converted --split 0.2": Case(
+        NONE, [], r"Pascal VOC(.|\n)*dog +13 +3", "data/converted/data.yaml"
+    ),
     f"{TRAIN} --config configs/mine.yaml": Case(
         OWN_DATA, [*SCRATCH, "schedule.kind=cosine", "schedule.steps=2"],
         r"boxes by class: zero(.|\n)*step 2/2 ", "runs/mine/checkpoints/best.pt",
@@ -186,6 +193,9 @@ def project(finished: Path, digits: Path, tmp_path_factory: pytest.TempPathFacto
     shutil.copytree(digits / "train", folder / "data" / "mine" / "images")
     for name in ("train.json", "val.json"):
         shutil.copy(digits / "annotations" / "train.json", folder / "data" / "mine" / name)
+    shutil.copytree(digits / "train", folder / "photographs")
+    for image in (folder / "photographs").iterdir():
+        image.with_suffix(".xml").write_text(XML)
     document = json.loads((folder / "data/digits/annotations/val.json").read_text())
     for category, name in zip(document["categories"], COCO_NAMES[1:], strict=False):
         category["name"] = name  # channels go by names, and the published network has none of ours

@@ -136,9 +136,14 @@ def read_size(path: Path, decoding: Decoding = DEFAULT) -> tuple[int, int]:
 
     Raises InputError if the file is missing or its header is not an image's.
     """
+    return read_sizes(path, decoding)[1]
+
+
+def read_sizes(path: Path, decoding: Decoding = DEFAULT) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height, width of the image as stored, and turned as its EXIF data say; raises as above."""
     try:
         with path.open("rb") as file:
-            return _sizes(path, _open(path, file, decoding.megapixels))[1]
+            return _sizes(path, _open(path, file, decoding.megapixels))
     except OSError as error:
         raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error
 
