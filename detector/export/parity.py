@@ -1,0 +1,156 @@
+"""Whether an exported program detects what the detector does that it was made from."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from detector.export.canvas import Canvas
+from detector.export.program import Run
+from detector.postprocess import Postprocess
+from detector.structures import Detections
+from detector.trained import Trained
+
+SCORE = 0.05  # detections above are compared
+BOX_DIFFERENCE = 0.5  # pixels of the canvas that a side may differ by
+SCORE_DIFFERENCE = 1e-3
+IOU_MARGIN = 1e-3
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The detections of one image or several, ours beside the exported program's."""
+
+    detections: int  # above SCORE, of ours and of the program's
+    matched: int  # of these
+    undecided: int  # without a partner, but so near to a limit that rounding decides
+    box: float  # largest difference of a side in a pair, pixels
+    score: float  # largest difference of scores in a pair
+
+    def __add__(self, other: Pairs) -> Pairs:
+        return Pairs(
+            self.detections + other.detections,
+            self.matched + other.matched,
+            self.undecided + other.undecided,
+            max(self.box, other.box),
+            max(self.score, other.score),
+        )
+
+    @property
+    def agree(self) -> bool:
+        """Whether every detection has a partner, but for undecided ones."""
+        return self.matched + self.undecided == self.detections
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The comparison over all images."""
+
+    images: int
+    pairs: Pairs
+    milliseconds: float  # of the exported program, median of the images
+    torch_milliseconds: float  # of the detector itself
+
+    def table(self) -> str:
+        """For a terminal."""
+        pairs = self.pairs
+        share = pairs.matched / pairs.detections if pairs.detections else 0.0
+        rows = {
+            "images": f"{self.images}",
+            f"detections above {SCORE}, of both": f"{pairs.detections}",
+            "with a partner": f"{pairs.matched} ({share:.2%})",
+            "undecided, at a limit": f"{pairs.undecided}",
+            "largest difference of a side": f"{pairs.box:.2g} pixels (up to {BOX_DIFFERENCE})",
+            "largest difference of scores": f"{pairs.score:.2g} (up to {SCORE_DIFFERENCE})",
+            "time an image, exported": f"{self.milliseconds:.1f} ms",
+            "time an image, torch": f"{self.torch_milliseconds:.1f} ms",
+            "exported / torch": f"{self.milliseconds / self.torch_milliseconds:.2f}",
+        }
+        return "\n".join(f"{name:36}{value}" for name, value in rows.items())
+
+
+def measure(trained: Trained, canvas: Canvas, run: Run, images: Iterable[Tensor]) -> Parity:
+    """Both on each image, uint8 (3, h, w) RGB, one at a time; on the CPU."""
+    pairs, exported, own, count = Pairs(0, 0, 0, 0.0, 0.0), [], [], 0
+    for count, image in enumerate(images, start=1):
+        batch = canvas.batch(image)
+        if count == 1:  # buffers are made and kernels chosen
+            run(batch.images, batch.sizes)
+            trained.predictor(trained.net, batch)
+        theirs = timed(lambda batch=batch: run(batch.images, batch.sizes), exported)
+        ours = timed(lambda batch=batch: trained.predictor(trained.net, batch)[1], own)
+        pairs += compare(ours, theirs, trained.predictor.postprocess)
+    return Parity(count, pairs, statistics.median(exported), statistics.median(own))
+
+
+def timed(call: Callable[[], Detections], milliseconds: list[float]) -> Detections:
+    """What `call` gives; the time that it took is appended."""
+    start = time.perf_counter()
+    result = call()
+    milliseconds.append(1000 * (time.perf_counter() - start))
+    return result
+
+
+def compare(ours: Detections, theirs: Detections, limits: Postprocess) -> Pairs:
+    """Two lots of detections of one image, as sets: each has at most one partner in the other.
+
+    limits: by what both were chosen; detections that are near to them may be of one lot only.
+    """
+    a, b = _present(ours), _present(theirs)
+    box = (a.boxes[:, None] - b.boxes).abs().amax(dim=-1)
+    score = (a.scores[:, None] - b.scores).abs()
+    same = a.labels[:, None] == b.labels
+    fits = same & (box <= BOX_DIFFERENCE) & (score <= SCORE_DIFFERENCE)
+    # any cost above the number of pairs keeps one from being given up for nearer others
+    row, column = linear_sum_assignment(torch.where(fits, box, 1e6).numpy())
+    paired = fits[row, column].numpy()
+    row, column = torch.from_numpy(row[paired]), torch.from_numpy(column[paired])
+    lots = [(a, row, b), (b, column, a)]
+    counts = [_counts(lot, partners, other, limits) for lot, partners, other in lots]
+    judged, matched, undecided = (sum(values) for values in zip(*counts, strict=True))
+    shown = a.scores[row] > SCORE
+    return Pairs(
+        judged,
+        matched,
+        undecided,
+        max(box[row, column][shown].tolist(), default=0.0),
+        max(score[row, column][shown].tolist(), default=0.0),
+    )
+
+
+class _Lot(NamedTuple):
+    boxes: Tensor  # (D, 4)
+    scores: Tensor  # (D,)
+    labels: Tensor  # (D,)
+    full: bool  # there may have been more, which postprocess.per_image cut off
+
+
+def _present(detections: Detections) -> _Lot:
+    """Those of the only image."""
+    present = detections.present[0]
+    return _Lot(
+        detections.boxes[0][present],
+        detections.scores[0][present],
+        detections.labels[0][present],
+        bool(present.all()),
+    )
+
+
+def _counts(lot: _Lot, partners: Tensor, other: _Lot, limits: Postprocess) -> tuple[int, int, int]:
+    """Detections of `lot` above SCORE: all, those at the indices `partners`, undecided others."""
+    judged = lot.scores > SCORE
+    paired = torch.zeros_like(judged).index_fill(0, partners, value=True)
+    lowest = max(SCORE, limits.score, other.scores.min().item() if other.full else 0.0)
+    near = lot.scores <= lowest + SCORE_DIFFERENCE
+    overlap = (box_iou(lot.boxes, other.boxes) - limits.nms).abs() <= IOU_MARGIN
+    near |= (overlap & (lot.labels[:, None] == other.labels)).any(dim=1)
+    masks = judged, judged & paired, judged & ~paired & near
+    return tuple(int(mask.sum()) for mask in masks)  # type: ignore[return-value]
