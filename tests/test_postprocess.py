@@ -1,6 +1,8 @@
 """Outputs to detections, against worked examples."""
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
@@ -98,3 +100,35 @@ def test_boxes_scores_and_labels_stay_together() -> None:
     assert detections.labels[0, :2].tolist() == [1, 0]
     assert detections.boxes[0, :2].tolist() == [[20, 20, 31, 50], [0, 0, 10, 10]]
     assert torch.allclose(detections.scores[0, :2], torch.tensor([0.9, 0.6]))
+
+
+@given(
+    st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 7),
+    st.sampled_from([0.0, 0.3, 0.7, 1.0]), st.integers(1, 40),
+)  # fmt: skip
+def test_the_traceable_way_gives_the_same(
+    seed: int, images: int, classes: int, nms: float, per_image: int
+) -> None:
+    """Images of several sizes in a batch; with fewer candidates than per_image, and none."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = 60 * torch.rand(30, 2, generator=generator)
+    anchors = torch.cat([corners, corners + 5 + 40 * torch.rand(30, 2, generator=generator)], dim=1)
+    outputs = Outputs(
+        3 * torch.randn(images, 30, classes, generator=generator) - 2,
+        torch.randn(images, 30, 4, generator=generator) / 4,
+    )
+    outputs.class_logits[0, ::2] = -9
+    outputs.box_deltas[0, 1] = torch.nan
+    sizes = torch.randint(40, 90, (images, 2), generator=generator)
+    post = Postprocess(
+        ClassCode(num_classes=classes), BoxCoder(),
+        score=0.2, per_level=25, nms=nms, per_image=per_image,
+    )  # fmt: skip
+    wanted = post(outputs, anchors, [20, 10], sizes)
+    found = post.traceable(outputs, anchors, [20, 10], sizes)
+    present = wanted.present
+    assert found.present.equal(present)
+    assert found.scores.equal(wanted.scores)
+    assert found.boxes[present].equal(wanted.boxes[present])
+    assert found.labels[present].equal(wanted.labels[present])
+    assert found.boxes.shape == (images, per_image, 4)

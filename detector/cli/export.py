@@ -19,7 +19,7 @@ from detector.data.images import read_image
 from detector.errors import InputError
 from detector.export.canvas import Canvas
 from detector.export.parity import SCORE, Parity, measure
-from detector.export.program import exported, format_of, metadata
+from detector.export.program import format_of, metadata, program_of
 from detector.files import whole_file
 from detector.trained import Trained
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"comparing on {len(files)} images",
         flush=True,
     )
-    data = kind.write(exported(trained, canvas), metadata(trained, canvas))
+    data = kind.write(program_of(trained, canvas), metadata(trained, canvas))
     parity = measure(trained, canvas, kind.run(data), _images(trained, files))
     print(parity.table())
     _check_shown(parity)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from detector.data.batch import SIDE_MULTIPLE, Sample, collate, round_up
+from detector.data.batch import SIDE_MULTIPLE, collate, round_up, unlabelled
 from detector.data.geometry import Area, crop_and_resize
 from detector.data.transforms import FixedSize, Resize, ShorterSide
 from detector.errors import InputError
@@ -78,17 +78,12 @@ class Canvas:
     def batch(self, image: Tensor) -> Batch:
         """One image, uint8 (3, h, w) RGB, on the canvas; detections are in the canvas's pixels."""
         height, width = image.shape[1:]
-        sample = Sample(
-            image=image,
-            boxes=torch.zeros(0, 4),
-            labels=torch.zeros(0, 1, dtype=torch.bool),
-            crowd=torch.zeros(0, dtype=torch.bool),
-            image_id=0,
-            original_size=(height, width),
-            key=0,
-        )
         target = self.target(height, width)
-        spot, whole = Area(0, 0, *target), (self.height, self.width)
-        batch = collate([crop_and_resize(sample, Area(0, 0, height, width), spot, whole)])
+        window, spot, whole = (
+            Area(0, 0, height, width),
+            Area(0, 0, *target),
+            (self.height, self.width),
+        )
+        sample = crop_and_resize(unlabelled(image, classes=1), window, spot, whole)
         sizes = torch.tensor([target])
-        return replace(batch, sizes=sizes, original_sizes=sizes)
+        return replace(collate([sample]), sizes=sizes, original_sizes=sizes)

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from detector import __version__
+from detector.anchors.generator import AnchorGenerator
 from detector.data.batch import MEAN_COLOUR
 from detector.errors import InputError
 from detector.export.canvas import Canvas
+from detector.postprocess import Postprocess
 from detector.structures import Detections
 from detector.trained import Trained
 
@@ -33,21 +35,24 @@ Run = Callable[[Tensor, Tensor], Detections]  # images and sizes, as `Program` h
 class Program(nn.Module):
     """What is exported: images on a canvas to detections in its pixels.
 
-    N images, H x W of the canvas, D = postprocess.per_image.
+    N images, H x W of the canvas, `size`; D = postprocess.per_image.
     """
 
     anchors: Tensor
 
-    def __init__(self, trained: Trained, canvas: Canvas) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        anchor_generator: AnchorGenerator,
+        postprocess: Postprocess,
+        size: tuple[int, int],
+    ) -> None:
         super().__init__()
-        generator, self.postprocess = (
-            trained.predictor.anchor_generator,
-            trained.predictor.postprocess,
-        )
-        self.net = trained.net
-        self.level_lengths = generator.level_lengths(canvas.height, canvas.width)
-        anchors = generator(canvas.height, canvas.width, trained.device)
-        self.register_buffer("anchors", anchors, persistent=False)
+        self.net = net
+        self.postprocess = postprocess
+        self.size = size
+        self.level_lengths = anchor_generator.level_lengths(*size)
+        self.register_buffer("anchors", anchor_generator(*size), persistent=False)
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images uint8 (N, 3, H, W) RGB and int64 sizes (N, 2) -> boxes, scores, labels, present.
@@ -61,15 +66,19 @@ class Program(nn.Module):
         return found.boxes, found.scores, found.labels, found.present
 
 
-def exported(trained: Trained, canvas: Canvas) -> ExportedProgram:
-    """`Program` as a graph for any number of images of the canvas's size."""
+def program_of(trained: Trained, canvas: Canvas) -> Program:
+    """Of a detector on the CPU, for images of the canvas's size."""
+    predictor, size = trained.predictor, (canvas.height, canvas.width)
+    return Program(trained.net, predictor.anchor_generator, predictor.postprocess, size)
+
+
+def trace(program: Program) -> ExportedProgram:
+    """The program as a graph for any number of images."""
     # two images: torch.export takes a dimension of one for a constant
-    images = torch.zeros(2, 3, canvas.height, canvas.width, dtype=torch.uint8)
-    sizes = torch.tensor([[canvas.height, canvas.width]] * 2)
-    batch = {0: Dim("batch")}
+    images = torch.zeros(2, 3, *program.size, dtype=torch.uint8)
+    sizes, batch = torch.tensor([program.size] * 2), {0: Dim("batch")}
     with quiet(), torch.no_grad():
-        program = Program(trained, canvas).eval()
-        return torch.export.export(program, (images, sizes), dynamic_shapes=(batch, batch))
+        return torch.export.export(program.eval(), (images, sizes), dynamic_shapes=(batch, batch))
 
 
 def metadata(trained: Trained, canvas: Canvas) -> dict[str, Any]:
@@ -92,14 +101,19 @@ def metadata(trained: Trained, canvas: Canvas) -> dict[str, Any]:
     }
 
 
-def to_onnx(program: ExportedProgram, about: Mapping[str, Any]) -> bytes:
+def to_onnx(program: Program, about: Mapping[str, Any]) -> bytes:
     """An ONNX file with `about` in its metadata_props, each value as JSON; weights inside.
 
     InputError where it would have more than the 2 GB that one file can hold.
     """
     with quiet():
         made = torch.onnx.export(
-            program, dynamo=True, verbose=False, input_names=INPUTS, output_names=OUTPUTS
+            trace(program),
+            dynamo=True,
+            verbose=False,
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            dynamic_shapes=({0: "batch"}, {0: "batch"}),  # only the name, instead of torch's "s34"
         )
     assert made is not None
     proto = made.model_proto
@@ -128,11 +142,13 @@ def run_onnx(data: bytes) -> Run:
     return run
 
 
-def to_pt2(program: ExportedProgram, about: Mapping[str, Any]) -> bytes:
+def to_pt2(program: Program, about: Mapping[str, Any]) -> bytes:
     """A file for torch.export.load, with `about` as its extra file METADATA_FILE."""
     file = io.BytesIO()
     with quiet():
-        torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(about, indent=2)})
+        torch.export.save(
+            trace(program), file, extra_files={METADATA_FILE: json.dumps(about, indent=2)}
+        )
     return file.getvalue()
 
 
@@ -152,7 +168,7 @@ def run_pt2(data: bytes) -> Run:
 class Format:
     """A kind of file: how it is made and run, and the packages that this needs."""
 
-    write: Callable[[ExportedProgram, Mapping[str, Any]], bytes]
+    write: Callable[[Program, Mapping[str, Any]], bytes]
     run: Callable[[bytes], Run]
     packages: tuple[str, ...] = ()
 
