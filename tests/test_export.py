@@ -21,6 +21,7 @@ from test_docs import blocks
 from torch import Tensor, nn
 
 import detector
+from detector import build
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
 from detector.anchors.generator import AnchorGenerator
@@ -254,13 +255,17 @@ def test_few_may_be_undecided() -> None:
 
 @pytest.fixture(scope="module")
 def confident(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run with a larger last layer: scores of .2 to .8, where four steps leave .01."""
+    """The tiny run with a yet smaller network, untrained, whose scores are .1 to .6, not .01."""
     run = tmp_path_factory.mktemp("runs") / "confident"
     shutil.copytree(finished, run)
-    file = run / "checkpoints" / "best.pt"
-    state = torch.load(file, weights_only=True)
-    state["model"]["class_head.last.weight"] *= 15
-    torch.save(state, file)
+    smaller = ["model.backbone.name=timm/test_resnet", "model.backbone.norm=own"]
+    config = build.load_config(run / "config.yaml", smaller)
+    weights = build.model(config, build.class_code(config, 10)).state_dict()
+    weights["class_head.last.weight"] *= 20
+    state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
+    (run / "config.yaml").write_text(config.to_yaml())
+    state = {**state, "config": config.to_yaml(), "model": weights}
+    torch.save(state, run / "checkpoints" / "best.pt")
     return run
 
 
