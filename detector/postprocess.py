@@ -65,7 +65,8 @@ class Postprocess:
         scores, best = F.pad(scores, (0, missing), value=-1.0).topk(self.per_image, dim=1)
         boxes = F.pad(boxes, (0, 0, 0, missing)).gather(1, best[..., None].expand(-1, -1, 4))
         labels = F.pad(labels, (0, missing)).gather(1, best)
-        return Detections(boxes, scores.clamp(min=0), labels, scores >= 0)
+        present = scores >= 0
+        return Detections(boxes, scores.clamp(min=0), labels, present)
 
     def _apart(self, boxes: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
         """Boxes moved so that those of another image or class do not overlap.

@@ -98,12 +98,11 @@ def test_the_other_class_codes_are_traced() -> None:
     assert torch.allclose(found.scores, expected(program, images, sizes).scores)
 
 
+@pytest.mark.parametrize("file_and_program", [(".pt2", {})], indirect=True, ids=[".pt2"])
 def test_the_documents_way_with_torch(
     file_and_program: tuple[bytes, str, Program], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, suffix, program = file_and_program
-    if suffix != ".pt2":
-        pytest.skip("the snippet is for .pt2")
+    data, _, program = file_and_program
     (code,) = (text for text in blocks("docs/deploy.md", "python") if "torch.export.load" in text)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "demo").mkdir(parents=True)
