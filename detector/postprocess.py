@@ -5,12 +5,14 @@ N images, A anchors, K classes, D detections kept per image, T candidates per im
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
 
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
@@ -43,6 +45,43 @@ class Postprocess:
         images = [self._suppress(*image) for image in zip(*candidates, strict=True)]
         boxes, scores, labels = (torch.stack(column) for column in zip(*images, strict=True))
         return Detections(boxes, scores.clamp(min=0), labels, scores >= 0)
+
+    def traceable(
+        self, outputs: Outputs, anchors: Tensor, level_lengths: Sequence[int], sizes: Tensor
+    ) -> Detections:
+        """As `__call__`, but by tensor operations alone, which torch.export can trace.
+
+        All images go through one NMS, whose time grows with the square of their number. Where
+        scores are equal, the order may differ.
+        """
+        boxes, scores, labels = self.candidates(outputs, anchors, level_lengths, sizes)
+        apart = self._apart(boxes, nms_groups(labels, agnostic=self.agnostic), sizes)
+        # on one spot only the first of the missing survives; each would be compared with all others
+        apart = torch.where((scores >= 0)[..., None], apart, apart.new_tensor([-2, -2, -1, -1]))
+        kept = nms(apart.flatten(0, 1), scores.flatten(), self.nms)
+        survives = (
+            torch.zeros_like(scores, dtype=torch.bool).flatten().index_fill(0, kept, value=True)
+        )
+        scores = torch.where(survives.view_as(scores), scores, -1.0)
+        missing = max(0, self.per_image - scores.shape[1])
+        scores, best = F.pad(scores, (0, missing), value=-1.0).topk(self.per_image, dim=1)
+        boxes = F.pad(boxes, (0, 0, 0, missing)).gather(1, best[..., None].expand(-1, -1, 4))
+        labels = F.pad(labels, (0, missing)).gather(1, best)
+        present = scores >= 0
+        return Detections(boxes, scores.clamp(min=0), labels, present)
+
+    def _apart(self, boxes: Tensor, groups: Tensor, sizes: Tensor) -> Tensor:
+        """Boxes moved so that those of another image or group do not overlap.
+
+        Each image and group gets a square of its own on a grid: in a single row, coordinates would
+        be so large that float32 has no fractions of a pixel left.
+        """
+        columns = math.ceil(math.sqrt(self.class_code.num_classes))
+        rows = math.ceil(self.class_code.num_classes / columns)
+        # .shape: len would make the number of images a constant of the trace
+        image = torch.arange(groups.shape[0], device=groups.device)[:, None]
+        square = torch.stack([groups % columns, image * rows + groups // columns], dim=-1)
+        return boxes + (square * sizes.max()).repeat(1, 1, 2)
 
     def candidates(
         self, outputs: Outputs, anchors: Tensor, level_lengths: Sequence[int], sizes: Tensor
@@ -83,11 +122,10 @@ class Postprocess:
         groups = nms_groups(labels, agnostic=self.agnostic)
         kept = batched_nms(boxes, scores, groups, self.nms)[: self.per_image]
         missing = self.per_image - len(kept)
-        pad = torch.nn.functional.pad
         return (
-            pad(boxes[kept], (0, 0, 0, missing)),
-            pad(scores[kept], (0, missing), value=-1.0),
-            pad(labels[kept], (0, missing)),
+            F.pad(boxes[kept], (0, 0, 0, missing)),
+            F.pad(scores[kept], (0, missing), value=-1.0),
+            F.pad(labels[kept], (0, missing)),
         )
 
 

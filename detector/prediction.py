@@ -87,7 +87,7 @@ class Prediction:
             except ImportError:
                 raise InputError(
                     "to_supervision needs supervision, which is not installed: "
-                    "pip install 'anchorlab[convert]'."
+                    "pip install supervision."
                 ) from None
         import numpy as np
 

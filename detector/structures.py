@@ -77,6 +77,10 @@ class Outputs:
     box_deltas: Tensor  # (N, A, 4)
 
 
+# torch.export traces a network only if it knows the parts of what the network returns
+torch.export.register_dataclass(Outputs, serialized_type_name="detector.Outputs")
+
+
 @dataclass(frozen=True)
 class Losses:
     """The losses of one micro-batch, already divided by the divisors of the whole step."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from detector import build
 from detector.anchors.class_code import ClassCode
 from detector.config import Config, parse
-from detector.data.batch import Sample, collate
+from detector.data.batch import collate, unlabelled
 from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, evaluation_loader
 from detector.distributed import rank, world_size
@@ -187,15 +187,6 @@ class Trained:
 
 def batch_of(trained: Trained, image: Tensor, number: int = 0) -> Batch:
     """One image, uint8 (3, H, W) RGB, with the id `number` and no boxes, resized for `trained`."""
-    height, width = image.shape[-2:]
-    sample = Sample(
-        image=image,
-        boxes=torch.zeros(0, 4),
-        labels=torch.zeros(0, len(trained.classes), dtype=torch.bool),
-        crowd=torch.zeros(0, dtype=torch.bool),
-        image_id=number,
-        original_size=(height, width),
-        key=0,
-    )
+    sample = unlabelled(image, classes=len(trained.classes), image_id=number)
     resize = build.transform(trained.config).for_evaluation()
     return collate([resize(sample, torch.Generator())]).to(trained.device)

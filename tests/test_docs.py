@@ -25,7 +25,9 @@ from detector.imported import imported
 from detector.lab.plan import Plan
 from detector.settings.ablation import Ablation, Published, VariantSettings
 
-DOCUMENTS = ["README.md", "docs/guide.md", "docs/results.md", "docs/performance.md"]
+DOCUMENTS = [
+    "README.md", "docs/guide.md", "docs/results.md", "docs/performance.md", "docs/deploy.md",
+]  # fmt: skip
 TRAIN, EVALUATE = "python tools/train.py", "python tools/evaluate.py"
 ABLATE = "python tools/ablate.py"
 COCO_NAMES = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
@@ -141,6 +143,9 @@ NOT_RUN = {
     f"{ABLATE} --config configs/ablations/alpha.yaml --output runs/alpha --workers 2": "24 runs",
     f"{ABLATE} --config configs/ablations/weight.yaml --output runs/weight --workers 2": "12 runs",
     f"{ABLATE} --config configs/ablations/prior.yaml --output runs/prior --workers 2": "24 runs",
+    "python tools/export.py --run runs/demo --output runs/demo/detector.onnx":
+    "tests/test_export.py does it",
+    "python tools/export.py --run runs/demo --output runs/demo/detector.pt2": "likewise",
     "make gpu": "needs a GPU; tests/test_check_gpu.py runs it at toy size",
     "python tools/check_gpu.py --output runs/gpu": "likewise",
     "python tools/check_gpu.py --output runs/gpu_step --only step --minutes 4": "likewise",

@@ -1,6 +1,8 @@
 """Outputs to detections, against worked examples."""
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
@@ -115,3 +117,35 @@ def test_each_class_has_its_score() -> None:
     assert detections.present.tolist() == [[True, True, False]]
     assert detections.labels[0, :2].tolist() == [0, 1]
     assert torch.allclose(detections.scores[0, :2], torch.tensor([0.7, 0.4]))
+
+
+@given(
+    st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 7),
+    st.sampled_from([0.0, 0.3, 0.7, 1.0]), st.integers(1, 40), st.booleans(),
+)  # fmt: skip
+def test_the_traceable_way_gives_the_same(
+    seed: int, images: int, classes: int, nms: float, per_image: int, agnostic: bool
+) -> None:
+    """Images of several sizes in a batch; with fewer candidates than per_image, and none."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = 60 * torch.rand(30, 2, generator=generator)
+    anchors = torch.cat([corners, corners + 5 + 40 * torch.rand(30, 2, generator=generator)], dim=1)
+    outputs = Outputs(
+        3 * torch.randn(images, 30, classes, generator=generator) - 2,
+        torch.randn(images, 30, 4, generator=generator) / 4,
+    )
+    outputs.class_logits[0, ::2] = -9
+    outputs.box_deltas[0, 1] = torch.nan
+    sizes = torch.randint(40, 90, (images, 2), generator=generator)
+    post = Postprocess(
+        ClassCode(num_classes=classes), BoxCoder(),
+        score=0.2, per_level=25, nms=nms, per_image=per_image, agnostic=agnostic,
+    )  # fmt: skip
+    wanted = post(outputs, anchors, [20, 10], sizes)
+    found = post.traceable(outputs, anchors, [20, 10], sizes)
+    present = wanted.present
+    assert found.present.equal(present)
+    assert found.scores.equal(wanted.scores)
+    assert found.boxes[present].equal(wanted.boxes[present])
+    assert found.labels[present].equal(wanted.labels[present])
+    assert found.boxes.shape == (images, per_image, 4)

@@ -37,6 +37,20 @@ class Sample:
         return height, width
 
 
+def unlabelled(image: Tensor, *, classes: int, image_id: int = 0) -> Sample:
+    """An image, uint8 (3, H, W), without boxes."""
+    height, width = image.shape[-2:]
+    return Sample(
+        image=image,
+        boxes=torch.zeros(0, 4),
+        labels=torch.zeros(0, classes, dtype=torch.bool),
+        crowd=torch.zeros(0, dtype=torch.bool),
+        image_id=image_id,
+        original_size=(height, width),
+        key=0,
+    )
+
+
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple of `multiple` that is at least `value`."""
     return -(-value // multiple) * multiple
