@@ -16,6 +16,7 @@ commands (each has its own --help):
   train      train a detector from a YAML config
   evaluate   COCO metrics of a run, or of anybody's COCO result file
   predict    detect objects in images, and draw them
+  report     a run on one page: what it learned from, and where it fails
   ablate     train variants of a config from several seeds, and compare them
   compare    the difference in AP of two runs or result files, with its interval
   diagnose   why a run's AP is what it is
@@ -55,6 +56,8 @@ def _command(name: str) -> Command:
             from detector.cli.evaluate import main
         case "predict":
             from detector.cli.predict import main
+        case "report":
+            from detector.cli.report import main
         case "ablate":
             from detector.cli.ablate import main
         case "compare":

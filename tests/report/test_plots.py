@@ -146,7 +146,7 @@ def test_text_is_no_formula_and_is_escaped() -> None:
     with rc_context(style.STYLE):
         figure = style.new_figure(1.0)
         figure.text(0, 0, "<b> $x_1$")
-        head, _, content = style.data_address(figure).partition(",")
+        head, _, content = style.drawing(figure).light.partition(",")
     assert head == "data:image/svg+xml;base64"
     svg = base64.b64decode(content)
     assert b"&lt;b&gt; $x_1$" in svg and b"<dc:date>" not in svg
