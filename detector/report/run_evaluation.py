@@ -32,12 +32,18 @@ IOU = 0.5
 class RunEvaluation:
     """RUN/evaluation/CHECKPOINT, and the images that it is of."""
 
+    folder: Path
     metrics: dict[str, Any]  # metrics.json
     rows: NDArray[np.float64]  # (D, 7) image id, x, y, width, height, score, category id
     index: CocoIndex
     ground_truth: dict[str, Any]
     result: CocoResult
     matches: Matches
+
+    def older_than(self, checkpoint: Path) -> bool:
+        """Whether the training wrote the checkpoint anew after this evaluation of it."""
+        made = (self.folder / "metrics.json").stat().st_mtime
+        return checkpoint.exists() and checkpoint.stat().st_mtime > made
 
     @property
     def names(self) -> list[str]:
@@ -69,7 +75,7 @@ def read_evaluation(folder: Path, index: CocoIndex) -> RunEvaluation:
             "them); take the folder away, and the same command evaluates again."
         )
     matches = match(rows, ground_truth, ids)
-    return RunEvaluation(metrics, rows, index, ground_truth, result, matches)
+    return RunEvaluation(folder, metrics, rows, index, ground_truth, result, matches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +88,7 @@ class ScoreCurve:
     f1: NDArray[np.float64]  # (S,)
 
     @classmethod
-    def of(
-        cls, scores: NDArray[np.float64], right: NDArray[np.bool_], boxes: int
-    ) -> ScoreCurve:
+    def of(cls, scores: NDArray[np.float64], right: NDArray[np.bool_], boxes: int) -> ScoreCurve:
         """Of detections (D,) in any order, and the number of boxes to find."""
         order = np.argsort(-scores, kind="stable")
         falling = scores[order]

@@ -34,8 +34,7 @@ class DrawnImage:
 def drawn_images(evaluation: RunEvaluation, score: float) -> list[DrawnImage]:
     """The images with the most errors of detections from `score`; InputError for one unreadable."""
     return [
-        _drawn(evaluation, errors, score)
-        for errors in worst_images(evaluation, score, MOST_IMAGES)
+        _drawn(evaluation, errors, score) for errors in worst_images(evaluation, score, MOST_IMAGES)
     ]
 
 

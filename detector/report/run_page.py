@@ -58,6 +58,7 @@ def write_run_page(run: Path, config: Config, evaluation: RunEvaluation | None) 
         seconds=training_seconds(records, config.train.batch_size),
         environment=read_object(environment) if environment.exists() else {},
         failure=failure_of(run),
+        stale=evaluation is not None and evaluation.older_than(run / "checkpoints" / "best.pt"),
         judged=evaluation and _judged(evaluation, config),
         figures=draw_figures(records, evaluation),
     )

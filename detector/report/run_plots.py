@@ -32,13 +32,17 @@ from detector.report.style import (
 Records = Sequence[Mapping[str, Any]]
 MAX_POINTS = 200  # of a curve over the score
 TRAINING, VALIDATION = LineStyle(BLUE, "", "-"), LineStyle(ORANGE, "o", "-")
-LOSSES = {"loss/total": "loss", "loss/classification": "loss/classification", "loss/box": "loss/box"}
+LOSSES = {
+    "loss/total": "loss",
+    "loss/classification": "loss/classification",
+    "loss/box": "loss/box",
+}
 PRECISIONS = {
     "AP": LineStyle(BLUE, "o", "-"),
     "AP50": LineStyle(ORANGE, "s", "--"),
     "AP75": LineStyle(GREEN, "^", ":"),
 }
-OVERLAPS = {0: ("IoU 0.50", "AP50"), 5: ("IoU 0.75", "AP75")}
+IOUS = {"AP": "IoU 0.50:0.95", "AP50": "IoU 0.50", "AP75": "IoU 0.75"}
 WORTHS = {
     "precision": LineStyle(BLUE, "", "--"),
     "recall": LineStyle(ORANGE, "", ":"),
@@ -98,8 +102,8 @@ def progress_plot(records: Records) -> Figure | None:
     for name, style in PRECISIONS.items():
         _line(left, series(defined, f"validation/{name}"), style)
     _line(right, rate, TRAINING)
-    right.set_xlim(left.set_xlim(0, max(record["step"] for record in records)))
     for axes in (left, right):
+        axes.set_xlim(0, 1.02 * max(record["step"] for record in records))
         axes.set_xlabel("step")
         axes.set_ylim(bottom=0)
         axes.locator_params(nbins=5)
@@ -114,18 +118,18 @@ def precision_plot(evaluation: RunEvaluation) -> Figure | None:
     shown = [k for k, boxes in enumerate(result.boxes.values()) if boxes]
     if not shown or not len(curve.scores):
         return None
-    figure = new_figure(3.0)
+    figure = new_figure(3.3)
     left, right = panels(figure, ["mean over classes", "all classes together, IoU 0.50"])
     means = result.precision[:, :, shown].mean(2)
     _over_recall(left, {"AP50": means[0], "AP75": means[5], "AP": means.mean(0)})
     left.set(xlabel="recall", ylabel="precision")
     for name, y in zip(WORTHS, (curve.precision, curve.recall, curve.f1), strict=True):
-        right.plot(*_sparse(curve.scores, y), color=WORTHS[name].color, ls=WORTHS[name].line)
+        style = WORTHS[name]
+        right.plot(*_sparse(curve.scores, y), style.line, color=style.color, label=name)
     right.axvline(best_score(evaluation.matches), color=MUTED, linewidth=0.8)
     right.set(xlabel="score of the last detection that counts", xlim=(0, 1), ylim=(0, 1.02))
-    names = {"AP50": "IoU 0.50", "AP75": "IoU 0.75", "AP": "IoU 0.50:0.95"}
-    legend(figure, {names[name]: style._replace(marker="") for name, style in PRECISIONS.items()}
-           | WORTHS)  # fmt: skip
+    for axes in (left, right):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
     return figure
 
 
@@ -139,7 +143,7 @@ def class_precision_plot(result: CocoResult, shown: Sequence[int]) -> Figure | N
         curves = result.precision[:, :, k]
         _over_recall(axes, {"AP50": curves[0], "AP75": curves[5]})
     label_outer(grid, "recall", "precision")
-    legend(figure, {label: PRECISIONS[name]._replace(marker="") for label, name in OVERLAPS.values()})
+    legend(figure, {IOUS[name]: PRECISIONS[name]._replace(marker="") for name in ("AP50", "AP75")})
     return figure
 
 
@@ -183,7 +187,7 @@ def _over_recall(axes: Axes, curves: Mapping[str, np.ndarray]) -> None:
     for name, precision in curves.items():
         style = PRECISIONS[name]
         recall = np.linspace(0, 1, len(precision))
-        axes.plot(recall, precision, style.line, color=style.color)
+        axes.plot(recall, precision, style.line, color=style.color, label=IOUS[name])
     axes.set(xlim=(0, 1), ylim=(0, 1.04), xticks=[0, 0.5, 1])
 
 
