@@ -41,8 +41,8 @@ def draw_detections(
     `image` uint8 (3, H, W), `boxes` (D, 4), `labels` int (D,) into `names`, `scores` (D,), None for
     boxes without them; detections below `threshold` are left out. Higher scores are drawn on top. A
     detection has no label, and a thinner box, if its label would overlap that of a higher score, or
-    if labels would cover more than 15 % of the image. `truth` (G, 4) is drawn as white dashes with a dark edge, and
-    a caption of some 20 rows under the image says so; with None there is no caption.
+    if labels would cover more than 15 % of the image. `truth` (G, 4) is drawn as white dashes with
+    a dark edge, and a caption of some 20 rows under the image says so; with None there is none.
     Returns uint8 (3, f H [+ caption], f W) on the CPU, f the least whole number that makes the
     shorter side 384 pixels or more (while the longer stays within 4096).
     """

@@ -32,11 +32,7 @@ from detector.report.style import (
 Records = Sequence[Mapping[str, Any]]
 MAX_POINTS = 200  # of a curve over the score
 TRAINING, VALIDATION = LineStyle(BLUE, "", "-"), LineStyle(ORANGE, "o", "-")
-LOSSES = {
-    "loss/total": "loss",
-    "loss/classification": "loss/classification",
-    "loss/box": "loss/box",
-}
+LOSSES = {"total": "loss", "classification": "loss/classification", "box": "loss/box"}
 PRECISIONS = {
     "AP": LineStyle(BLUE, "o", "-"),
     "AP50": LineStyle(ORANGE, "s", "--"),
@@ -79,10 +75,9 @@ def loss_plot(records: Records) -> Figure | None:
     if not series(records, "loss/total").x:
         return None
     figure = new_figure(2.7)
-    for axes, (training, validation) in zip(
-        panels(figure, ["total", "classification", "box"]), LOSSES.items(), strict=True
-    ):
-        _line(axes, series(records, training), TRAINING)
+    grid = panels(figure, list(LOSSES))
+    for axes, (name, validation) in zip(grid, LOSSES.items(), strict=True):
+        _line(axes, series(records, f"loss/{name}"), TRAINING)
         _line(axes, series(records, f"validation/{validation}"), VALIDATION)
         axes.set_xlabel("step")
         axes.set_ylim(bottom=0)
