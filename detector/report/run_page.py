@@ -53,7 +53,6 @@ def write_run_page(run: Path, config: Config, evaluation: RunEvaluation | None) 
         title=run.resolve().name,
         config=config,
         config_text=(run / CONFIG).read_text(encoding="utf-8"),
-        records=records,
         last={key: value for record in records for key, value in record.items()},
         seconds=training_seconds(records, config.train.batch_size),
         environment=read_object(environment) if environment.exists() else {},
@@ -89,10 +88,16 @@ class Confusions:
 
 
 def confusions(names: Sequence[str], matrix: NDArray[np.int64]) -> Confusions:
-    """Of all classes, or of those that are confused most; others then count in no cell."""
+    """Of all classes, or of those that are confused most; others then count in no cell.
+
+    names: K. matrix: (K + 1, K + 1), as of `run_evaluation.confusion`.
+    """
     between = matrix[:-1, :-1] * ~np.eye(len(names), dtype=np.bool_)
     involved = between.sum(0) + between.sum(1)
-    shown = np.sort(np.argsort(-involved, kind="stable")[:LARGEST_MATRIX])
+    shown = np.arange(len(names))
+    if len(names) > LARGEST_MATRIX:
+        present = np.flatnonzero((matrix.sum(0) + matrix.sum(1))[:-1])
+        shown = np.sort(present[np.argsort(-involved[present], kind="stable")[:LARGEST_MATRIX]])
     kept = np.append(shown, len(names))
     shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
     order = np.argsort(-between, axis=None, kind="stable")[:MOST_CONFUSIONS]
@@ -103,7 +108,7 @@ def confusions(names: Sequence[str], matrix: NDArray[np.int64]) -> Confusions:
         if between[i, j]
     ]
     return Confusions(
-        [names[k] for k in shown], matrix[np.ix_(kept, kept)], shares[np.ix_(kept, kept)],
+        [names[k] for k in shown.tolist()], matrix[np.ix_(kept, kept)], shares[np.ix_(kept, kept)],
         frequent, len(names),
     )  # fmt: skip
 

@@ -66,6 +66,7 @@ def origin_plot(records: Records) -> Figure | None:
     for axes, groups in zip(grid, kinds.values(), strict=True):
         areas(axes, groups if groups["positives"].x else {})
         axes.set_xlabel("step")
+        axes.locator_params(axis="x", integer=True, nbins=6)
     legend(figure, {g.replace("_", " "): color for g, color in GROUP_COLORS.items()})
     return figure
 
@@ -79,9 +80,7 @@ def loss_plot(records: Records) -> Figure | None:
     for axes, (name, validation) in zip(grid, LOSSES.items(), strict=True):
         _line(axes, series(records, f"loss/{name}"), TRAINING)
         _line(axes, series(records, f"validation/{validation}"), VALIDATION)
-        axes.set_xlabel("step")
-        axes.set_ylim(bottom=0)
-        axes.locator_params(nbins=5)
+        _over_steps(axes)
     legend(figure, {"training": TRAINING, "validation": VALIDATION})
     return figure
 
@@ -99,9 +98,7 @@ def progress_plot(records: Records) -> Figure | None:
     _line(right, rate, TRAINING)
     for axes in (left, right):
         axes.set_xlim(0, 1.02 * max(record["step"] for record in records))
-        axes.set_xlabel("step")
-        axes.set_ylim(bottom=0)
-        axes.locator_params(nbins=5)
+        _over_steps(axes)
     legend(figure, PRECISIONS)
     return figure
 
@@ -169,8 +166,17 @@ def error_plot(gains: Mapping[str, float | None]) -> Figure | None:
     axes = figure.subplots()
     axes.barh(range(len(known)), list(known.values()), 0.62, color=BLUE)
     name_rows([axes], list(known), width=24, ticks=6)
+    # at least this wide, as bars of nothing would be drawn around 0
+    axes.set_xlim(min(0, *known.values()), max(0.01, 1.05 * max(known.values())))
     axes.set_xlabel("AP50 lost")
     return figure
+
+
+def _over_steps(axes: Axes) -> None:
+    axes.set_xlabel("step")
+    axes.set_ylim(bottom=0)
+    axes.locator_params(nbins=5)
+    axes.locator_params(axis="x", integer=True)
 
 
 def _line(axes: Axes, curve: Curve, style: LineStyle) -> None:

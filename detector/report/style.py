@@ -21,7 +21,7 @@ TEXT, MUTED, LINE, PAPER = "#1b1f24", "#6b7280", "#d5d9df", "#ffffff"
 # cone (Machado et al. 2009); each has a contrast of 3 or more to the paper.
 COLORS = ("#143cc9", "#e1791b", "#2a9f9a", "#7e2d70", "#b264fb", "#b93004")
 BLUE, ORANGE, GREEN, *_ = COLORS
-# What stands for each on dark paper, with the same distances.
+# What stands for each on dark paper: at least 0.12 apart there, with a contrast of 3 or more.
 DARK = dict(
     zip(
         (TEXT, MUTED, LINE, PAPER, *COLORS),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import HOME, Command, Refused
@@ -19,7 +20,7 @@ from detector.cli.report import main
 from detector.errors import InputError
 from detector.files import write_json
 from detector.report.run_images import jpeg_address
-from detector.report.run_page import training_seconds
+from detector.report.run_page import confusions, training_seconds
 
 HOSTILE = '<b>&"</script>'
 AP = (51 + 50 * 2 / 3) / 101 / 2
@@ -263,14 +264,26 @@ def test_without_boxes(tmp_path: Path) -> None:
 
 
 def test_of_many_classes(tmp_path: Path) -> None:
-    """Of 80 the 15 that are confused most, the two with a confusion among them."""
+    """Of 80 the two that have a box or a detection."""
     names = [f"a rather long name {k}" for k in range(80)]
     read = page_of(made(tmp_path, names))
     head, *rows = read.table("Boxes of each class")
-    assert len(head) == 17 and len(rows) == 16 and {names[0], names[1]} < set(head)
-    assert rows[1][:2] == [names[1], "1"] and "The 15 of 80 classes" in text_of(read)
+    assert head == ["truth", names[0], names[1], "missed"] and len(rows) == 3
+    assert rows[1][:2] == [names[1], "1"] and "2 of 80 classes: those" in text_of(read)
     assert len(read.table("Each class")) == 81
     assert (tmp_path / "run <1>" / "report.html").stat().st_size < 3e6
+
+
+def test_the_matrix_of_many_classes_has_those_that_are_confused_most() -> None:
+    """Class k is taken k times for class 0, and found once; the last column and row stay."""
+    matrix = np.zeros((21, 21), np.int64)
+    matrix[:20, 0], matrix[:20, 20], matrix[20, :20] = np.arange(20), 3, 7
+    matrix[range(20), range(20)] = 1
+    told = confusions([f"c{k}" for k in range(20)], matrix)
+    assert told.names == ["c0", *(f"c{k}" for k in range(6, 20))] and told.classes == 20
+    assert told.counts[-2].tolist() == [19, *[0] * 13, 1, 3] and told.counts[-1, -2] == 7
+    assert told.shares[-2, 0] == 19 / 23
+    assert told.frequent[0] == "c19 taken for c0: 19 of 23" and len(told.frequent) == 10
 
 
 def test_a_run_that_diverged_before_its_first_checkpoint(tmp_path: Path) -> None:
