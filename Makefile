@@ -10,13 +10,15 @@ DEMO := runs/demo
 demo: $(VENV)/installed
 	$(BIN)/python data/digits.py --output data/digits
 	$(BIN)/python tools/train.py --config configs/digits.yaml --output $(DEMO) --resume
-	rm -rf $(DEMO)/evaluation $(DEMO)/predictions
+	rm -rf $(DEMO)/evaluation $(DEMO)/predictions $(DEMO)/report.html
 	$(BIN)/python tools/evaluate.py --run $(DEMO)
 	$(BIN)/python tools/predict.py --run $(DEMO) data/digits/val --output $(DEMO)/predictions
+	$(BIN)/python tools/report.py --run $(DEMO)
 	@echo
 	@echo "drawn detections: $(DEMO)/predictions"
 	@echo "figures:          $(DEMO)/evaluation/best/metrics.json"
 	@echo "curves:           $(BIN)/tensorboard --logdir $(DEMO)/tensorboard"
+	@echo "the run's page:   $(DEMO)/report.html"
 	@echo "see what the losses do: docs/losses.html"
 
 # One thread each: more threads than cores wait for each other.

@@ -17,6 +17,7 @@ commands (each has its own --help):
   train      train a detector from a YAML config
   evaluate   COCO metrics of a run, or of anybody's COCO result file
   predict    detect objects in images and videos, and draw them
+  report     a run on one page: what it learned from, and where it fails
   export     a detector as ONNX or torch.export, with decoding and NMS inside
   ablate     train variants of a config from several seeds, and compare them
   compare    the difference in AP of two runs or result files, with its interval
@@ -61,6 +62,8 @@ def _command(name: str) -> Command:
             from detector.cli.predict import main
         case "export":
             from detector.cli.export import main
+        case "report":
+            from detector.cli.report import main
         case "ablate":
             from detector.cli.ablate import main
         case "compare":

@@ -85,6 +85,9 @@ RUN = {
         ALL, [], r"resumed at step 2 of 4(.|\n)*step 4/4 ", "runs/demo/checkpoints/last.pt"
     ),
     f"{EVALUATE} --run runs/demo": Case(NONE, [], r"AP50", FOUND),
+    "python tools/report.py --run runs/demo": Case(
+        NONE, [], r"^runs/demo/report.html$", "runs/demo/report.html"
+    ),
     f"{EVALUATE} --run runs/demo --checkpoint last": Case(
         NONE, [], r"checkpoint last", "runs/demo/evaluation/last/metrics.json"
     ),

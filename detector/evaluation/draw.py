@@ -30,7 +30,7 @@ def draw_detections(
     image: Tensor,
     boxes: Tensor,
     labels: Tensor,
-    scores: Tensor,
+    scores: Tensor | None,
     *,
     names: Sequence[str] | Mapping[int, str],
     threshold: float,
@@ -39,23 +39,26 @@ def draw_detections(
 ) -> Tensor:
     """The image with boxes, names and scores; small images are enlarged by a whole factor.
 
-    `image` uint8 (3, H, W), `boxes` (D, 4), `labels` int (D,) into `names`, `scores` (D,);
-    detections below `threshold` are left out. Higher scores are drawn on top. A detection has no
-    label, and a thinner box, if its label would overlap that of a higher score, or if labels would
-    cover more than 15 % of the image. `truth` (G, 4) is drawn as white dashes with a dark edge, and
-    a caption of some 20 rows under the image says so; with None there is no caption.
+    `image` uint8 (3, H, W), `boxes` (D, 4), `labels` int (D,) into `names`, `scores` (D,), None for
+    boxes without them; detections below `threshold` are left out. Higher scores are drawn on top. A
+    detection has no label, and a thinner box, if its label would overlap that of a higher score, or
+    if labels would cover more than 15 % of the image. `truth` (G, 4) is drawn as white dashes with
+    a dark edge, and a caption of some 20 rows under the image says so; with None there is none.
     Returns uint8 (3, f H [+ caption], f W) on the CPU, f the least whole number that makes the
     shorter side `shorter` pixels or more (while the longer stays within 4096).
     """
     canvas, factor = _canvas(image, shorter)
     pen = ImageDraw.Draw(canvas)
     unit = max(1.0, min(canvas.size) / LEGIBLE)
-    kept = (scores >= threshold).nonzero().flatten()
-    kept = kept[scores[kept].argsort(descending=True, stable=True)].cpu()
+    known = torch.full((len(boxes),), torch.inf) if scores is None else scores
+    kept = (known >= threshold).nonzero().flatten()
+    kept = kept[known[kept].argsort(descending=True, stable=True)].cpu()
     rectangles = _rectangles(boxes.cpu()[kept], factor, canvas)
     chosen = labels.cpu()[kept].tolist()
-    scored = zip(chosen, scores.cpu()[kept].tolist(), strict=True)
-    texts = [f"{names[label]} {score:.2f}" for label, score in scored]
+    texts = [names[label] for label in chosen]
+    if scores is not None:
+        scored = zip(texts, scores.cpu()[kept].tolist(), strict=True)
+        texts = [f"{text} {score:.2f}" for text, score in scored]
     labelled = _label_positions(pen, rectangles, texts, unit)
     shown = list(zip(rectangles, labelled, texts, [color(label) for label in chosen], strict=True))
     for rectangle, label_box, _, outline in reversed(shown):

@@ -22,6 +22,7 @@ class Matches:
 
     image_ids: NDArray[np.int64]  # (I,) ascending
     category_ids: NDArray[np.int64]  # (K,) ascending
+    rows: NDArray[np.int64]  # (D,) of the detections that were matched
     scores: NDArray[np.float64]  # (D,)
     images: NDArray[np.int64]  # (D,) 0 .. I-1
     classes: NDArray[np.int64]  # (D,) 0 .. K-1
@@ -56,6 +57,8 @@ def match(
     return Matches(
         image_ids=images,
         category_ids=categories,
+        # hotcoco numbers the rows from 1 on
+        rows=np.array([i for entry in entries for i in entry["dtIds"]], np.int64) - 1,
         scores=np.array([score for entry in entries for score in entry["dtScores"]], np.float64),
         images=np.repeat(row, detected),
         classes=np.repeat(label, detected),

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -19,6 +20,9 @@ from detector.report.folder import AblationFolder, read_folder
 from detector.report.numbers import FILTERS
 from detector.report.seed_means import loss_curves, other_losses, share_curves
 
+if TYPE_CHECKING:
+    from detector.report.style import Drawing
+
 
 def write_report(folder: Path, *, title: str = "") -> Path:
     """Write FOLDER/report.html from what an ablation left in FOLDER, and return its path.
@@ -27,6 +31,21 @@ def write_report(folder: Path, *, title: str = "") -> Path:
     run does not have is named as missing; InputError where results.json is.
     """
     ablation = read_folder(folder)
+    text = rendered(
+        "page.html.j2",
+        title=title or folder.resolve().name,
+        ablation=ablation,
+        tables=tables,
+        slopes=SLOPES,
+        figures=draw_figures(ablation),
+    )
+    path = folder / "report.html"
+    write_text(path, text)
+    return path
+
+
+def rendered(template: str, **content: object) -> str:
+    """The text of a page: a template of this folder, filled with `content`."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -35,21 +54,12 @@ def write_report(folder: Path, *, title: str = "") -> Path:
         lstrip_blocks=True,
     )
     templates.filters |= FILTERS | {"breakable": _breakable, "shell": shlex.join}
-    text = templates.get_template("page.html.j2").render(
-        title=title or folder.resolve().name,
-        ablation=ablation,
-        tables=tables,
-        slopes=SLOPES,
-        figures=draw_figures(ablation),
-    )
-    path = folder / "report.html"
     # a name may hold escape sequences, which would command the terminal of whoever cats the page
-    write_text(path, harmless(text))
-    return path
+    return harmless(templates.get_template(template).render(**content))
 
 
-def draw_figures(ablation: AblationFolder) -> Mapping[str, str | None]:
-    """By name the address of each figure; None where there is nothing to draw."""
+def draw_figures(ablation: AblationFolder) -> Mapping[str, Drawing | None]:
+    """By name the addresses of each figure; None where there is nothing to draw."""
     # matplotlib takes half a second to import, which those who only train need not wait for
     from matplotlib import rc_context
 
@@ -76,7 +86,7 @@ def draw_figures(ablation: AblationFolder) -> Mapping[str, str | None]:
             "histograms": model_plots.histogram_plot(ablation),
             "classes": model_plots.class_plot(ablation, variants),
         }
-        return {name: style.data_address(f) if f else None for name, f in figures.items()}
+        return {name: style.drawing(f) if f else None for name, f in figures.items()}
 
 
 def _breakable(text: object) -> Markup:

@@ -127,8 +127,8 @@ def share_plot(loss: Mapping[str, Groups], gradient: Mapping[str, Groups]) -> Fi
     for k, name in enumerate(names):
         row, column = divmod(k, columns)
         upper, lower = grid[2 * row, column], grid[2 * row + 1, column]
-        _areas(upper, loss[name])
-        _areas(lower, gradient[name])
+        areas(upper, loss[name])
+        areas(lower, gradient[name])
         upper.set_title(wrapped(name, LETTERS // columns))
         if column == 0:
             upper.set_ylabel("share of the loss")
@@ -141,7 +141,8 @@ def share_plot(loss: Mapping[str, Groups], gradient: Mapping[str, Groups]) -> Fi
     return figure
 
 
-def _areas(axes: Axes, by_group: Groups) -> None:
+def areas(axes: Axes, by_group: Groups) -> None:
+    """The groups' shares, one on top of the other."""
     axes.set_axis_on()
     axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
     axes.grid(visible=False)  # it would shine through the areas

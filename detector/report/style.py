@@ -21,6 +21,15 @@ TEXT, MUTED, LINE, PAPER = "#1b1f24", "#6b7280", "#d5d9df", "#ffffff"
 # cone (Machado et al. 2009); each has a contrast of 3 or more to the paper.
 COLORS = ("#143cc9", "#e1791b", "#2a9f9a", "#7e2d70", "#b264fb", "#b93004")
 BLUE, ORANGE, GREEN, *_ = COLORS
+# What stands for each on dark paper: at least 0.12 apart there, with a contrast of 3 or more.
+DARK = dict(
+    zip(
+        (TEXT, MUTED, LINE, PAPER, *COLORS),
+        ("#e6e8ea", "#9aa4b1", "#333a44", "#1c2026",
+         "#a39fef", "#fba30b", "#2ad69a", "#b24aa9", "#8356fc", "#ed2e1c"),
+        strict=True,
+    )
+)  # fmt: skip
 MARKERS = "sD^vPX"
 LINES = ("-", "--", ":")
 STYLE: Any = {
@@ -78,11 +87,24 @@ def new_figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def data_address(figure: Figure) -> str:
-    """The figure as SVG in the address of an <img>; equal figures give equal text."""
+class Drawing(NamedTuple):
+    """A figure as SVG in two addresses of an image; equal figures give equal ones."""
+
+    light: str
+    dark: str
+
+
+def drawing(figure: Figure) -> Drawing:
+    """The figure in the colours of STYLE, and in those that DARK has for them."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    svg = buffer.getvalue().decode()
+    dark = re.sub("(?<=: )#[0-9a-f]{6}", lambda color: DARK.get(color[0], color[0]), svg)
+    return Drawing(_address(svg), _address(dark))
+
+
+def _address(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def legend(figure: Figure, entries: Mapping[str, LineStyle | str]) -> None:

@@ -38,6 +38,17 @@ def test_label_lies_on_top_of_the_box():
     assert changed[140:150, 100:130].float().mean() > 0.5
 
 
+def test_boxes_without_scores_are_drawn_with_their_names_alone():
+    """At any threshold; the boxes are the same, the label is shorter by a score."""
+    box, label = torch.tensor([[100.0, 150, 300, 350]]), torch.tensor([0])
+    image = draw_detections(picture(), box, label, None, names=NAMES, threshold=0.5)
+    scored = drawn(picture(), [[100, 150, 300, 350]])
+    row = slice(135, 145)
+    lengths = [int((one[:, row] != 128).any(0).any(0).sum()) for one in (image, scored)]
+    assert 10 < lengths[0] < lengths[1] - 20
+    assert torch.equal(image[:, 155:], scored[:, 155:])
+
+
 def test_small_images_are_enlarged_with_their_boxes():
     """128 pixels become 3 * 128 = 384; the box's left side moves from 40 to 120."""
     image = drawn(picture(128, 160), [[40, 50, 100, 100]])

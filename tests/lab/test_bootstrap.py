@@ -288,7 +288,8 @@ def test_a_thousand_resamples_of_five_thousand_images_within_a_minute():
     def run():
         reach = np.where(rng.random(count) < 0.29, rng.integers(0, 11, count), 0)
         return Matches(
-            image_ids=ids, category_ids=np.arange(80), scores=rng.random(count),
+            image_ids=ids, category_ids=np.arange(80), rows=np.arange(count),
+            scores=rng.random(count),
             images=rng.integers(0, 5000, count), classes=rng.integers(0, 80, count),
             hit=np.arange(10)[:, None] < reach, ignored=rng.random((10, count)) < 0.002,
             truth_images=truth[0], truth_classes=truth[1],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 HOSTILE = '<script>alert(1)</script> & "why"?'
-VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
+VOID = {"meta", "br", "wbr", "link", "img", "input", "hr", "source"}
 SEEDS = (0, 1, 2)
 VALUES: dict[str, dict[str, float | None]] = {
     "focal": {"0": 0.350, "1": 0.360, "2": 0.370},

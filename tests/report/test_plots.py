@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from detector.report import model_plots, result_plots, style
 from detector.report.folder import AblationFolder, read_folder
 from detector.report.seed_means import Curve
-from detector.report.style import BLUE, COLORS, MUTED, PAPER, TEXT, line_style, line_styles
+from detector.report.style import (
+    BLUE,
+    COLORS,
+    DARK,
+    MUTED,
+    PAPER,
+    TEXT,
+    line_style,
+    line_styles,
+)
 
 # Machado et al. 2009, severity 1, on linear RGB: what eyes without one kind of cone see.
 EYES = {
@@ -50,11 +59,25 @@ def oklab(color: str, eyes: str) -> NDArray[np.float64]:
 
 
 def test_colours_can_be_told_apart() -> None:
-    assert min(contrast(color, PAPER) for color in COLORS) >= 3
-    for eyes in EYES:
-        seen = [oklab(color, eyes) for color in (*COLORS, TEXT)]
-        distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)]
-        assert min(distances) > 0.13, eyes
+    light = {color: color for color in DARK}
+    for shown, least in ((light, 0.13), (DARK, 0.12)):
+        assert min(contrast(shown[color], shown[PAPER]) for color in COLORS) >= 3
+        for eyes in EYES:
+            seen = [oklab(shown[color], eyes) for color in (*COLORS, TEXT)]
+            distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)]
+            assert min(distances) > least, eyes
+
+
+def test_the_dark_variant_has_dark_colours_alone() -> None:
+    with rc_context(style.STYLE):
+        figure = style.new_figure(1)
+        figure.subplots().plot([0, 1], color=BLUE)
+        light, dark = (
+            base64.b64decode(address.partition(",")[2]).decode()
+            for address in style.drawing(figure)
+        )
+    assert f"stroke: {BLUE}" in light and f"stroke: {DARK[BLUE]}" in dark
+    assert not [color for color in DARK if color in dark]
 
 
 def test_eighteen_variants_look_different() -> None:
@@ -146,7 +169,7 @@ def test_text_is_no_formula_and_is_escaped() -> None:
     with rc_context(style.STYLE):
         figure = style.new_figure(1.0)
         figure.text(0, 0, "<b> $x_1$")
-        head, _, content = style.data_address(figure).partition(",")
+        head, _, content = style.drawing(figure).light.partition(",")
     assert head == "data:image/svg+xml;base64"
     svg = base64.b64decode(content)
     assert b"&lt;b&gt; $x_1$" in svg and b"<dc:date>" not in svg
