@@ -13,6 +13,7 @@ Command = Callable[[Sequence[str]], int]
 HELP = """usage: detector COMMAND ...
 
 commands (each has its own --help):
+  check      what is wrong with a data set, and whether the anchors fit it
   train      train a detector from a YAML config
   evaluate   COCO metrics of a run, or of anybody's COCO result file
   predict    detect objects in images, and draw them
@@ -49,6 +50,8 @@ def _run(words: Sequence[str]) -> int:
 def _command(name: str) -> Command:
     """Only its own module is imported: torch and all that it needs take seconds."""
     match name:
+        case "check":
+            from detector.cli.check import main
         case "train":
             from detector.cli.train import main
         case "evaluate":

@@ -143,6 +143,15 @@ def read_size(path: Path, decoding: Decoding = DEFAULT) -> tuple[int, int]:
         raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error
 
 
+def read_orientation(path: Path, decoding: Decoding = DEFAULT) -> int:
+    """The EXIF orientation 1 .. 8 of an image file, 1 where it has none; InputError as above."""
+    try:
+        with path.open("rb") as file:
+            return _orientation(_open(path, file, decoding.megapixels))
+    except OSError as error:
+        raise InputError(f"{path}: the image cannot be read: {error.strerror}.") from error
+
+
 def suffixes() -> set[str]:
     """File name suffixes of the formats that are read, in lower case: ".jpg", ".tif", …"""
     kinds = {*FORMATS, "MPO"}

@@ -47,27 +47,55 @@ def draw_detections(
     shorter side 384 pixels or more (while the longer stays within 4096).
     """
     canvas, factor = _canvas(image)
-    pen = ImageDraw.Draw(canvas)
-    unit = max(1.0, min(canvas.size) / LEGIBLE)
     kept = (scores >= threshold).nonzero().flatten()
     kept = kept[scores[kept].argsort(descending=True, stable=True)].cpu()
     rectangles = _rectangles(boxes.cpu()[kept], factor, canvas)
+    dashed = _rectangles(truth, factor, canvas) if truth is not None else []
     chosen = labels.cpu()[kept].tolist()
     scored = zip(chosen, scores.cpu()[kept].tolist(), strict=True)
     texts = [f"{names[label]} {score:.2f}" for label, score in scored]
+    _draw(canvas, rectangles, texts, [color(label) for label in chosen], dashed)
+    return _tensor(canvas if truth is None else _captioned(canvas, len(truth), _unit(canvas)))
+
+
+def draw_boxes(image: Tensor, boxes: Tensor, labels: Sequence[int], texts: Sequence[str]) -> Tensor:
+    """The image with boxes (g, 4), each in the colour of its label and with its text.
+
+    Enlarged, and without some of the texts, as by `draw_detections`; the first are drawn on top.
+    """
+    canvas, factor = _canvas(image)
+    _draw(canvas, _rectangles(boxes, factor, canvas), texts, [color(label) for label in labels], [])
+    return _tensor(canvas)
+
+
+def _draw(
+    canvas: Image.Image,
+    rectangles: list[Rectangle],
+    texts: Sequence[str],
+    colors: Sequence[Color],
+    dashed: Sequence[Rectangle],
+) -> None:
+    pen, unit = ImageDraw.Draw(canvas), _unit(canvas)
     labelled = _label_positions(pen, rectangles, texts, unit)
-    shown = list(zip(rectangles, labelled, texts, [color(label) for label in chosen], strict=True))
+    shown = list(zip(rectangles, labelled, texts, colors, strict=True))
     for rectangle, label_box, _, outline in reversed(shown):
         width = round(1.5 * unit) if label_box else math.ceil(0.5 * unit)
         pen.rectangle(rectangle, outline=outline, width=width)
-    for rectangle in _rectangles(truth, factor, canvas) if truth is not None else []:
+    for rectangle in dashed:
         _dashed(pen, rectangle, unit)
     # after all boxes, so that no line crosses a label
     for _, label_box, text, background in shown:
         if label_box:
             _write(pen, label_box, text, background, unit)
-    drawn = np.array(canvas if truth is None else _captioned(canvas, len(truth), unit))
-    return torch.from_numpy(drawn).permute(2, 0, 1).contiguous()
+
+
+def _unit(canvas: Image.Image) -> float:
+    """Pixels that stand for one of an image of LEGIBLE pixels."""
+    return max(1.0, min(canvas.size) / LEGIBLE)
+
+
+def _tensor(canvas: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(canvas)).permute(2, 0, 1).contiguous()
 
 
 def _canvas(image: Tensor) -> tuple[Image.Image, int]:
@@ -137,7 +165,7 @@ def _font(unit: float) -> ImageFont.FreeTypeFont:
 
 
 def _label_positions(
-    pen: ImageDraw.ImageDraw, rectangles: list[Rectangle], texts: list[str], unit: float
+    pen: ImageDraw.ImageDraw, rectangles: list[Rectangle], texts: Sequence[str], unit: float
 ) -> list[Rectangle | None]:
     """The rectangle of each label, best detection first; None if there is no room for it."""
     font, margin = _font(unit), round(3 * unit)
