@@ -14,11 +14,11 @@ from detector.check import report as reports
 from detector.check.boxes import anchor_cases, defect_cases, label_cases, pair_cases, place_cases
 from detector.check.classes import class_cases
 from detector.check.figures import batch_figures, count, fit_of
-from detector.check.findings import collect
+from detector.check.findings import Finding, collect
 from detector.check.images import image_cases, look_at_images
 from detector.check.pictures import draw_all
 from detector.check.report import Report
-from detector.check.split import read_splits
+from detector.check.split import Split, read_splits
 from detector.command_line import add_set, program
 from detector.config import Config
 from detector.files import new_directory
@@ -55,24 +55,36 @@ def check(config: Config, name: str, folder: Path) -> Report:
     """
     splits = read_splits(config)
     train, resize = splits[0].index, config.data.resize.resize()
-    # with thresholds of its own for each box, the usual one still says whether anchors fit
-    foreground = getattr(config.matching, "foreground", 0.5)
+    present = proposed = batch = None
+    if not train.crowd.all():
+        config = with_anchors(config, train)
+        better = with_anchors(config.model_copy(update={"anchors": AUTO}), train)
+        present, proposed = (fit_of(one, train, reaching(config)) for one in (config, better))
+        batch = batch_figures(config, train)
+    findings = find_all(config, splits)
+    counts = [count(split, resize) for split in splits]
+    report = Report(name, reaching(config), findings, counts, present, proposed, batch)
+    reports.write(folder, report, draw_all(splits, findings))
+    return report
+
+
+def find_all(config: Config, splits: Sequence[Split]) -> list[Finding]:
+    """What is suspicious; without a look at anchors while these are `auto`."""
     cases = [*image_cases(splits, [look_at_images(split) for split in splits])]
     cases += class_cases(splits)
     for split in splits:
         cases += [*defect_cases(split), *place_cases(split), *pair_cases(split)]
         if not build.class_code(config, split.index.num_classes).multi_label:
             cases += label_cases(split)
-    present = proposed = batch = None
-    if not train.crowd.all():
-        config = with_anchors(config, train)
-        cells = torch.cat(build.anchor_generator(config).cells)
-        for split in splits:
-            cases += anchor_cases(split, resize, cells, foreground)
-        better = with_anchors(config.model_copy(update={"anchors": AUTO}), train)
-        present, proposed = (fit_of(one, train, foreground) for one in (config, better))
-        batch = batch_figures(config, train)
-    counts = [count(split, resize) for split in splits]
-    report = Report(name, foreground, collect(cases), counts, present, proposed, batch)
-    reports.write(folder, report, draw_all(splits, report.findings))
-    return report
+        if config.anchors != AUTO:
+            cells = torch.cat(build.anchor_generator(config).cells)
+            cases += anchor_cases(split, config.data.resize.resize(), cells, reaching(config))
+    return collect(cases)
+
+
+def reaching(config: Config) -> float:
+    """The IoU from which an anchor reaches a box.
+
+    With thresholds of its own for each box, the usual one still says whether anchors fit.
+    """
+    return float(getattr(config.matching, "foreground", 0.5))
