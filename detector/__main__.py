@@ -14,6 +14,7 @@ HELP = """usage: detector COMMAND ...
 
 commands (each has its own --help):
   convert    labels of Pascal VOC, YOLO, LabelMe, CSV or COCO's dialects to COCO JSON
+  check      what is wrong with a data set, and whether the anchors fit it
   train      train a detector from a YAML config
   evaluate   COCO metrics of a run, or of anybody's COCO result file
   predict    detect objects in images and videos, and draw them
@@ -54,6 +55,8 @@ def _command(name: str) -> Command:
     match name:
         case "convert":
             from detector.cli.convert import main
+        case "check":
+            from detector.cli.check import main
         case "train":
             from detector.cli.train import main
         case "evaluate":

@@ -13,7 +13,7 @@ import torch
 from detector import config as configs
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
-from detector.anchors.generator import AnchorGenerator, cell_shapes
+from detector.anchors.generator import AUTO, AnchorGenerator
 from detector.anchors.matching import Assignment
 from detector.config import Config
 from detector.data.annotations import COCO, reader
@@ -45,7 +45,8 @@ def load_config(
     try:
         weights = config.loss.classification.class_weights  # they alone say how many classes
         criterion(config, class_code(config, num_classes=len(weights) if weights else 1))
-        anchor_generator(config)
+        if config.anchors != AUTO:
+            anchor_generator(config)
         backbone = config.model.backbone
         check_setup(backbone.name, backbone.norm, backbone.frozen_stages, backbone.norm_eps)
     except InputError as error:
@@ -85,7 +86,7 @@ def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
     With data.tuning both are parts of data.train.
     """
     share = config.data.tuning
-    index = _index(config, part if share is None else "train")
+    index = source_index(config, part if share is None else "train")
     index = index if share is None else tuning_part(index, share, part)
     if part == "train" and index.crowd.all():
         crowds = f"no boxes but {len(index.crowd)} crowds" if len(index.crowd) else "no boxes"
@@ -103,8 +104,8 @@ def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
     return index
 
 
-def _index(config: Config, name: Literal["train", "val"]) -> CocoIndex:
-    """All that data.train or data.val names."""
+def source_index(config: Config, name: Literal["train", "val"]) -> CocoIndex:
+    """All that data.train or data.val names; InputError where it cannot be read."""
     source = config.data.train if name == "train" else config.data.val
     if source.images is None or source.annotations is None:
         raise InputError(
@@ -174,10 +175,10 @@ def autocast(dtype: torch.dtype, on: torch.device) -> Autocast:
 
 @about("anchors.sizes or anchors.cells")
 def anchor_generator(config: Config) -> AnchorGenerator:
-    """Anchors at the model's strides."""
-    a = config.anchors
-    cells = a.cells or cell_shapes(a.sizes, a.scales, a.ratios)
-    return AnchorGenerator(FPN.strides, cells, a.offset)
+    """Anchors at the model's strides; InputError while they are `auto`."""
+    if isinstance(config.anchors, str):
+        raise InputError("anchors: auto is for training; `detector check` prints the numbers.")
+    return config.anchors.generator(FPN.strides)
 
 
 def matcher(config: Config) -> Assignment:

@@ -15,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detector import build
 from detector.anchors.class_code import ClassCode
+from detector.anchors.generator import AUTO
+from detector.anchors.proposal import propose_anchors
 from detector.config import Config
 from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, StepLoader, train_loader
@@ -33,7 +35,7 @@ from detector.engine.restore import (
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
 from detector.errors import InputError, about
-from detector.model.retinanet import RetinaNet
+from detector.model.retinanet import FPN, RetinaNet
 from detector.structures import Batch
 from detector.trained import check_class_of, describe_validation, evaluator, load_pretrained
 
@@ -48,11 +50,11 @@ class Assembly:
         on: torch.device,
         state: dict[str, Any] | None = None,  # to resume from
     ) -> None:
-        self.config = config
         self.state = state
         self.output = output
         self.device = on
         self.index = build.data_index(config, "train")
+        self.config = config = with_anchors(config, self.index)
         self.classes = Classes.of(self.index)
         self.loggers = logger_classes(config)
         self.code = build.class_code(config, len(self.classes))
@@ -249,6 +251,17 @@ class Assembly:
 def logger_classes(config: Config) -> list[type[Logger]]:
     """The classes of train.loggers; InputError if one cannot be imported, or is no Logger."""
     return [logger_class(name) for name in config.train.loggers]
+
+
+def with_anchors(config: Config, index: CocoIndex) -> Config:
+    """The config with numbers in place of `anchors: auto`, from the boxes that are trained on.
+
+    They come from these boxes and data.resize alone, so all ranks have the same.
+    """
+    if config.anchors != AUTO:
+        return config
+    sides = preflight.resized_sides(index, config.data.resize.resize())
+    return config.model_copy(update={"anchors": propose_anchors(sides, FPN.strides)})
 
 
 def training_step(

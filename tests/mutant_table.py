@@ -410,8 +410,8 @@ TABLE = [
     ]),
     ("detector/engine/preflight.py", "tests/engine/test_training_loop.py", [
         ("wide / width, tall / height", "tall / height, wide / width"),
-        ("usable = truth.boxes[~truth.crowd]", "usable = truth.boxes"),
-        (">= foreground", "> foreground"),
+        ("usable = boxes[~index.truth(row).crowd]", "usable = boxes"),
+        ("overlaps >= foreground", "overlaps > foreground"),
         ("torch.tensor([[tall, wide]])", "torch.tensor([[wide, tall]])"),
     ]),
     ("detector/build.py", "tests/test_build.py", [

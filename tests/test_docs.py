@@ -100,6 +100,9 @@ RUN = {
     f"{EVALUATE} --run runs/demo_softmax": Case(
         NONE, [], r"AP50", "runs/demo_softmax/evaluation/best/detections.json"
     ),
+    "python tools/check.py --config configs/digits.yaml --output runs/check_digits": Case(
+        ALL, [], r"the proposal reach", "runs/check_digits/check.html"
+    ),
     "python tools/compare.py runs/demo runs/demo_softmax": Case(
         NONE, ["--resamples", "100"], r"95 % interval", FOUND
     ),

@@ -6,11 +6,24 @@ level's feature map.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
+from pydantic import (
+    GetCoreSchemaHandler,
+    SerializationInfo,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 from torch import Tensor
+
+from detector.settings.section import Fraction, NotEmpty, Pair, Positive, Section, item
+
+AUTO = "auto"  # in place of the settings: numbers that fit the training boxes
 
 
 def cell_shapes(
@@ -106,3 +119,60 @@ class AnchorGenerator:
         rows, columns = torch.meshgrid(y, x, indexing="ij")
         centres = torch.stack([columns, rows], dim=-1).reshape(-1, 1, 2)
         return torch.cat([centres - cell / 2, centres + cell / 2], dim=-1).reshape(-1, 4)
+
+
+class AnchorsSettings(Section):
+    sizes: Annotated[tuple[Positive, ...], NotEmpty] = item(
+        (32.0, 64.0, 128.0, 256.0, 512.0), "one a level, P3 to P7: square root of area in pixels"
+    )
+    scales: Annotated[tuple[Positive, ...], NotEmpty] = item(
+        (1.0, 1.26, 1.587), "factors of the size at every position"
+    )
+    ratios: Annotated[tuple[Positive, ...], NotEmpty] = item((0.5, 1.0, 2.0), "height / width")
+    offset: Fraction = item(0.5, "centre of the first anchor in strides; 0.5: middle of its cell")
+    cells: Annotated[tuple[tuple[Pair, ...], ...], NotEmpty] | None = item(
+        None, "explicit [[[w, h], ...], ...] a level; then sizes, scales and ratios are unused"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> AnchorsSettings:
+        counts = [len(level) for level in self.cells or ()]
+        if counts and (min(counts) == 0 or min(counts) != max(counts)):
+            raise ValueError(f"cells has {counts} a level, it should be equally many, at least 1")
+        return self
+
+    def generator(self, strides: Sequence[int]) -> AnchorGenerator:
+        """Of a model whose levels have these strides; ValueError where they do not match."""
+        cells = self.cells or cell_shapes(self.sizes, self.scales, self.ratios)
+        return AnchorGenerator(strides, cells, self.offset)
+
+
+class OrAuto:
+    """Annotates a key that holds AnchorsSettings or AUTO.
+
+    A plain union would name its alternatives in the paths of errors, where no key is so called.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            self._validated,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                self._serialized, info_arg=True
+            ),
+        )
+
+    @staticmethod
+    def _validated(value: Any, info: ValidationInfo) -> Any:
+        if value == AUTO or isinstance(value, AnchorsSettings):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError(f"found {json.dumps(value)}, it should be auto, or a mapping of keys")
+        if info.mode == "json":  # there, lists are tuples
+            return AnchorsSettings.model_validate_json(json.dumps(value))
+        return AnchorsSettings.model_validate(value)
+
+    @staticmethod
+    def _serialized(value: Any, info: SerializationInfo) -> Any:
+        return value if value == AUTO else value.model_dump(mode=info.mode)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from detector import build
+from detector.anchors.generator import AUTO
 from detector.command_line import add_set, program, python_arguments
 from detector.config import Config, flat, parse
 from detector.distributed import barrier, is_main, process_group, rank
@@ -53,7 +54,10 @@ def train(config: Config, output: Path, *, resume: bool, command: Sequence[str])
     """Train into the run directory `output`; the exit code. Under torchrun every rank calls it."""
     on = build.device(config)
     with process_group(on), run.held(output):
-        state = _resumed(config, output) if resume and occupied(output) else None
+        state = None
+        if resume and occupied(output):
+            config = _with_its_anchors(config, output)
+            state = _resumed(config, output)
         if not resume:
             run.refuse_existing(output)
         barrier()
@@ -68,6 +72,15 @@ def train(config: Config, output: Path, *, resume: bool, command: Sequence[str])
         trainer = assembly.begin(command, changes)
         with closing(trainer.logger):
             return trainer.run()
+
+
+def _with_its_anchors(config: Config, output: Path) -> Config:
+    """The config with the numbers that the run to resume found for `anchors: auto`."""
+    if config.anchors != AUTO:
+        return config
+    file = run.config_file(output)
+    theirs = parse(file.read_text(encoding="utf-8"), str(file))
+    return config.model_copy(update={"anchors": theirs.anchors})
 
 
 def _resumed(config: Config, output: Path) -> dict[str, Any] | None:

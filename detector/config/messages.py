@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from types import UnionType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic_core import ErrorDetails
 
@@ -73,8 +73,10 @@ def _held(holder: Any, key: str | int, values: Any) -> Any:
     one_of = OneOf.among(metadata)
     if one_of is not None and isinstance(values, dict):
         return one_of.settings_of(values)
+    if get_origin(kind) not in (UnionType, Union):
+        return kind
     kinds = [one for one in get_args(kind) if one is not type(None)]
-    return kinds[0] if get_origin(kind) is UnionType and len(kinds) == 1 else kind
+    return next(filter(is_section, kinds), kinds[0] if len(kinds) == 1 else kind)
 
 
 def _problem(error: ErrorDetails, section: type[Section] | None) -> str:

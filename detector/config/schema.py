@@ -17,6 +17,7 @@ from pydantic import (
 
 from detector import yaml_text
 from detector.anchors.atss import ATSSSettings
+from detector.anchors.generator import AnchorsSettings, OrAuto
 from detector.anchors.matching import MatchingSettings, MaxIoUSettings
 from detector.data.settings import DataSettings
 from detector.loss.assemble import CLASSIFICATION_LOSSES
@@ -30,9 +31,7 @@ from detector.settings.section import (
     Below1,
     Count,
     Fraction,
-    NotEmpty,
     NotNegative,
-    Pair,
     Positive,
     Proper,
     Section,
@@ -47,27 +46,6 @@ MATCHINGS = OneOf(
     kinds={"max_iou": MaxIoUSettings, "atss": ATSSSettings},
     default="max_iou",
 )
-
-
-class AnchorsSettings(Section):
-    sizes: Annotated[tuple[Positive, ...], NotEmpty] = item(
-        (32.0, 64.0, 128.0, 256.0, 512.0), "one a level, P3 to P7: square root of area in pixels"
-    )
-    scales: Annotated[tuple[Positive, ...], NotEmpty] = item(
-        (1.0, 1.26, 1.587), "factors of the size at every position"
-    )
-    ratios: Annotated[tuple[Positive, ...], NotEmpty] = item((0.5, 1.0, 2.0), "height / width")
-    offset: Fraction = item(0.5, "centre of the first anchor in strides; 0.5: middle of its cell")
-    cells: Annotated[tuple[tuple[Pair, ...], ...], NotEmpty] | None = item(
-        None, "explicit [[[w, h], ...], ...] a level; then sizes, scales and ratios are unused"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> AnchorsSettings:
-        counts = [len(level) for level in self.cells or ()]
-        if counts and (min(counts) == 0 or min(counts) != max(counts)):
-            raise ValueError(f"cells has {counts} a level, it should be equally many, at least 1")
-        return self
 
 
 class LossSettings(Section):
@@ -185,7 +163,7 @@ class Config(Section):
 
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
-    anchors: AnchorsSettings = AnchorsSettings()
+    anchors: Annotated[AnchorsSettings | Literal["auto"], OrAuto()] = AnchorsSettings()
     matching: Annotated[SerializeAsAny[MatchingSettings], MATCHINGS] = MaxIoUSettings()
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()

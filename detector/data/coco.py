@@ -117,7 +117,7 @@ class CocoIndex:
     @property
     def skipped(self) -> dict[str, int]:
         """How many images or annotations were left out, by reason."""
-        return {defect.reason: defect.entries for defect in self.defects}
+        return {defect.reason: len(defect.ids) for defect in self.defects}
 
     def path(self, row: int) -> Path:
         """The file of image `row`."""

@@ -24,7 +24,7 @@ class Defect(NamedTuple):
     """Images or annotations that cannot be used, all for one reason."""
 
     reason: str
-    entries: int  # images or annotations
+    ids: tuple[int, ...]  # of images or annotations
     sentence: str  # without the full stop
 
 
@@ -91,7 +91,8 @@ def _defect(path: Path, content: Annotations, reason: str, failed: NDArray) -> D
     }
     detail = details.get(reason, f"[{box}] as x, y, width, height in image {content.owners[first]}")
     who = _who("annotation", content.ids[failed])
-    return Defect(reason, len(failed), f"{path}: {who}: {reason}: {detail}; correct it")
+    ids = tuple(content.ids[failed].tolist())
+    return Defect(reason, ids, f"{path}: {who}: {reason}: {detail}; correct it")
 
 
 def image_defects(
@@ -101,14 +102,15 @@ def image_defects(
     for reason in REASONS:
         rows = [row for row, fault in faults.items() if fault.reason == reason]
         if rows:
-            who = _who("image", content.image_ids[rows])
-            yield Defect(reason, len(rows), f"{path}: {who}: {faults[rows[0]].sentence}")
+            ids = content.image_ids[rows]
+            sentence = f"{path}: {_who('image', ids)}: {faults[rows[0]].sentence}"
+            yield Defect(reason, tuple(ids.tolist()), sentence)
 
 
 def refusal(defects: tuple[Defect, ...]) -> str:
     """A sentence: the first defect in full, then the counts of the others."""
     sentence = f"{defects[0].sentence}, or set data.invalid to skip"
-    others = [f"{defect.reason} ({defect.entries})" for defect in defects[1:]]
+    others = [f"{defect.reason} ({len(defect.ids)})" for defect in defects[1:]]
     if others:
         kinds = "kind" if len(others) == 1 else "kinds"
         sentence += f"; {len(others)} more {kinds} of defect: {', '.join(others)}"

@@ -25,8 +25,8 @@ from detector.data.images import (
     DEFAULT,
     Decoding,
     SizeDiffers,
+    read_header,
     read_image,
-    read_size,
     seems_whole,
 )
 from detector.errors import InputError
@@ -118,7 +118,7 @@ def _sized(images: Path, decoding: Decoding, known: Mapping[Any, Size], stamp: S
         return stamp
     try:
         path = images / stamp.name
-        height, width = known.get((stamp.name, *stamp[3:])) or read_size(path, decoding)
+        height, width = known.get((stamp.name, *stamp[3:])) or read_header(path, decoding).turned
     except InputError:
         return stamp
     return stamp._replace(height=stamp.height or height, width=stamp.width or width)

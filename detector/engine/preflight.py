@@ -10,8 +10,9 @@ from dataclasses import fields, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from detector.anchors.generator import AnchorGenerator
@@ -23,7 +24,8 @@ from detector.data.loader import PREFETCHED, SHARED
 from detector.data.transforms import FixedSize, ShorterSide
 from detector.engine.step import TrainingStep
 from detector.errors import InputError
-from detector.structures import Batch, Outputs
+from detector.loss.detection import DetectionLoss
+from detector.structures import Batch, Outputs, Targets
 
 Resize = ShorterSide | FixedSize
 # open files: pipes and sentinels of each worker; everything else of a process
@@ -124,21 +126,54 @@ def count_reachable_boxes(
 ) -> tuple[int, int]:
     """How many boxes some anchor overlaps with an IoU of at least `foreground`, and of how many.
 
-    Crowds are not counted. Looks at up to `most` images, evenly spread over the index, resized as
-    in evaluation. Anchors centred outside the image do not count, as in training.
+    Crowds are not counted. Looks at up to `most` images, evenly spread over the index.
     """
-    reached = boxes = 0
-    for row in np.unique(np.linspace(0, len(index) - 1, min(most, len(index))).astype(int)):
-        truth, (height, width) = index.truth(int(row)), index.size(int(row))
-        tall, wide = resize.for_evaluation().target(height, width, draw=0.0)
-        usable = truth.boxes[~truth.crowd]
-        scaled = usable * torch.tensor([wide / width, tall / height]).repeat(2)
+    _, overlaps = best_overlaps(index, resize, anchor_generator, spread_rows(index, most))
+    return int((overlaps >= foreground).sum()), len(overlaps)
+
+
+def spread_rows(index: CocoIndex, most: int) -> list[int]:
+    """Up to `most` rows of images, evenly spread over the index."""
+    rows = np.linspace(0, len(index) - 1, min(most, len(index))).astype(int)
+    return [int(row) for row in np.unique(rows)]
+
+
+def best_overlaps(
+    index: CocoIndex, resize: Resize, anchor_generator: AnchorGenerator, rows: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Width and height (B, 2) of the boxes of some images, and each one's best IoU (B,).
+
+    Images are resized as in evaluation. Crowds do not count, nor do anchors centred outside the
+    image, as in training.
+    """
+    sides, best = [torch.zeros(0, 2)], [torch.zeros(0)]
+    for row in rows:
+        boxes, (tall, wide) = resized_boxes(index, resize, row)
+        usable = boxes[~index.truth(row).crowd]
         anchors = anchor_generator(tall, wide)
         inside = centred_inside(anchors, torch.tensor([[tall, wide]]))[0]
-        overlaps = box_iou(anchors[inside], scaled)
-        reached += int((overlaps >= foreground).any(dim=0).sum())
-        boxes += len(usable)
-    return reached, boxes
+        # a row of zeros, for an image so thin that no anchor is centred in it has no maximum
+        overlaps = F.pad(box_iou(anchors[inside], usable), (0, 0, 0, 1))
+        sides.append(usable[:, 2:] - usable[:, :2])
+        best.append(overlaps.amax(dim=0))
+    return torch.cat(sides), torch.cat(best)
+
+
+def resized_boxes(index: CocoIndex, resize: Resize, row: int) -> tuple[Tensor, tuple[int, int]]:
+    """Boxes (g, 4) of an image resized as in evaluation, crowds too, and its height and width."""
+    height, width = index.size(row)
+    tall, wide = resize.for_evaluation().target(height, width, draw=0.0)
+    factors = torch.tensor([wide / width, tall / height]).repeat(2)
+    return index.truth(row).boxes * factors, (tall, wide)
+
+
+def resized_sides(index: CocoIndex, resize: Resize) -> Tensor:
+    """float32 (B, 2): width and height of all boxes but crowds, resized as in evaluation."""
+    target = resize.for_evaluation().target
+    targets = np.array([target(*size, draw=0.0) for size in index.sizes.tolist()])
+    factors = np.repeat((targets / index.sizes)[:, ::-1], np.diff(index.box_offsets), axis=0)
+    sides = (index.boxes[:, 2:] - index.boxes[:, :2]) * factors
+    return torch.from_numpy(sides[~index.crowd].astype(np.float32))
 
 
 def describe_coinciding_boxes(index: CocoIndex, *, multi_label: bool) -> str | None:
@@ -183,16 +218,23 @@ def initial_loss(
     differ where the head is not initialized as its prior demands.
     """
     criterion, training = step.criterion, net.training
-    bias = criterion.classification.code.bias()
     tallies = []
     net.eval()
     for batch in batches:
         targets = step.assign(batch)
-        logits = bias.to(batch.images.device).expand(*targets.matches.shape, -1)
-        constant = Outputs(logits, logits.new_zeros(*targets.matches.shape, 4))
-        expected = criterion.tally(constant, targets)
+        expected = expected_tally(criterion, targets)
         with step.autocast():
             tallies.append(torch.stack([expected, criterion.tally(net(batch.images), targets)]))
     net.train(training)
     expected, measured = torch.stack(tallies).sum(0)
     return float(criterion.means(expected)[0]), float(criterion.means(measured)[0])
+
+
+def expected_tally(criterion: DetectionLoss, targets: Targets) -> Tensor:
+    """What an untrained head is expected to lose, as of `DetectionLoss.tally`.
+
+    Its logits all equal the head's biases, and its predicted boxes are the anchors.
+    """
+    shape = targets.matches.shape
+    logits = criterion.classification.code.bias().to(targets.matches.device).expand(*shape, -1)
+    return criterion.tally(Outputs(logits, logits.new_zeros(*shape, 4)), targets)

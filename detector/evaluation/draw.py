@@ -30,7 +30,7 @@ def draw_detections(
     image: Tensor,
     boxes: Tensor,
     labels: Tensor,
-    scores: Tensor | None,
+    scores: Tensor,
     *,
     names: Sequence[str] | Mapping[int, str],
     threshold: float,
@@ -39,39 +39,64 @@ def draw_detections(
 ) -> Tensor:
     """The image with boxes, names and scores; small images are enlarged by a whole factor.
 
-    `image` uint8 (3, H, W), `boxes` (D, 4), `labels` int (D,) into `names`, `scores` (D,), None for
-    boxes without them; detections below `threshold` are left out. Higher scores are drawn on top. A
-    detection has no label, and a thinner box, if its label would overlap that of a higher score, or
-    if labels would cover more than 15 % of the image. `truth` (G, 4) is drawn as white dashes with
+    `image` uint8 (3, H, W), `boxes` (D, 4), `labels` int (D,) into `names`, `scores` (D,);
+    detections below `threshold` are left out. Higher scores are drawn on top. A detection has no
+    label, and a thinner box, if its label would overlap that of a higher score, or if labels would
+    cover more than 15 % of the image. `truth` (G, 4) is drawn as white dashes with
     a dark edge, and a caption of some 20 rows under the image says so; with None there is none.
     Returns uint8 (3, f H [+ caption], f W) on the CPU, f the least whole number that makes the
     shorter side `shorter` pixels or more (while the longer stays within 4096).
     """
     canvas, factor = _canvas(image, shorter)
-    pen = ImageDraw.Draw(canvas)
-    unit = max(1.0, min(canvas.size) / LEGIBLE)
-    known = torch.full((len(boxes),), torch.inf) if scores is None else scores
-    kept = (known >= threshold).nonzero().flatten()
-    kept = kept[known[kept].argsort(descending=True, stable=True)].cpu()
+    kept = (scores >= threshold).nonzero().flatten()
+    kept = kept[scores[kept].argsort(descending=True, stable=True)].cpu()
     rectangles = _rectangles(boxes.cpu()[kept], factor, canvas)
+    dashed = _rectangles(truth, factor, canvas) if truth is not None else []
     chosen = labels.cpu()[kept].tolist()
-    texts = [names[label] for label in chosen]
-    if scores is not None:
-        scored = zip(texts, scores.cpu()[kept].tolist(), strict=True)
-        texts = [f"{text} {score:.2f}" for text, score in scored]
+    scored = zip(chosen, scores.cpu()[kept].tolist(), strict=True)
+    texts = [f"{names[label]} {score:.2f}" for label, score in scored]
+    _draw(canvas, rectangles, texts, [color(label) for label in chosen], dashed)
+    return _tensor(canvas if truth is None else _captioned(canvas, len(truth), _unit(canvas)))
+
+
+def draw_boxes(image: Tensor, boxes: Tensor, labels: Sequence[int], texts: Sequence[str]) -> Tensor:
+    """The image with boxes (g, 4), each in the colour of its label and with its text.
+
+    Enlarged, and without some of the texts, as by `draw_detections`; the first are drawn on top.
+    """
+    canvas, factor = _canvas(image, LEGIBLE)
+    _draw(canvas, _rectangles(boxes, factor, canvas), texts, [color(label) for label in labels], [])
+    return _tensor(canvas)
+
+
+def _draw(
+    canvas: Image.Image,
+    rectangles: list[Rectangle],
+    texts: Sequence[str],
+    colors: Sequence[Color],
+    dashed: Sequence[Rectangle],
+) -> None:
+    pen, unit = ImageDraw.Draw(canvas), _unit(canvas)
     labelled = _label_positions(pen, rectangles, texts, unit)
-    shown = list(zip(rectangles, labelled, texts, [color(label) for label in chosen], strict=True))
+    shown = list(zip(rectangles, labelled, texts, colors, strict=True))
     for rectangle, label_box, _, outline in reversed(shown):
         width = round(1.5 * unit) if label_box else math.ceil(0.5 * unit)
         pen.rectangle(rectangle, outline=outline, width=width)
-    for rectangle in _rectangles(truth, factor, canvas) if truth is not None else []:
+    for rectangle in dashed:
         _dashed(pen, rectangle, unit)
     # after all boxes, so that no line crosses a label
     for _, label_box, text, background in shown:
         if label_box:
             _write(pen, label_box, text, background, unit)
-    drawn = np.array(canvas if truth is None else _captioned(canvas, len(truth), unit))
-    return torch.from_numpy(drawn).permute(2, 0, 1).contiguous()
+
+
+def _unit(canvas: Image.Image) -> float:
+    """Pixels that stand for one of an image of LEGIBLE pixels."""
+    return max(1.0, min(canvas.size) / LEGIBLE)
+
+
+def _tensor(canvas: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(canvas)).permute(2, 0, 1).contiguous()
 
 
 def _canvas(image: Tensor, shorter: int) -> tuple[Image.Image, int]:
@@ -141,7 +166,7 @@ def _font(unit: float) -> ImageFont.FreeTypeFont:
 
 
 def _label_positions(
-    pen: ImageDraw.ImageDraw, rectangles: list[Rectangle], texts: list[str], unit: float
+    pen: ImageDraw.ImageDraw, rectangles: list[Rectangle], texts: Sequence[str], unit: float
 ) -> list[Rectangle | None]:
     """The rectangle of each label, best detection first; None if there is no room for it."""
     font, margin = _font(unit), round(3 * unit)

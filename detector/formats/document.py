@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from detector.data.defects import LEAST_SIDE
-from detector.data.images import read_sizes
+from detector.data.images import read_header
 from detector.errors import InputError
 from detector.formats.source import UNREADABLE_IMAGE, Label, LabelledImage, Labels, Tally
 
@@ -83,9 +83,10 @@ def _check_once(images: Sequence[LabelledImage]) -> None:
 
 def _sizes(file: Path) -> tuple[Size, Size] | InputError:
     try:
-        return read_sizes(file)
+        header = read_header(file)
     except InputError as error:
         return error
+    return header.stored, header.turned
 
 
 def _size(image: LabelledImage, sizes: tuple[Size, Size], tally: Tally) -> Size:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from detector.data.images import read_image
-from detector.evaluation.draw import draw_detections
+from detector.evaluation.draw import draw_boxes, draw_detections
 from detector.report.run_evaluation import ImageErrors, RunEvaluation, worst_images
 
 MOST_IMAGES = 12
@@ -51,12 +50,15 @@ def _drawn(evaluation: RunEvaluation, errors: ImageErrors, score: float) -> Draw
     found = torch.from_numpy(own)
     corners = torch.cat([found[:, 1:3], found[:, 1:3] + found[:, 3:5]], dim=1)
     classes = torch.from_numpy(np.searchsorted(index.category_ids, own[:, 6]))
-    draw = partial(draw_detections, names=evaluation.names, threshold=0)
+    names = [evaluation.names[label] for label in labels.tolist()]
+    drawn = draw_detections(
+        image, corners, classes, found[:, 5], names=evaluation.names, threshold=0
+    )
     return DrawnImage(
         file=str(index.file_names[row]),
         errors=errors,
-        truth=jpeg_address(draw(image, boxes, labels, None)),
-        detections=jpeg_address(draw(image, corners, classes, found[:, 5])),
+        truth=jpeg_address(draw_boxes(image, boxes, labels.tolist(), names)),
+        detections=jpeg_address(drawn),
     )
 
 

@@ -186,7 +186,9 @@ def test_a_size_that_is_not_annotated_is_the_files(
     path = write(tmp_path, unsized(*keys))
     for _ in range(2):
         index = CocoIndex.read(path, tmp_path / "images")
-        monkeypatch.setattr(probe, "read_size", lambda *_: pytest.fail("the file was opened again"))
+        monkeypatch.setattr(
+            probe, "read_header", lambda *_: pytest.fail("the file was opened again")
+        )
         assert index.sizes.tolist() == [[80, 100], [80, 100]] and index.sizes.dtype == np.int32
         assert index.boxes.tolist() == [[10, 20, 40, 60], [90, 0, 100, 20]]
 

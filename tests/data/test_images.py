@@ -15,7 +15,7 @@ import torch
 from PIL import EpsImagePlugin, Image, ImageOps, features
 
 from detector.data import images
-from detector.data.images import Decoding, SizeDiffers, read_image, read_size, seems_whole
+from detector.data.images import Decoding, SizeDiffers, read_header, read_image, seems_whole
 from detector.errors import InputError
 
 ORIENTATION = 0x0112
@@ -284,4 +284,4 @@ def test_the_size_of_a_head_is_that_of_the_image(
     exif[274] = orientation
     image.save(path, **({"tiffinfo": {274: orientation}} if kind == "tif" else {"exif": exif}))
     expected = (31, 20) if orientation >= 5 else (20, 31)
-    assert read_size(path) == expected == tuple(read_image(path).shape[1:])
+    assert read_header(path).turned == expected == tuple(read_image(path).shape[1:])

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from detector.evaluation.draw import GRAY, LABELLED, draw_detections
+from detector.evaluation.draw import GRAY, LABELLED, draw_boxes, draw_detections
 from detector.evaluation.palette import COLORS, color
 
 NAMES = ["cat", "dog"]
@@ -39,9 +39,8 @@ def test_label_lies_on_top_of_the_box():
 
 
 def test_boxes_without_scores_are_drawn_with_their_names_alone():
-    """At any threshold; the boxes are the same, the label is shorter by a score."""
-    box, label = torch.tensor([[100.0, 150, 300, 350]]), torch.tensor([0])
-    image = draw_detections(picture(), box, label, None, names=NAMES, threshold=0.5)
+    """The boxes are the same, the label is shorter by a score."""
+    image = draw_boxes(picture(), torch.tensor([[100.0, 150, 300, 350]]), [0], NAMES[:1])
     scored = drawn(picture(), [[100, 150, 300, 350]])
     row = slice(135, 145)
     lengths = [int((one[:, row] != 128).any(0).any(0).sum()) for one in (image, scored)]

@@ -181,6 +181,7 @@ def _retinanet(config: Config, classes: int) -> RetinaNet:
         config.model.backbone,
         config.model.fpn,
     )
+    assert not isinstance(anchors, str)  # our own step was built before, which refuses auto
     generator = AnchorGenerator(
         tuple(tuple(size * scale for scale in anchors.scales) for size in anchors.sizes),
         (anchors.ratios,) * len(anchors.sizes),
