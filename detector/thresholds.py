@@ -14,8 +14,8 @@ from typing import Any
 from detector.config import load
 from detector.config.messages import nearest
 from detector.engine.restore import Classes
-from detector.evaluation.best_f1 import BestF1, best_f1
 from detector.evaluation.coco_files import index_ground_truth, load_detections
+from detector.evaluation.score_curve import BestF1, best_f1
 from detector.trained import Trained
 
 SCORE = 0.3  # of detections that are worth a look; a run has the low one that AP needs

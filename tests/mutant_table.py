@@ -274,7 +274,7 @@ TABLE = [
     ("detector/data/augmentations.py", "tests/data/test_transforms.py", [
         ("context.draws.flip < self.probability", "context.draws.flip >= self.probability"),
         ("(self.highest - self.lowest) * draws.zoom", "self.highest * draws.zoom"),
-        ("HUE_SHARE * strength", "strength"),
+        ("HUE_SHARE * self.strength", "self.strength"),
         ("1 + strength * (2 * draws.brightness - 1)", "1 + strength * draws.brightness"),
     ]),
     ("detector/data/geometry.py", "tests/data/test_transforms.py", [

@@ -21,6 +21,7 @@ from detector.errors import InputError
 from detector.evaluation.coco import CocoResult, evaluate
 from detector.evaluation.coco_files import index_ground_truth, load_detections
 from detector.evaluation.errors import error_split
+from detector.evaluation.score_curve import ScoreCurve
 from detector.files import read_object
 from detector.lab.matches import Matches, match
 
@@ -78,35 +79,6 @@ def read_evaluation(folder: Path, index: CocoIndex) -> RunEvaluation:
     return RunEvaluation(folder, metrics, rows, index, ground_truth, result, matches)
 
 
-@dataclass(frozen=True, eq=False)
-class ScoreCurve:
-    """What detections at or above each score are worth, S scores in falling order."""
-
-    scores: NDArray[np.float64]  # (S,) each once
-    precision: NDArray[np.float64]  # (S,)
-    recall: NDArray[np.float64]  # (S,) NaN without boxes
-    f1: NDArray[np.float64]  # (S,)
-
-    @classmethod
-    def of(cls, scores: NDArray[np.float64], right: NDArray[np.bool_], boxes: int) -> ScoreCurve:
-        """Of detections (D,) in any order, and the number of boxes to find."""
-        order = np.argsort(-scores, kind="stable")
-        falling = scores[order]
-        # equal scores are above the same thresholds: only behind the last of them is there a point
-        last = np.flatnonzero(np.diff(falling, append=-np.inf))
-        hits, count = np.cumsum(right[order])[last], last + 1
-        recall = hits / boxes if boxes else np.full(len(last), np.nan)
-        return cls(falling[last], hits / count, recall, 2 * hits / (count + boxes))
-
-    @property
-    def best(self) -> tuple[float, float] | None:
-        """The highest F1 and its score, the higher one of equals; None where nothing is right."""
-        if not self.f1.any():
-            return None
-        at = int(self.f1.argmax())
-        return float(self.f1[at]), float(self.scores[at])
-
-
 def score_curve(matches: Matches, of_class: int | None = None) -> ScoreCurve:
     """Of one class, or of all together; detections in crowds count neither way."""
     chosen, boxes = ~matches.ignored[0], np.ones(len(matches.truth_classes), np.bool_)
@@ -118,8 +90,8 @@ def score_curve(matches: Matches, of_class: int | None = None) -> ScoreCurve:
 
 def best_score(matches: Matches) -> float:
     """Where the F1 of all classes together is highest, cut to three decimals, as it is written."""
-    best = score_curve(matches).best
-    return FALLBACK if best is None else math.floor(1000 * best[1]) / 1000
+    curve = score_curve(matches)
+    return FALLBACK if curve.best is None else math.floor(1000 * curve.scores[curve.best]) / 1000
 
 
 @dataclass(frozen=True)
@@ -141,9 +113,10 @@ def class_figures(evaluation: RunEvaluation) -> list[ClassFigures]:
     figures = []
     for k, (name, ap) in enumerate(result.per_class.items()):
         boxes = result.boxes[name]
-        f1, score = (score_curve(matches, k).best if boxes else None) or (None, None)
-        if boxes:
-            f1 = f1 or 0.0
+        curve = score_curve(matches, k)
+        best = curve.best if boxes else None
+        f1 = (0.0 if best is None else float(curve.f1[best])) if boxes else None
+        score = None if best is None else float(curve.scores[best])
         found = (matches.hit & ~matches.ignored)[:, matches.classes == k]
         ar = float(found.sum(1).mean() / boxes) if boxes else None
         ap50 = float(result.precision[0, :, k].mean()) if boxes else None

@@ -115,14 +115,14 @@ def confusions(names: Sequence[str], matrix: NDArray[np.int64]) -> Confusions:
 
 def _judged(evaluation: RunEvaluation, config: Config) -> dict[str, Any]:
     """What the template shows of an evaluation."""
-    score = best_score(evaluation.matches)
+    score, curve = best_score(evaluation.matches), score_curve(evaluation.matches)
     own = {figure_of(name) for name in config.evaluation.metrics}
     return {
         "result": evaluation.result,
         "metrics": evaluation.metrics,
         "own": {k: v for k, v in evaluation.metrics.items() if k.partition("/")[0] in own},
         "score": score,
-        "curve": score_curve(evaluation.matches).best,
+        "f1": None if curve.best is None else curve.f1[curve.best],
         "classes": class_figures(evaluation),
         "errors": evaluation.errors,
         "confusions": confusions(evaluation.names, confusion(evaluation, score)),

@@ -148,10 +148,11 @@ def class_f1_plot(evaluation: RunEvaluation, shown: Sequence[int]) -> Figure | N
     for axes, k in zip(grid, shown, strict=True):
         curve = score_curve(evaluation.matches, k)
         axes.plot(*_sparse(curve.scores, curve.f1), color=GREEN)
-        if curve.best:
-            f1, score = curve.best
-            axes.plot(score, f1, "o", color=GREEN, markeredgecolor=PAPER,
-                      markeredgewidth=0.7, markersize=6)  # fmt: skip
+        if curve.best is not None:
+            best = curve.scores[curve.best], curve.f1[curve.best]
+            axes.plot(
+                *best, "o", color=GREEN, markeredgecolor=PAPER, markeredgewidth=0.7, markersize=6
+            )
         axes.set(xlim=(0, 1), ylim=(0, 1.04), xticks=[0, 0.5, 1])
     label_outer(grid, "score", "F1")
     return figure

@@ -1,4 +1,4 @@
-"""The score above which detections of a class are best, by F1 at IoU 0.5.
+"""What the detections above each score are worth, and above which the best, by F1 at IoU 0.5.
 
 D detections of a class in all images; a detection counts as right by COCO's matching.
 """
@@ -15,6 +15,32 @@ from numpy.typing import NDArray
 from detector.coco_matching import matched
 
 IOU = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreCurve:
+    """What detections at or above each score are worth, S scores in falling order."""
+
+    scores: NDArray[np.float64]  # (S,) each once
+    precision: NDArray[np.float64]  # (S,)
+    recall: NDArray[np.float64]  # (S,) NaN without boxes
+    f1: NDArray[np.float64]  # (S,)
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], right: NDArray[np.bool_], boxes: int) -> ScoreCurve:
+        """Of detections (D,) in any order, and the number of boxes to find."""
+        order = np.argsort(-scores, kind="stable")
+        falling = scores[order]
+        # equal scores are above the same thresholds: only behind the last of them is there a point
+        last = np.flatnonzero(np.diff(falling, append=-np.inf))
+        hits, count = np.cumsum(right[order])[last], last + 1
+        recall = hits / boxes if boxes else np.full(len(last), np.nan)
+        return cls(falling[last], hits / count, recall, 2 * hits / (count + boxes))
+
+    @property
+    def best(self) -> int | None:
+        """Index of the highest F1, the first of equals; None where nothing is right."""
+        return int(self.f1.argmax()) if self.f1.any() else None
 
 
 @dataclass(frozen=True)
@@ -56,7 +82,8 @@ def best_f1(
     found = {}
     for category in ground_truth["categories"]:
         own = [entry for entry in entries if entry["category_id"] == category["id"]]
-        best = _best(*_hits(own), lowest=lowest)
+        scores, right, boxes = _hits(own)
+        best = _best(ScoreCurve.of(scores, right, boxes), boxes, lowest=lowest)
         if best is not None:
             found[category["id"]] = best
     return found
@@ -77,19 +104,15 @@ def _hits(entries: list[dict[str, Any]]) -> tuple[NDArray[Any], NDArray[Any], in
     return scores, right > 0, boxes
 
 
-def _best(scores: NDArray[Any], right: NDArray[Any], boxes: int, *, lowest: float) -> BestF1 | None:
-    if not right.any():
+def _best(curve: ScoreCurve, boxes: int, *, lowest: float) -> BestF1 | None:
+    at = curve.best
+    if at is None:
         return None
-    order = np.argsort(-scores)
-    scores, hits = scores[order], right[order].cumsum()
-    following = np.append(scores[1:], min(lowest, scores[-1]))
-    f1 = 2 * hits / (np.arange(1, len(scores) + 1) + boxes)
-    f1[:-1][scores[:-1] == scores[1:]] = -1  # no threshold parts equal scores
-    last = int(f1.argmax())
+    following = np.append(curve.scores[1:], min(lowest, curve.scores[-1]))
     return BestF1(
-        score=float((scores[last] + following[last]) / 2),
-        f1=float(f1[last]),
-        precision=float(hits[last] / (last + 1)),
-        recall=float(hits[last] / boxes),
+        score=float((curve.scores[at] + following[at]) / 2),
+        f1=float(curve.f1[at]),
+        precision=float(curve.precision[at]),
+        recall=float(curve.recall[at]),
         boxes=boxes,
     )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.evaluation.best_f1 import BestF1, best_f1
+from detector.evaluation.score_curve import BestF1, best_f1
 
 HIT, MISS = True, False
 Scored = list[tuple[float, bool]]
