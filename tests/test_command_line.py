@@ -57,7 +57,8 @@ def test_a_progress_bar_still_returns_to_its_line(capsys: pytest.CaptureFixture[
 REQUIRED = {
     "ablate": ["--config", "f"], "benchmark": ["--output", "o"], "diagnose": ["--run", "r"],
     "evaluate": ["--run", "r"], "plot_losses": [], "train": ["--config", "f"],
-    "predict": ["--run", "r", "a.jpg", "--output", "o"],
+    "predict": ["--run", "r", "a.jpg", "--output", "o"], "check": ["--config", "f"],
+    "export": ["--run", "r", "--output", "o.onnx"],
 }  # fmt: skip
 
 
