@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ def _content(file: Path) -> Any:
     text = "\n".join(read_lines(file))
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month
         problem = " ".join(str(error).split())
         raise InputError(f"{file}: this is not a YAML file: {problem}.") from None
 
@@ -78,9 +79,9 @@ def _names(file: Path, names: Any) -> list[str]:
                 "each once."
             )
         names = [names[index] for index in expected]
-    if not isinstance(names, list) or not names:
+    texts = [class_name(str(name)) for name in names] if isinstance(names, list) else []
+    if not all(texts) or not texts:
         raise InputError(f"{file}: 'names' is {names!r}; expected a list of class names.")
-    texts = [class_name(str(name)) for name in names]
     twice = next((name for name in texts if texts.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{file}: 'names' has {twice!r} more than once; give each class its own.")
@@ -143,4 +144,5 @@ def _located(settings: YoloSettings, entry: str) -> Path | None:
     folder = Path(".") if settings.file is None else settings.file.parent
     inside = Path(*[part for part in Path(entry).parts if part not in ("..", "/")])
     places = (settings.folder / entry, folder / entry, folder / inside)
-    return next((place for place in places if place.exists()), None)
+    # os.path.exists: Path.exists raises for a name that is too long
+    return next((place for place in places if os.path.exists(place)), None)

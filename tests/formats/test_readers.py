@@ -263,6 +263,35 @@ def test_coco_by_hand(kind: str, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+DIGITS = {
+    "an id": ({"category_id": 1}, ["0"]),
+    "an id as text": ({"category_id": "1"}, ["0"]),
+    "a name": ({"category_name": "1"}, ["1"]),
+    "no id, though a name": ({"category_id": 0}, []),
+}
+
+
+@pytest.mark.parametrize("kind", DIGITS)
+def test_coco_names_that_are_numbers(kind: str, tmp_path: Path) -> None:
+    """Ids 1, 2 of the digits 0, 1: an unknown id 0 is no digit 0."""
+    row, expected = DIGITS[kind]
+    rows = [{"image_id": "x", "bbox": [1, 2, 3, 4], **one} for one in ({"category_id": 2}, row)]
+    categories = [{"id": 1, "name": "0"}, {"id": 2, "name": "1"}]
+    content = coco(rows, categories=categories)
+    root = write_coco(tmp_path / "coco", content, [Picture("a.png", (50, 40))])
+    result = convert(root)
+    assert [name for name, _ in result.boxes()["a.png"]] == ["1", *expected]
+    assert ("category_id 0" in result.out) == (not expected)
+
+
+def test_coco_categories_of_one_name_are_told(tmp_path: Path) -> None:
+    rows = [{"image_id": "x", "category_id": k, "bbox": [1, 2, 3, 4]} for k in (0, 5)]
+    content = coco(rows, categories=[{"id": 0, "name": "dog"}, {"id": 5, "name": "dog "}])
+    result = convert(write_coco(tmp_path / "coco", content, [Picture("a.png", (50, 40))]))
+    assert result.content()["categories"] == [{"id": 1, "name": "dog"}]
+    assert "1 categories of the name of another" in result.out and "'dog'" in result.out
+
+
 def test_coco_keeps_crowds_and_areas(tmp_path: Path) -> None:
     """The area of a segmentation decides about small and large in the evaluation."""
     rows = [
