@@ -163,8 +163,9 @@ def _labels_by_image(
 def _area(row: dict[str, Any]) -> float | None:
     """The annotated area, such as that of a segmentation, where it can be one."""
     area = row.get("area")
-    usable = isinstance(area, int | float) and 0 < area <= sys.float_info.max
-    return float(area) if usable else None
+    if isinstance(area, int | float) and 0 < area <= sys.float_info.max:
+        return float(area)
+    return None
 
 
 def _box(row: dict[str, Any], image: dict[str, Any], place: str) -> Box | None:

@@ -13,6 +13,7 @@ from detector.errors import InputError
 from detector.formats.source import YAML, Source, Tally, class_name, read_lines
 
 NO_TEST = "parts `test` of data.yaml whose images are not there, left out"
+NO_PART = "images that no part of data.yaml names, left out"
 TWO_PARTS = "images that two parts of data.yaml name, kept in the first"
 
 
@@ -101,6 +102,9 @@ def parts_of(source: Source, settings: YoloSettings, tally: Tally) -> dict[Path,
             for file in _images_of(source, settings, f"{split}: {entry}", place, by_path):
                 if splits.setdefault(file, split) != split:
                     tally.add(TWO_PARTS, f"{file}: {splits[file]} and {split}")
+    for file in source.images.files if splits else ():
+        if file not in splits:
+            tally.add(NO_PART, file)
     return splits
 
 

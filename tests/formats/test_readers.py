@@ -152,6 +152,15 @@ def test_yolo_parts(settings: str, named: str, tmp_path: Path) -> None:
     assert ids == [1, 2]
 
 
+def test_yolo_images_of_no_part_are_told(tmp_path: Path) -> None:
+    pictures = [Picture(f"{part}/a.png", (40, 40), [DOG]) for part in ("train", "val", "more")]
+    root = write_yolo(tmp_path / "yolo", pictures, ["dog"])
+    (root / "data.yaml").write_text("names: [dog]\ntrain: images/train\nval: images/val\n")
+    result = convert(root)
+    assert {path.name for path in result.folder.glob("*.json")} == {"train.json", "val.json"}
+    assert "1 images that no part of data.yaml names" in result.out and "more/a.png" in result.out
+
+
 def test_yolo_names_of_a_file(tmp_path: Path) -> None:
     root = write_yolo(tmp_path / "yolo", [Picture("a.png", (40, 40), [DOG])], ["cat", "dog"])
     (root / "data.yaml").unlink()
@@ -196,7 +205,7 @@ CSVS = {
     "header": "path,x1,y1,x2,y2,class\nb.png,10,5,30,25,dog\nb.png,1,2,3,4,cat\na.png,,,,,\n",
     "tensorflow": "filename,width,height,class,xmin,ymin,xmax,ymax\n"
     "b.png,9,9,dog,10,5,30,25\nb.png,9,9,cat,1,2,3,4\na.png,9,9,,,,,\n",
-    "another computer": "C:\\data\\b.png,10.0,5,30,25,dog\r\n/x/b.png,1,2,3,4,cat\r\n"
+    "another computer": "C:\\data\\b.png,10.0,5,30,25,dog\r\nC:\\data\\b.png,1,2,3,4,cat\r\n"
     "/x/a.png,,,,,\r\n",
 }
 

@@ -77,6 +77,24 @@ def csv_number(root: Path) -> str:
     return "labels.csv:2: found 'three', expected a number"
 
 
+def csv_of_a_folder_that_is_not_there(root: Path) -> str:
+    """Else the boxes of other/a.png would go to the only a.png that there is."""
+    write_csv(root, TWO)
+    (root / "labels.csv").write_text("a.png,1,2,3,4,dog\nother/a.png,1,2,3,4,dog\n")
+    return "labels.csv:2: 'other/a.png' and 'a.png' would both be"
+
+
+def fractions_for_pixels(root: Path) -> str:
+    write_csv(root, TWO)
+    (root / "labels.csv").write_text("a.png,.1,.2,.3,1,dog\nb.png,0,.2,.3,.4,dog\n")
+    return "labels.csv:1: this box and all others lie within 0 to 1"
+
+
+def fractions_in_voc(root: Path) -> str:
+    write_voc(root, [Picture("a.png", (50, 60), [("dog", (-0.9, -0.5, 0.5, 1.0))])])
+    return "a.xml: object 1: this box and all others"
+
+
 def csv_nan(root: Path) -> str:
     write_csv(root, TWO)
     (root / "labels.csv").write_text("a.png,1,2,nan,4,dog\n")
@@ -252,6 +270,7 @@ WRONG = [
     a_part_that_is_not_there, a_part_that_lies_elsewhere, csv_number, csv_nan, csv_without_a_class,
     csv_of_widths, csv_of_five, corners_in_coco, several_classes_of_a_box, coco_without_a_list,
     segmentation_of_a_number, segmentation_of_polygon_and_number, mask_of_negative_runs,
+    csv_of_a_folder_that_is_not_there, fractions_for_pixels, fractions_in_voc,
     number_beyond_floats, coco_class_without_a_name, json_too_deep, yaml_date_that_is_none,
     yaml_name_too_long, yaml_class_without_a_name, image_id_twice,
     image_twice_in_coco, image_twice_in_voc, two_images_for_a_label, two_parts_in_voc,
