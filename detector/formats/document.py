@@ -98,6 +98,10 @@ def _check_pixels(labels: Labels) -> None:
 
 def _sizes(file: Path) -> tuple[Size, Size] | InputError:
     try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return InputError(f"{file}: its name is not UTF-8, as JSON has to be; rename it.")
+    try:
         header = read_header(file)
     except InputError as error:
         return error

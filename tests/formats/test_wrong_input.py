@@ -388,6 +388,14 @@ def broken_image(root: Path) -> str:
     return "b.png: this is not a whole, readable image"
 
 
+def image_name_of_another_encoding(root: Path) -> str:
+    """Training refuses a file with such a name in it."""
+    write_voc(root, TWO)
+    for file in (root / "JPEGImages" / "b.png", root / "Annotations" / "b.xml"):
+        file.rename(file.with_stem("b\udcff"))
+    return "b\udcff.png: its name is not UTF-8"
+
+
 def label_without_image(root: Path) -> str:
     write_voc(root, TWO)
     (root / "JPEGImages" / "b.png").unlink()
@@ -417,7 +425,7 @@ def coco_without_image(root: Path) -> str:
 FAULTS = [
     broken_xml, xml_number, xml_without_a_box, xml_of_another_kind, yolo_in_pixels,
     yolo_with_scores, yolo_by_names, labelme_points, labelme_without_a_class, labelme_cut_off,
-    broken_image,
+    broken_image, image_name_of_another_encoding,
     label_without_image, text_without_image, row_without_image, coco_without_image,
 ]  # fmt: skip
 
