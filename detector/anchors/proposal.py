@@ -49,10 +49,15 @@ def propose_anchors(sides: Tensor, strides: Sequence[int]) -> AnchorsSettings:
         sizes = _centres(sides.prod(1).sqrt() / scales[scale], level, pull, sizes)
         ratios = _centres(sides[:, 1] / sides[:, 0], ratio, pull, ratios)
     return AnchorsSettings(
-        sizes=tuple(round(size, 1) for size in best[0].tolist()),
+        sizes=tuple(map(_three_digits, best[0].tolist())),
         scales=usual.scales,
-        ratios=tuple(round(ratio, 2) for ratio in sorted(best[1].tolist())),
+        ratios=tuple(map(_three_digits, sorted(best[1].tolist()))),
     )
+
+
+def _three_digits(value: float) -> float:
+    """Rounded, and never to 0, as decimals would round the ratio of thin lines."""
+    return float(f"{value:.3g}")
 
 
 def _overlaps(

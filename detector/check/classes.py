@@ -24,11 +24,12 @@ def class_cases(splits: Sequence[Split]) -> Iterator[Case]:
         yield "categories_differ", Example(f"val and train: {classes[-1].difference(classes[0])}")
     else:
         yield from _count_cases(splits)
-    counts = dict(zip(train.index.category_names, boxes_of_classes(train), strict=True))
-    most = max(counts, key=lambda name: counts[name])
-    for name, count in counts.items():
-        if 0 < count * IMBALANCE <= counts[most]:
-            yield "class_imbalance", Example(f"{name} {count}, {most} {counts[most]}", "train")
+    names, counts = train.index.category_names, boxes_of_classes(train)
+    most = max(counts)
+    commonest = names[counts.index(most)]
+    for name, count in zip(names, counts, strict=True):  # names may occur twice
+        if 0 < count * IMBALANCE <= most:
+            yield "class_imbalance", Example(f"{name} {count}, {commonest} {most}", "train")
 
 
 def boxes_of_classes(split: Split) -> list[int]:

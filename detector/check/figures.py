@@ -157,7 +157,7 @@ def batch_figures(config: Config, index: CocoIndex) -> BatchFigures:
     code = build.class_code(config, index.num_classes)
     criterion = build.criterion(config, code, torch.from_numpy(index.boxes_per_class))
     rows = preflight.spread_rows(index, MOST_MATCHED)
-    kinds, tally, boxes, matched = torch.zeros(3), torch.zeros(4).double(), 0, 0
+    kinds, tally, boxes, matched = torch.zeros(3).double(), torch.zeros(4).double(), 0, 0
     for row in rows:
         batch = unread_batch(index, resize, row)
         targets = matcher(generator(*batch.images.shape[-2:]), batch)

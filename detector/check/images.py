@@ -26,7 +26,7 @@ FLAT = 4  # levels: a smaller difference of neighbours is noise, which would mak
 # 70 images saved anew at JPEG quality 50 or at half the size differed in at most 21 of 256 bits and
 # by 4 levels; pairs of 150 other images of BCCD in 71 bits and by 9 levels, or more.
 NEAR_BITS, NEAR_LEVELS = 24, 8
-CHUNK = 2048  # images whose hashes are compared with all others at a time
+CHUNK = 256  # images whose hashes are compared with all others at a time: 120 MB for COCO
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision.io import encode_jpeg
 from torchvision.transforms.v2 import functional as F
 
@@ -45,6 +46,14 @@ def draw_all(splits: Sequence[Split], findings: Sequence[Finding]) -> dict[str, 
     return pictures
 
 
+def _read(split: Split, example: Example) -> Tensor:
+    """As training reads it: in the frame of the boxes, which may not be turned as EXIF data say."""
+    index = split.index
+    for row in np.flatnonzero(index.image_ids == example.image_id).tolist():
+        return read_image(index.path(row), index.size(row), index.decoding)
+    return read_image(index.images_dir / example.file_name, decoding=index.decoding)  # not usable
+
+
 def _draw(split: Split, example: Example) -> Picture:
     """The image with the boxes of the example; with all of its boxes where it names none."""
     names = ", ".join(f"annotation {annotation}" for annotation in example.annotations)
@@ -52,9 +61,7 @@ def _draw(split: Split, example: Example) -> Picture:
         part for part in (f"{split.name} {example.file_name}", names, example.detail) if part
     )
     try:
-        image = read_image(
-            split.index.images_dir / example.file_name, decoding=split.index.decoding
-        )
+        image = _read(split, example)
     except (InputError, OSError):
         return Picture("", caption)
     content = split.content

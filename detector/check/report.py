@@ -14,7 +14,7 @@ from detector.check.findings import KINDS, Finding
 from detector.check.pictures import Picture
 from detector.command_line import harmless
 from detector.files import write_json, write_text
-from detector.report.numbers import FILTERS
+from detector.report.numbers import FILTERS, four_digits
 
 HERE = Path(__file__).parent
 NAMED = 3  # examples on the terminal
@@ -137,8 +137,7 @@ def _finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
 def _range(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    least, middle, most = values[0], values[len(values) // 2], values[-1]
-    return f"{least:.3g}, {middle:.3g}, {most:.3g}"
+    return ", ".join(map(four_digits, (values[0], values[len(values) // 2], values[-1])))
 
 
 def _table(head: Sequence[str], rows: Any) -> Iterator[str]:

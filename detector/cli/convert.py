@@ -15,7 +15,7 @@ from detector.errors import InputError
 from detector.files import new_directory, write_json, write_text
 from detector.formats.document import Converted, coco_content, convert
 from detector.formats.recognise import FORMATS, recognise
-from detector.formats.source import Source, Tally, open_source
+from detector.formats.source import Tally, open_source
 from detector.formats.split import groups_of_copies, own_parts, stratified
 
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind = recognise(source, options.format)
         converted = convert(kind.read(source, tally), tally)
         parts = split(converted, options.split, options.seed)
-        root = image_root(source, converted)
+        root = image_root(converted)
         for name, indices in parts.items():
             numbered = [(index + 1, converted.images[index]) for index in indices]
             content = coco_content(numbered, converted.classes, root)
@@ -82,8 +82,8 @@ def split(converted: Converted, share: float | None, seed: int) -> dict[str, lis
     return {"train": train, "val": val}
 
 
-def image_root(source: Source, converted: Converted) -> Path:
-    """The deepest folder that holds all images, written as SOURCE or --images is."""
+def image_root(converted: Converted) -> Path:
+    """The deepest folder that holds all images, as SOURCE or --images begins it."""
     return Path(os.path.commonpath([image.file.parent for image in converted.images]))
 
 

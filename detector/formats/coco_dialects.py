@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from detector.formats.source import (
 UNKNOWN_IMAGE = "annotations of an image that is not in the file, left out"
 NO_BOX = "annotations with neither bbox nor segmentation, left out"
 NO_CLASS = "annotations of a category that is not in the file, left out"
+SAME_NAME = "categories of the name of another, which become one class"
 GROUP_CLASS = "categories without boxes that only group the others, left out"
 Box = tuple[float, float, float, float]
 
@@ -80,12 +82,13 @@ def _key(value: Any) -> str:
 
 def _category_names(entries: Entries, tally: Tally) -> dict[str, str]:
     """Class names by `_key` of their ids, in the order of the ids where all are numbers."""
-    rows = entries.categories
+    rows, stated = entries.categories, [_stated(row)[1] for row in entries.annotations]
     if not rows:  # then the annotations name their classes
-        texts = {_stated(row) for row in entries.annotations}
-        return {text: class_name(text) for text in sorted(filter(None, texts))}
+        texts = {class_name(_key(value)) for value in stated if value is not None}
+        return {text: text for text in sorted(filter(None, texts))}
     for index, row in enumerate(rows):
-        if not isinstance(row.get("name"), str) or row.get("id") is None:
+        name = row.get("name")
+        if not isinstance(name, str) or not name.strip() or row.get("id") is None:
             raise InputError(
                 f"{entries.file}: entry {index} of 'categories' is {reprlib.repr(row)}; expected "
                 "an id and a name."
@@ -93,8 +96,8 @@ def _category_names(entries: Entries, tally: Tally) -> dict[str, str]:
     ids = [whole_number(row["id"]) for row in rows]
     if None not in ids:
         rows = sorted(rows, key=lambda row: whole_number(row["id"]) or 0)
-    used = {_stated(row) for row in entries.annotations}
-    names = {}
+    used = set(map(_key, stated))
+    names: dict[str, str] = {}
     for row in rows:
         key, name = _key(row["id"]), class_name(row["name"])
         above = any(other.get("supercategory") == row["name"] for other in rows if other is not row)
@@ -103,14 +106,30 @@ def _category_names(entries: Entries, tally: Tally) -> dict[str, str]:
         elif key in names:
             raise InputError(f"{entries.file}: category id {row['id']!r} occurs twice.")
         else:
+            if name in names.values():
+                tally.add(SAME_NAME, f"{entries.file}: {name!r}")
             names[key] = name
     return names
 
 
-def _stated(row: dict[str, Any]) -> str:
-    """The id or name of an annotation's category; "" where it has none."""
-    value = next((row[k] for k in ("category_id", "category", "category_name") if k in row), None)
-    return "" if value is None else _key(value)
+def _stated(row: dict[str, Any]) -> tuple[str, Any]:
+    """The key by which an annotation states its category, and the value; None: it states none."""
+    keys = ("category_id", "category", "category_name")
+    return next(((key, row[key]) for key in keys if row.get(key) is not None), ("", None))
+
+
+def _class(row: dict[str, Any], names: dict[str, str], known: set[str]) -> str | None:
+    """The class of an annotation: a number is an id, a text may be an id or a name.
+
+    Names may be numbers, too, as of digits: under `category_id` a text is first looked up as an id,
+    under the other keys as a name.
+    """
+    key, value = _stated(row)
+    by_id = names.get(_key(value))
+    by_name = class_name(value) if isinstance(value, str) else None
+    if by_name not in known:
+        return by_id
+    return by_id or by_name if key == "category_id" else by_name
 
 
 def _labels_by_image(
@@ -118,7 +137,7 @@ def _labels_by_image(
 ) -> dict[str, list[Label]]:
     """The boxes by `_key` of their image's id."""
     known = {_key(row.get("id")): row for row in entries.images}
-    by_name = {name: name for name in names.values()}
+    classes = set(names.values())
     labels: dict[str, list[Label]] = {key: [] for key in known}
     for index, row in enumerate(entries.annotations):
         place = f"{entries.file}: annotation {row.get('id', f'at index {index}')}"
@@ -127,12 +146,12 @@ def _labels_by_image(
                 f"{place} has category_ids, several classes of one box, which are not carried "
                 "over; training reads such a file as it is."
             )
-        image, stated = _key(row.get("image_id")), _stated(row)
-        name = names.get(stated) or by_name.get(class_name(stated))
+        image, name = _key(row.get("image_id")), _class(row, names, classes)
         if image not in known:
             tally.add(UNKNOWN_IMAGE, f"{place}: image_id {row.get('image_id')!r}")
         elif name is None:
-            tally.add(NO_CLASS, f"{place}: {stated or 'no category_id'}")
+            key, value = _stated(row)
+            tally.add(NO_CLASS, f"{place}: {f'{key} {value!r}' if key else 'no category_id'}")
         elif (box := _box(row, known[image], place)) is None:
             tally.add(NO_BOX, place)
         else:
@@ -144,7 +163,9 @@ def _labels_by_image(
 def _area(row: dict[str, Any]) -> float | None:
     """The annotated area, such as that of a segmentation, where it can be one."""
     area = row.get("area")
-    return float(area) if isinstance(area, int | float) and area > 0 else None
+    if isinstance(area, int | float) and 0 < area <= sys.float_info.max:
+        return float(area)
+    return None
 
 
 def _box(row: dict[str, Any], image: dict[str, Any], place: str) -> Box | None:
@@ -163,11 +184,12 @@ def _around(segmentation: Any, image: dict[str, Any], place: str) -> Box | None:
         return None
     if isinstance(segmentation, dict):
         return _around_mask(segmentation, place)
-    polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    points = [numbers(polygon, f"{place}: segmentation") for polygon in polygons]
-    if any(len(polygon) < 4 or len(polygon) % 2 for polygon in points):
+    several = isinstance(segmentation, list) and isinstance(segmentation[0], list)
+    polygons = segmentation if several else [segmentation]
+    if not all(isinstance(one, list) and len(one) >= 4 and len(one) % 2 == 0 for one in polygons):
         raise InputError(f"{place}: segmentation is {reprlib.repr(segmentation)}; expected x, y, …")
-    return bounds([side for polygon in points for side in polygon])
+    sides = [side for polygon in polygons for side in polygon]
+    return bounds(numbers(sides, f"{place}: segmentation"))
 
 
 def _around_mask(rle: dict[str, Any], place: str) -> Box:
@@ -176,7 +198,7 @@ def _around_mask(rle: dict[str, Any], place: str) -> Box:
         compressed = isinstance(rle["counts"], str | bytes)
         code = rle if compressed else mask.frPyObjects(rle, *rle["size"])
         x, y, width, height = mask.toBbox(code).tolist()
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError(
             f"{place}: segmentation is {reprlib.repr(rle)}; expected a mask's size and counts."
         ) from None

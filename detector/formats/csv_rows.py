@@ -40,6 +40,7 @@ def read(source: Source, tally: Tally) -> Labels:
     Raises InputError, which names file and line, for a row that is not of this form.
     """
     images: dict[Path, LabelledImage] = {}
+    paths: dict[Path, str] = {}  # as the rows have them
     for file in source.of_suffix(".csv"):
         split = split_of_name(file, source.root)
         for line, row in _rows(file):
@@ -48,6 +49,12 @@ def read(source: Source, tally: Tally) -> Labels:
             if image is None:
                 tally.add(IMAGE_MISSING, f"{place}: {row['path']!r} is not in {source.image_root}")
                 continue
+            first = paths.setdefault(image, row["path"])
+            if first != row["path"]:
+                raise InputError(
+                    f"{place}: {row['path']!r} and {first!r} would both be {image}, the nearest of "
+                    "that name; bring the missing one, or write one path for one image."
+                )
             before = images.get(image) or LabelledImage(image, (), place, split)
             if before.split != split:
                 raise InputError(

@@ -46,10 +46,12 @@ def convert(labels: Labels, tally: Tally) -> Converted:
     """Images that can be read, by file name, with boxes that have an area inside of them.
 
     Classes are those of the source, else the names of its boxes in alphabetical order. Raises
-    InputError where an image is labelled twice, and where no box is left.
+    InputError where an image is labelled twice, where boxes that should be pixels seem to be
+    fractions, and where no box is left.
     """
     ordered = sorted(labels.images, key=lambda image: image.file)
     _check_once(ordered)
+    _check_pixels(labels)
     classes = labels.classes or sorted({box.name for image in ordered for box in image.labels})
     with ThreadPoolExecutor() as pool:
         sizes = tqdm(
@@ -81,7 +83,24 @@ def _check_once(images: Sequence[LabelledImage]) -> None:
             )
 
 
+def _check_pixels(labels: Labels) -> None:
+    """InputError where boxes of pixels lie within 0 .. 1, or -1 .. 1 where VOC's 1 became 0."""
+    boxes = [label for image in labels.images for label in image.labels]
+    sides = [side for label in boxes for side in label.box]
+    if labels.fractions or max(map(abs, sides), default=2) > 1:
+        return
+    if not all(side.is_integer() for side in sides):  # else a box of one pixel
+        raise InputError(
+            f"{boxes[0].place}: this box and all others lie within 0 to 1, as fractions of the "
+            "image's sides; expected pixels: multiply them by its width and height."
+        )
+
+
 def _sizes(file: Path) -> tuple[Size, Size] | InputError:
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return InputError(f"{file}: its name is not UTF-8, as JSON has to be; rename it.")
     try:
         header = read_header(file)
     except InputError as error:

@@ -54,7 +54,8 @@ def read_file(tally: Tally, file: Path) -> Content:
 
 def _label(shape: Any, place: str, tally: Tally) -> Label | None:
     """The box of a shape; None for one that encloses nothing."""
-    if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
+    name = shape.get("label") if isinstance(shape, dict) else None
+    if not isinstance(name, str) or not name.strip():
         raise BrokenLabels(f"{place} is {reprlib.repr(shape)}; expected an object with a 'label'.")
     kind, points = shape.get("shape_type") or "polygon", shape.get("points")
     if kind not in AREAS:
@@ -67,7 +68,7 @@ def _label(shape: Any, place: str, tally: Tally) -> Label | None:
     flat = numbers([side for point in points for side in point], place)
     if len(flat) < 4:
         raise BrokenLabels(f"{place}: it has {len(flat) // 2} points; expected two or more.")
-    return Label(_box(kind, flat), class_name(shape["label"]), place)
+    return Label(_box(kind, flat), class_name(name), place)
 
 
 def _box(kind: str, points: list[float]) -> tuple[float, float, float, float]:

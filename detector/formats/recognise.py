@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector.errors import InputError
+from detector.files import read_json
 from detector.formats import coco_dialects, csv_rows, labelme, voc, yolo
 from detector.formats.source import Labels, Source, Tally
 from detector.formats.yolo_settings import settings_files
@@ -48,8 +48,8 @@ def _json_with(source: Source, key: str) -> list[Path]:
     content: Any = None
     for file in files:
         try:
-            content = json.loads(file.read_bytes())
-        except (ValueError, OSError):
+            content = read_json(file)
+        except InputError:
             continue
         if isinstance(content, dict):
             break

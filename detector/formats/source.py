@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import reprlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -220,10 +221,10 @@ def numbers(words: Sequence[object], place: str) -> list[float]:
     for word in words:
         try:
             value = math.nan if isinstance(word, bool) else float(word)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             value = math.nan
         if not math.isfinite(value):
-            raise BrokenLabels(f"{place}: found {word!r}, expected a number.")
+            raise BrokenLabels(f"{place}: found {reprlib.repr(word)}, expected a number.")
         values.append(value)
     return values
 

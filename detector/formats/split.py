@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
+from detector.data.images import BROKEN
 from detector.errors import InputError
 from detector.formats.document import ConvertedImage
 
@@ -130,6 +131,6 @@ def _look(file: Path) -> tuple[str, NDArray[np.float32] | None]:
                 return digest, None
             image.draft("L", (8 * THUMBNAIL, 8 * THUMBNAIL))  # JPEG: decodes an eighth, 10 x faster
             small = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    except (OSError, ValueError, SyntaxError):  # a broken middle: training refuses it, not we
+    except BROKEN:  # in its middle: training refuses it, not we
         return digest, None
     return digest, np.asarray(small, np.float32)

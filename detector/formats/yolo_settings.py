@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from detector.errors import InputError
 from detector.formats.source import YAML, Source, Tally, class_name, read_lines
 
 NO_TEST = "parts `test` of data.yaml whose images are not there, left out"
+NO_PART = "images that no part of data.yaml names, left out"
 TWO_PARTS = "images that two parts of data.yaml name, kept in the first"
 
 
@@ -60,7 +62,7 @@ def _content(file: Path) -> Any:
     text = "\n".join(read_lines(file))
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month
         problem = " ".join(str(error).split())
         raise InputError(f"{file}: this is not a YAML file: {problem}.") from None
 
@@ -78,9 +80,9 @@ def _names(file: Path, names: Any) -> list[str]:
                 "each once."
             )
         names = [names[index] for index in expected]
-    if not isinstance(names, list) or not names:
+    texts = [class_name(str(name)) for name in names] if isinstance(names, list) else []
+    if not all(texts) or not texts:
         raise InputError(f"{file}: 'names' is {names!r}; expected a list of class names.")
-    texts = [class_name(str(name)) for name in names]
     twice = next((name for name in texts if texts.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{file}: 'names' has {twice!r} more than once; give each class its own.")
@@ -100,6 +102,9 @@ def parts_of(source: Source, settings: YoloSettings, tally: Tally) -> dict[Path,
             for file in _images_of(source, settings, f"{split}: {entry}", place, by_path):
                 if splits.setdefault(file, split) != split:
                     tally.add(TWO_PARTS, f"{file}: {splits[file]} and {split}")
+    for file in source.images.files if splits else ():
+        if file not in splits:
+            tally.add(NO_PART, file)
     return splits
 
 
@@ -143,4 +148,5 @@ def _located(settings: YoloSettings, entry: str) -> Path | None:
     folder = Path(".") if settings.file is None else settings.file.parent
     inside = Path(*[part for part in Path(entry).parts if part not in ("..", "/")])
     places = (settings.folder / entry, folder / entry, folder / inside)
-    return next((place for place in places if place.exists()), None)
+    # os.path.exists: Path.exists raises for a name that is too long
+    return next((place for place in places if os.path.exists(place)), None)

@@ -63,6 +63,12 @@ def test_boxes_of_one_shape_get_an_anchor_of_it() -> None:
     assert anchors.ratios == (0.25, 0.5, 1)
 
 
+def test_thin_lines_get_anchors() -> None:
+    """500 x 1: ratios of 0.001, 0.002 and 0.004, which two decimals would make 0."""
+    anchors = propose_anchors(torch.tensor([[500.0, 1.0]] * 7), STRIDES)
+    assert anchors.ratios == (0.001, 0.002, 0.004)
+
+
 @pytest.mark.parametrize("text", ["fast", "3", "null"])
 def test_what_is_neither_settings_nor_auto_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="anchors: found .*, it should be auto, or a mapping"):

@@ -18,6 +18,7 @@ from PIL import Image
 
 from detector.check.findings import KINDS, Finding
 from detector.check.images import near_pairs
+from detector.check.pictures import draw_all
 from detector.check.split import read_splits
 from detector.cli.check import find_all
 from detector.config import load
@@ -240,6 +241,30 @@ def test_a_set_of_identical_files_counts_all_but_the_first(data: Data) -> None:
     (finding,) = found(data)
     assert (finding.kind, finding.count) == ("image_duplicate", 2)
     assert [one.file_name for one in finding.examples] == ["3.jpg", "4.jpg"]
+
+
+def test_a_picture_is_turned_as_training_turns_it(data: Data) -> None:
+    """48 x 72 as annotated is the image as stored: EXIF data that would turn it change nothing."""
+    file, exif, addresses = data.image("train", 1), Image.Exif(), []
+    stored = Image.open(file).copy()
+    for orientation in (1, 6):
+        exif[0x0112] = orientation
+        stored.save(file, exif=exif)
+        config = load(HOME / "configs" / "digits.yaml", settings(data))
+        splits = read_splits(config)
+        rotated = Finding("image_rotated", 1, (splits[0].of_image(11),))
+        (picture,) = draw_all(splits, [rotated])["image_rotated"]
+        addresses.append(picture.address)
+    assert addresses[0] == addresses[1] != ""
+
+
+def test_rare_classes_of_one_name_count_each(data: Data) -> None:
+    many(data)
+    data.category(4, "cow")
+    data.more([30, 2, 20, 16], category=4)
+    data.more([30, 2, 20, 16], category=4, split="val")
+    (rare,) = [one for one in found(data) if one.kind == "class_imbalance"]
+    assert [one.detail for one in rare.examples] == ["cow 2, cat 205", "cow 1, cat 205"]
 
 
 def test_near_pairs_need_equal_edges_and_equal_light() -> None:

@@ -152,6 +152,15 @@ def test_yolo_parts(settings: str, named: str, tmp_path: Path) -> None:
     assert ids == [1, 2]
 
 
+def test_yolo_images_of_no_part_are_told(tmp_path: Path) -> None:
+    pictures = [Picture(f"{part}/a.png", (40, 40), [DOG]) for part in ("train", "val", "more")]
+    root = write_yolo(tmp_path / "yolo", pictures, ["dog"])
+    (root / "data.yaml").write_text("names: [dog]\ntrain: images/train\nval: images/val\n")
+    result = convert(root)
+    assert {path.name for path in result.folder.glob("*.json")} == {"train.json", "val.json"}
+    assert "1 images that no part of data.yaml names" in result.out and "more/a.png" in result.out
+
+
 def test_yolo_names_of_a_file(tmp_path: Path) -> None:
     root = write_yolo(tmp_path / "yolo", [Picture("a.png", (40, 40), [DOG])], ["cat", "dog"])
     (root / "data.yaml").unlink()
@@ -196,7 +205,7 @@ CSVS = {
     "header": "path,x1,y1,x2,y2,class\nb.png,10,5,30,25,dog\nb.png,1,2,3,4,cat\na.png,,,,,\n",
     "tensorflow": "filename,width,height,class,xmin,ymin,xmax,ymax\n"
     "b.png,9,9,dog,10,5,30,25\nb.png,9,9,cat,1,2,3,4\na.png,9,9,,,,,\n",
-    "another computer": "C:\\data\\b.png,10.0,5,30,25,dog\r\n/x/b.png,1,2,3,4,cat\r\n"
+    "another computer": "C:\\data\\b.png,10.0,5,30,25,dog\r\nC:\\data\\b.png,1,2,3,4,cat\r\n"
     "/x/a.png,,,,,\r\n",
 }
 
@@ -261,6 +270,35 @@ def test_coco_by_hand(kind: str, tmp_path: Path) -> None:
     assert [(row["id"], row["name"]) for row in result.content()["categories"]] == [
         (1, "dog"), (2, "cat"),
     ]  # fmt: skip
+
+
+DIGITS = {
+    "an id": ({"category_id": 1}, ["0"]),
+    "an id as text": ({"category_id": "1"}, ["0"]),
+    "a name": ({"category_name": "1"}, ["1"]),
+    "no id, though a name": ({"category_id": 0}, []),
+}
+
+
+@pytest.mark.parametrize("kind", DIGITS)
+def test_coco_names_that_are_numbers(kind: str, tmp_path: Path) -> None:
+    """Ids 1, 2 of the digits 0, 1: an unknown id 0 is no digit 0."""
+    row, expected = DIGITS[kind]
+    rows = [{"image_id": "x", "bbox": [1, 2, 3, 4], **one} for one in ({"category_id": 2}, row)]
+    categories = [{"id": 1, "name": "0"}, {"id": 2, "name": "1"}]
+    content = coco(rows, categories=categories)
+    root = write_coco(tmp_path / "coco", content, [Picture("a.png", (50, 40))])
+    result = convert(root)
+    assert [name for name, _ in result.boxes()["a.png"]] == ["1", *expected]
+    assert ("category_id 0" in result.out) == (not expected)
+
+
+def test_coco_categories_of_one_name_are_told(tmp_path: Path) -> None:
+    rows = [{"image_id": "x", "category_id": k, "bbox": [1, 2, 3, 4]} for k in (0, 5)]
+    content = coco(rows, categories=[{"id": 0, "name": "dog"}, {"id": 5, "name": "dog "}])
+    result = convert(write_coco(tmp_path / "coco", content, [Picture("a.png", (50, 40))]))
+    assert result.content()["categories"] == [{"id": 1, "name": "dog"}]
+    assert "1 categories of the name of another" in result.out and "'dog'" in result.out
 
 
 def test_coco_keeps_crowds_and_areas(tmp_path: Path) -> None:

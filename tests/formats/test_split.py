@@ -132,6 +132,6 @@ def write_coco_part(folder: Path, content: dict[str, object]) -> Path:
     return write_coco(folder, content)
 
 
-def test_a_part_without_images_is_no_copy(tmp_path: Path) -> None:
+def test_one_image_is_a_group_of_its_own(tmp_path: Path) -> None:
     write_images(tmp_path, [Picture("a.png", (30, 20))])
     assert groups_of_copies([tmp_path / "a.png"]) == [0]

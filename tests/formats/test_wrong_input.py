@@ -77,6 +77,24 @@ def csv_number(root: Path) -> str:
     return "labels.csv:2: found 'three', expected a number"
 
 
+def csv_of_a_folder_that_is_not_there(root: Path) -> str:
+    """Else the boxes of other/a.png would go to the only a.png that there is."""
+    write_csv(root, TWO)
+    (root / "labels.csv").write_text("a.png,1,2,3,4,dog\nother/a.png,1,2,3,4,dog\n")
+    return "labels.csv:2: 'other/a.png' and 'a.png' would both be"
+
+
+def fractions_for_pixels(root: Path) -> str:
+    write_csv(root, TWO)
+    (root / "labels.csv").write_text("a.png,.1,.2,.3,1,dog\nb.png,0,.2,.3,.4,dog\n")
+    return "labels.csv:1: this box and all others lie within 0 to 1"
+
+
+def fractions_in_voc(root: Path) -> str:
+    write_voc(root, [Picture("a.png", (50, 60), [("dog", (-0.9, -0.5, 0.5, 1.0))])])
+    return "a.xml: object 1: this box and all others"
+
+
 def csv_nan(root: Path) -> str:
     write_csv(root, TWO)
     (root / "labels.csv").write_text("a.png,1,2,nan,4,dog\n")
@@ -118,6 +136,63 @@ def several_classes_of_a_box(root: Path) -> str:
         "annotations": [{"image_id": 1, "category_ids": [1], "bbox": [1, 1, 8, 9]}],
     }, TWO)  # fmt: skip
     return "annotation at index 0 has category_ids"
+
+
+def coco_entry(root: Path, **annotation: object) -> None:
+    write_coco(root, {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "dog"}],
+        "annotations": [{"image_id": 1, "category_id": 1, **annotation}],
+    }, TWO)  # fmt: skip
+
+
+def segmentation_of_a_number(root: Path) -> str:
+    coco_entry(root, segmentation=5)
+    return "segmentation is 5; expected x, y"
+
+
+def segmentation_of_polygon_and_number(root: Path) -> str:
+    coco_entry(root, segmentation=[[1, 2, 3, 4, 5, 6], 5])
+    return "segmentation is [[1, 2, 3, 4, 5, 6], 5]; expected x, y"
+
+
+def mask_of_negative_runs(root: Path) -> str:
+    coco_entry(root, segmentation={"size": [60, 50], "counts": [-1, 5]})
+    return "expected a mask's size and counts"
+
+
+def number_beyond_floats(root: Path) -> str:
+    coco_entry(root, bbox=[10**400, 2, 3, 4])
+    return "bbox: found 1000"
+
+
+def coco_class_without_a_name(root: Path) -> str:
+    write_coco(root, {"images": [], "categories": [{"id": 1, "name": " "}]}, TWO)
+    return "entry 0 of 'categories'"
+
+
+def json_too_deep(root: Path) -> str:
+    write_images(root, TWO)
+    (root / "labels.json").write_text("[" * 100_000)
+    return "no labels of a known format"
+
+
+def yaml_date_that_is_none(root: Path) -> str:
+    write_yolo(root, TWO, ["dog"])
+    (root / "data.yaml").write_text("names: [dog]\ndate: 2024-13-45\n")
+    return "data.yaml: this is not a YAML file: month must be in 1..12"
+
+
+def yaml_name_too_long(root: Path) -> str:
+    write_yolo(root, TWO, ["dog"])
+    (root / "data.yaml").write_text(f"names: [dog]\ntrain: {'a' * 5000}\n")
+    return "there is no such folder"
+
+
+def yaml_class_without_a_name(root: Path) -> str:
+    write_yolo(root, TWO, ["dog"])
+    (root / "data.yaml").write_text("names: [' ']")
+    return "data.yaml: 'names' is [' ']"
 
 
 def coco_without_a_list(root: Path) -> str:
@@ -194,7 +269,10 @@ WRONG = [
     no_xml, no_names, index_beyond_the_names, names_that_are_none, yaml_that_is_none,
     a_part_that_is_not_there, a_part_that_lies_elsewhere, csv_number, csv_nan, csv_without_a_class,
     csv_of_widths, csv_of_five, corners_in_coco, several_classes_of_a_box, coco_without_a_list,
-    image_id_twice,
+    segmentation_of_a_number, segmentation_of_polygon_and_number, mask_of_negative_runs,
+    csv_of_a_folder_that_is_not_there, fractions_for_pixels, fractions_in_voc,
+    number_beyond_floats, coco_class_without_a_name, json_too_deep, yaml_date_that_is_none,
+    yaml_name_too_long, yaml_class_without_a_name, image_id_twice,
     image_twice_in_coco, image_twice_in_voc, two_images_for_a_label, two_parts_in_voc,
     some_in_no_part, two_formats, no_box_at_all, all_labels_without_image, no_image_at_all,
 ]  # fmt: skip
@@ -292,6 +370,12 @@ def labelme_points(root: Path) -> str:
     return "b.json: shape 1: found True"
 
 
+def labelme_without_a_class(root: Path) -> str:
+    write_labelme(root, TWO)
+    (root / "b.json").write_text(labelme_json("b.png", [(" ", DOG[1])]))
+    return "b.json: shape 1 is"
+
+
 def labelme_cut_off(root: Path) -> str:
     write_labelme(root, TWO)
     (root / "b.json").write_text('{"shapes": [')
@@ -302,6 +386,14 @@ def broken_image(root: Path) -> str:
     write_voc(root, TWO)
     (root / "JPEGImages" / "b.png").write_text("not an image")
     return "b.png: this is not a whole, readable image"
+
+
+def image_name_of_another_encoding(root: Path) -> str:
+    """Training refuses a file with such a name in it."""
+    write_voc(root, TWO)
+    for file in (root / "JPEGImages" / "b.png", root / "Annotations" / "b.xml"):
+        file.rename(file.with_stem("b\udcff"))
+    return "b\udcff.png: its name is not UTF-8"
 
 
 def label_without_image(root: Path) -> str:
@@ -332,7 +424,8 @@ def coco_without_image(root: Path) -> str:
 
 FAULTS = [
     broken_xml, xml_number, xml_without_a_box, xml_of_another_kind, yolo_in_pixels,
-    yolo_with_scores, yolo_by_names, labelme_points, labelme_cut_off, broken_image,
+    yolo_with_scores, yolo_by_names, labelme_points, labelme_without_a_class, labelme_cut_off,
+    broken_image, image_name_of_another_encoding,
     label_without_image, text_without_image, row_without_image, coco_without_image,
 ]  # fmt: skip
 
