@@ -170,12 +170,14 @@ def parse_json(text: str, path: Path) -> Any:
 def read_object(
     path: Path, *keys: str, remedy: str = "restore it, or take its folder away"
 ) -> dict[str, Any]:
-    """A JSON object that has at least `keys`; InputError if the file holds anything else.
+    """A JSON object that has at least `keys`; InputError if there is none in the file, or no file.
 
     remedy: what the error tells the user to do.
     """
     try:
         content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}.") from error
     except ValueError as error:
         raise InputError(
             f"{path}: it is not whole JSON ({error}); it was changed by hand or by a fault of the "

@@ -51,7 +51,7 @@ def best_scores(trained: Trained) -> list[BestF1 | None]:
     index = trained.validation()
     rows = None
     folder = evaluation_folder(trained)
-    if folder is not None and _is_of(folder, trained):
+    if folder is not None and _is_of(folder, trained, index.annotations_file):
         rows = load_detections(folder / "detections.json", index_ground_truth(index))
     examine = trained.evaluator(index)
     if rows is None:
@@ -68,13 +68,14 @@ def evaluation_folder(trained: Trained) -> Path | None:
     return file.parent.parent / "evaluation" / file.stem if inside else None
 
 
-def _is_of(folder: Path, trained: Trained) -> bool:
+def _is_of(folder: Path, trained: Trained, annotations: Path) -> bool:
     """Whether an evaluation is one of these weights, on this data, with this post-processing."""
     detections, config = folder / "detections.json", folder / "config.yaml"
     if not (detections.is_file() and config.is_file()):
         return False
-    if detections.stat().st_mtime < trained.weights.stat().st_mtime:
-        return False  # the training went on since
+    made = detections.stat().st_mtime
+    if any(made < file.stat().st_mtime for file in (trained.weights, annotations)):
+        return False  # the training went on since, or there are other boxes or images
     there, here = load(config), trained.config
     keys = ("data", "model", "anchors", "postprocess")
     return all(getattr(there, key) == getattr(here, key) for key in keys)

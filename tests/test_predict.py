@@ -89,6 +89,9 @@ def test_the_score_by_either_option(predict: Predict, digits: Path, tmp_path: Pa
         "Katze=0.5": "--score: this detector has no class 'Katze'; it has zero, one, two",
         "0.3 cat.jpg": "--score: found 'cat.jpg', it should be a number, CLASS=NUMBER, or auto",
         "auto one=0.5": "--score: found 'auto', it should be",
+        "=0.5": "--score: found '=0.5', it should be a number, CLASS=NUMBER",
+        "0.3 0.5": "--score: found 0.3 0.5, which gives two scores for the same class",
+        "one=0.3 one=0.3": "gives two scores for the same class",
     }.items(),
 )
 def test_a_score_that_is_none(

@@ -46,9 +46,10 @@ def test_given_scores() -> None:
 
 
 def test_an_evaluation_is_read_where_it_is_of_this(
-    run: Path, tool: Command, evaluations: list[int]
+    finished: Path, tmp_path: Path, tool: Command, evaluations: list[int]
 ) -> None:
-    """Of this checkpoint and these settings, and younger than the checkpoint; else a new one."""
+    """Of this checkpoint and these settings, younger than checkpoint and boxes; else a new one."""
+    run = Path(shutil.copytree(finished, tmp_path / "copy"))
     trained = Trained.from_run(run, "best", [])
     first = best_scores(trained)
     assert len(evaluations) == 1 and not (run / "evaluation").exists()
@@ -68,7 +69,17 @@ def test_an_evaluation_is_read_where_it_is_of_this(
     os.utime(checkpoint, (later, later))
     best_scores(trained)
     assert len(evaluations) == 5
-    shutil.rmtree(run / "evaluation")
+    assert trained.config.data.val.annotations is not None
+    truth = shutil.copy2(trained.config.data.val.annotations, tmp_path / "truth.json")
+    words = ["--run", run, "--output", run / "evaluation" / "last", "--checkpoint", "last"]
+    assert tool("evaluate", *words, "--set", f"data.val.annotations={truth}").returncode == 0
+    shutil.copy(run / "evaluation" / "last" / "config.yaml", run / "config.yaml")
+    trained, before = Trained.from_run(run, "last", []), len(evaluations)
+    best_scores(trained)
+    assert len(evaluations) == before
+    os.utime(truth, (later, later))  # boxes were mended
+    best_scores(trained)
+    assert len(evaluations) == before + 1
 
 
 def test_a_checkpoint_outside_of_a_run_is_evaluated(

@@ -74,15 +74,19 @@ def _scores(given: Sequence[str], trained: Trained, output: Path) -> list[float]
     if list(given) == ["auto"]:
         return _best_scores(trained, output)
     with about("--score"):
-        scores = dict(map(_pair, given))
+        scores = dict(pairs := [_pair(text) for text in given])
+        if len(scores) < len(pairs):
+            raise ValueError(f"found {' '.join(given)}, which gives two scores for the same class")
         others = scores.pop("", others)
         return class_scores(scores, trained.classes.names, others=others)
 
 
 def _pair(text: str) -> tuple[str, float]:
     """The class, empty for all, and the score of CLASS=SCORE or SCORE."""
-    name, _, number = text.rpartition("=")
+    name, equals, number = text.rpartition("=")
     try:
+        if equals and not name:
+            raise ValueError
         return name, float(number)
     except ValueError:
         raise ValueError(

@@ -33,6 +33,8 @@ def source_files(names: Sequence[str | Path]) -> list[Path]:
 
 
 def _files(name: str | Path) -> list[Path]:
+    if name == "":  # pathlib takes it for the current folder; shells make it of an unset variable
+        raise InputError("an image, video or folder is named by an empty text; name a file or '.'.")
     path = Path(name)
     if path.is_dir():
         images = _images(path)

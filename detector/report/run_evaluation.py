@@ -91,7 +91,12 @@ def score_curve(matches: Matches, of_class: int | None = None) -> ScoreCurve:
 def best_score(matches: Matches) -> float:
     """Where the F1 of all classes together is highest, cut to three decimals, as it is written."""
     curve = score_curve(matches)
-    return FALLBACK if curve.best is None else math.floor(1000 * curve.scores[curve.best]) / 1000
+    return FALLBACK if curve.best is None else _cut(curve.scores[curve.best])
+
+
+def _cut(score: float) -> float:
+    """To three decimals, as it is written; rounded up it would leave a detection of it out."""
+    return math.floor(1000 * score) / 1000
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ class ClassFigures:
     ap50: float | None
     ar: float | None  # at 100 detections an image
     f1: float | None  # the best
-    score: float | None  # where it is
+    score: float | None  # where it is, cut to three decimals
 
 
 def class_figures(evaluation: RunEvaluation) -> list[ClassFigures]:
@@ -116,7 +121,7 @@ def class_figures(evaluation: RunEvaluation) -> list[ClassFigures]:
         curve = score_curve(matches, k)
         best = curve.best if boxes else None
         f1 = (0.0 if best is None else float(curve.f1[best])) if boxes else None
-        score = None if best is None else float(curve.scores[best])
+        score = None if best is None else _cut(curve.scores[best])
         found = (matches.hit & ~matches.ignored)[:, matches.classes == k]
         ar = float(found.sum(1).mean() / boxes) if boxes else None
         ap50 = float(result.precision[0, :, k].mean()) if boxes else None

@@ -64,3 +64,14 @@ def test_what_means_no_file_is_refused(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(InputError, match=words):
             source_files([tmp_path / name])
+
+
+def test_an_empty_name_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As which pathlib takes it: an unset variable of a shell would predict whatever is here."""
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "a.jpg")
+    with pytest.raises(InputError, match="named by an empty text"):
+        source_files([""])
+    assert source_files(["."]) == [Path("a.jpg")]

@@ -332,6 +332,19 @@ def test_one_command_evaluates_and_makes_the_page(
     assert "4 steps, 2 epochs" in text and "configs/digits.yaml" in text
 
 
+def test_a_score_is_written_so_that_its_detection_counts(tmp_path: Path) -> None:
+    """0.6996 is 0.700 when rounded, and would then leave out the last right detection."""
+    found = [(*one[:3], 0.6996) if one[3] == 0.7 else one for one in FOUND]
+    rows = page_of(made(tmp_path, found=found)).table("Each class")
+    assert rows[1][-2:] == ["0.800", "0.699"]
+
+
+def test_an_evaluation_that_is_not_whole(refused: Refused, tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    (folder / "evaluation" / "best" / "metrics.json").unlink()
+    assert "metrics.json: cannot be read (No such file" in refused("report", "--run", folder).err
+
+
 def test_wrong_input(refused: Refused, finished: Path, tmp_path: Path) -> None:
     assert "no such folder" in refused("report", "--run", tmp_path / "nothing").err
     (tmp_path / "folder").mkdir()
