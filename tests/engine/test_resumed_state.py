@@ -244,7 +244,7 @@ def test_the_settings_of_the_optimizer_are_the_configs(paused: Paused) -> None:
     """Of the checkpoint's group only its moments count; the config decays weights by 0.05."""
     paused.edit_state(put("optimizer", "param_groups", 0, "weight_decay", value=5.0))
     assert paused.train(resume=True) == 0
-    (first, _) = last_state(paused.output)["optimizer"]["param_groups"]
+    first, *_ = last_state(paused.output)["optimizer"]["param_groups"]
     assert first["weight_decay"] == paused.config.optimizer.weight_decay
 
 
