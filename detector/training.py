@@ -186,6 +186,8 @@ class Assembly:
     def _begin_epoch(self, epoch: int) -> None:
         """Freeze or train the backbone, as model.backbone.frozen_epochs says."""
         backbone, frozen_epochs = self.net.backbone, self.config.model.backbone.frozen_epochs
+        if not frozen_epochs:
+            return
         before = backbone.all_frozen
         if epoch < frozen_epochs:
             backbone.freeze_all()

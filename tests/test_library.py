@@ -34,8 +34,11 @@ def trained(finished: Path) -> Detector:
 def project(finished: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the examples suppose in the working folder."""
     folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(finished, folder / "runs" / "digits")
     shutil.copytree(digits, folder / "data" / "digits")
+    (folder / "data" / "fruit" / "JPEGImages").mkdir(parents=True)
+    Image.new("RGB", (60, 40)).save(folder / "data" / "fruit" / "JPEGImages" / "0001.jpg")
+    for run in ("digits", "fruit"):
+        shutil.copytree(finished, folder / "runs" / run)
     return folder
 
 
@@ -215,7 +218,7 @@ def test_supervision_may_be_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     (one,) = trained.predict(sorted((digits / "val").iterdir())[0])
-    with pytest.raises(detector.InputError, match=r"pip install 'anchorlab\[convert\]'"):
+    with pytest.raises(detector.InputError, match="pip install supervision"):
         one.to_supervision()
 
 
@@ -335,8 +338,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_the_wheel_holds(installed: Path) -> None:
     package = installed / "detector"
     assert (package / "py.typed").is_file()
-    page = {file.name for file in (package / "report").iterdir() if file.suffix != ".py"}
-    assert page == {"page.html.j2", "page.css"}
+    for room in ("report", "check"):
+        there, here = (
+            {file.name for file in (top / room).iterdir() if file.suffix in (".j2", ".css", ".js")}
+            for top in (package, HOME / "detector")
+        )
+        assert there == here != set()
     shipped, ours = (
         sorted(str(file.relative_to(top)) for file in top.rglob("*.yaml"))
         for top in (package / "configs", HOME / "configs")
