@@ -22,7 +22,7 @@ from detector.data.coco import CocoIndex
 from detector.data.loader import DetectionDataset, StepLoader, train_loader
 from detector.distributed import barrier, is_main, rank, together, world_size
 from detector.engine import preflight, run
-from detector.engine.logger import Logger, Loggers, RunLogger, logger_class
+from detector.engine.logger import Logger, Loggers, RunLogger, logger_classes
 from detector.engine.optim import EMA
 from detector.engine.own_pieces import check_own_pieces
 from detector.engine.restore import (
@@ -34,7 +34,7 @@ from detector.engine.restore import (
 )
 from detector.engine.step import TrainingStep
 from detector.engine.train import Pace, Trainer
-from detector.errors import InputError, about
+from detector.errors import InputError
 from detector.model.retinanet import FPN, RetinaNet
 from detector.structures import Batch
 from detector.trained import check_class_of, describe_validation, evaluator, load_pretrained
@@ -56,7 +56,7 @@ class Assembly:
         self.index = build.data_index(config, "train")
         self.config = config = with_anchors(config, self.index)
         self.classes = Classes.of(self.index)
-        self.loggers = logger_classes(config)
+        self.loggers = logger_classes(config.train.loggers)
         self.code = build.class_code(config, len(self.classes))
         self.validation = self._validation_index()
         self.dataset = DetectionDataset(self.index, build.transform(config), config.train.seed)
@@ -247,12 +247,6 @@ class Assembly:
             f"initial classification loss: {measured:.4f} measured, {expected:.4f} expected from "
             f"{source}"
         )
-
-
-@about("train.loggers")
-def logger_classes(config: Config) -> list[type[Logger]]:
-    """The classes of train.loggers; InputError if one cannot be imported, or is no Logger."""
-    return [logger_class(name) for name in config.train.loggers]
 
 
 def with_anchors(config: Config, index: CocoIndex) -> Config:

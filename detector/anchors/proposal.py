@@ -21,7 +21,7 @@ PULL = 4  # a box pulls at its anchor by (1 - IoU) to this power
 
 
 def propose_anchors(sides: Tensor, strides: Sequence[int]) -> AnchorsSettings:
-    """One size a level and three ratios, with the usual scales, for boxes as the network sees them.
+    """A size a level, the usual scales and up to three ratios, for boxes as the network has them.
 
     sides: (B, 2) width, height in pixels of the resized image, B > 0. strides: of the levels.
 
@@ -51,7 +51,8 @@ def propose_anchors(sides: Tensor, strides: Sequence[int]) -> AnchorsSettings:
     return AnchorsSettings(
         sizes=tuple(map(_three_digits, best[0].tolist())),
         scales=usual.scales,
-        ratios=tuple(map(_three_digits, sorted(best[1].tolist()))),
+        # a set, since boxes of one shape leave nothing for a second and third ratio to serve
+        ratios=tuple(sorted(set(map(_three_digits, best[1].tolist())))),
     )
 
 

@@ -17,6 +17,7 @@ from detector.cli.ablation_results import bootstraps, collect_results, results_t
 from detector.cli.ablation_runs import describe, forecast, runs_of, trial_name, trials_of
 from detector.command_line import add_set, program
 from detector.data.settings import DataSettings
+from detector.engine.logger import logger_classes
 from detector.errors import InputError
 from detector.files import locked, make_directory, occupied, read_object, write_json
 from detector.lab.placement import Placement, visible_gpus
@@ -26,7 +27,6 @@ from detector.lab.results import Results, RunnerTime, read_results, write_result
 from detector.lab.sweep import Outcome, Run, Sweep
 from detector.report.page import write_report
 from detector.trained import check_class_of, own_metrics_of
-from detector.training import logger_classes
 
 MARK = "ablation.json"
 
@@ -221,7 +221,7 @@ def check_data(plan: Plan) -> None:
     checked: list[DataSettings] = []
     for config, name in ((variant.config, variant.name) for variant in plan.variants):
         own_metrics_of(config)
-        logger_classes(config)
+        logger_classes(config.train.loggers)
         if config.data not in checked:
             checked.append(config.data)
             try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from detector.errors import InputError
+from detector.errors import InputError, about
 from detector.files import finite
 from detector.imported import calling, imported
 from detector.settings.figures import LOSSES, is_coco_figure
@@ -193,8 +193,13 @@ class Loggers(Logger):
         )
 
 
-def logger_class(name: str) -> type[Logger]:
-    """The class "module:Class" of a user's logger; ValueError if it is none."""
+@about("train.loggers")
+def logger_classes(names: Sequence[str]) -> list[type[Logger]]:
+    """The classes "module:Class" of a user's loggers; InputError for one that is no Logger."""
+    return [_logger_class(name) for name in names]
+
+
+def _logger_class(name: str) -> type[Logger]:
     made = imported(name)
     if not (isinstance(made, type) and issubclass(made, Logger)):
         raise ValueError(f"found {name!r}, it should be a subclass of detector.Logger")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Command, Refused
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detector.anchors.generator import AnchorsSettings
 from detector.anchors.proposal import propose_anchors
@@ -61,6 +63,17 @@ def test_boxes_of_one_shape_get_an_anchor_of_it() -> None:
     anchors = propose_anchors(torch.tensor([[40.0, 20.0]] * 7), STRIDES)
     assert anchors.sizes == (28.3, 64, 128, 256, 512)
     assert anchors.ratios == (0.25, 0.5, 1)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(8, 400), st.sampled_from([0.5, 0.98, 1.0, 1.02, 2.0])), min_size=1
+    )
+)
+def test_no_anchor_is_there_twice(boxes: list[tuple[int, float]]) -> None:
+    sides = torch.tensor([[width, width * ratio] for width, ratio in boxes])
+    ratios = propose_anchors(sides, STRIDES).ratios
+    assert list(ratios) == sorted(set(ratios))
 
 
 def test_thin_lines_get_anchors() -> None:
