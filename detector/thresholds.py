@@ -14,7 +14,7 @@ from typing import Any
 from detector.config import load
 from detector.config.messages import nearest
 from detector.engine.restore import Classes
-from detector.evaluation.coco_files import index_ground_truth, load_detections
+from detector.evaluation.coco_files import load_detections
 from detector.evaluation.score_curve import BestF1, best_f1
 from detector.trained import Trained
 
@@ -48,13 +48,11 @@ def best_scores(trained: Trained) -> list[BestF1 | None]:
     From the detections that `detector evaluate` left of this checkpoint with these settings, or
     else by evaluating, which leaves nothing. Raises InputError where the set cannot be read.
     """
-    index = trained.validation()
-    rows = None
-    folder = evaluation_folder(trained)
-    if folder is not None and _is_of(folder, trained, index.annotations_file):
-        rows = load_detections(folder / "detections.json", index_ground_truth(index))
+    index, folder = trained.validation(), evaluation_folder(trained)
     examine = trained.evaluator(index)
-    if rows is None:
+    if folder is not None and _is_of(folder, trained, index.annotations_file):
+        rows = load_detections(folder / "detections.json", examine.ground_truth)
+    else:
         rows = examine.run(trained.net).rows
     lowest = trained.config.postprocess.score
     best = best_f1(rows, examine.ground_truth, examine.image_ids, lowest=lowest)

@@ -219,8 +219,7 @@ class Assembly:
         batches = [b.to(self.device) for b in next(iter(self.load(0, 0, workers=0)))]
         check_own_pieces(self.step, batches[0])
         yield preflight.describe_anchors(anchor_generator, *batches[0].images.shape[-2:])
-        # with thresholds of its own for each box, the usual one still says whether anchors fit
-        foreground = getattr(config.matching, "foreground", 0.5)
+        foreground = preflight.reached_from(config.matching)
         hit, boxes = preflight.count_reachable_boxes(
             self.index,
             self.dataset.transform.resize,

@@ -29,7 +29,7 @@ from detector.data.transforms import FixedSize, ShorterSide
 from detector.errors import InputError
 from detector.export.canvas import Canvas
 from detector.export.parity import Pairs, compare
-from detector.export.program import FORMATS, OUTPUTS, Format, Program, Run, trace
+from detector.export.program import FORMATS, OUTPUTS, ExportFormat, Program, Run, trace
 from detector.postprocess import Postprocess
 from detector.structures import Detections, Outputs
 
@@ -325,7 +325,7 @@ def test_the_program_of_the_documents_detects_the_same(
     assert len(capsys.readouterr().out.splitlines()) == sum(1 + len(one) for one in predictions)
 
 
-def changed(change: Callable[[Detections], Detections]) -> Format:
+def changed(change: Callable[[Detections], Detections]) -> ExportFormat:
     """A format whose file runs the network itself, and then changes the detections."""
     made: list[Program] = []
 
@@ -336,7 +336,7 @@ def changed(change: Callable[[Detections], Detections]) -> Format:
     def run(data: bytes) -> Run:
         return lambda images, sizes: change(expected(made[0], images, sizes))
 
-    return Format(write=write, run=run)
+    return ExportFormat(write=write, run=run)
 
 
 def shifted(found: Detections) -> Detections:
@@ -364,8 +364,10 @@ def test_the_keys_that_the_command_sets_are_inside(
     kind = changed(copy.copy)
     monkeypatch.setitem(
         FORMATS, ".pt2",
-        Format(write=lambda program, about: abouts.append(about) or kind.write(program, about),
-               run=kind.run),
+        ExportFormat(
+            write=lambda program, about: abouts.append(about) or kind.write(program, about),
+            run=kind.run,
+        ),
     )  # fmt: skip
     words = ["--size", 96, 128, "--set", "postprocess.score=0.2", "postprocess.per_image=7"]
     done = tool("export", "--run", confident, "--output", tmp_path / "x.pt2", *words)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from detector.check.findings import Case
 from detector.check.split import Split
-from detector.data.images import read_header, read_image
+from detector.data.images import Header, read_header, read_image
 from detector.errors import InputError
 
 THUMBNAIL = (16, 17)  # height, width: 16 x 16 differences of neighbours
@@ -35,7 +35,7 @@ class Look:
 
     fault: str = ""  # why it cannot be read to its end
     digest: bytes = b""  # of the file
-    orientation: int = 1  # EXIF
+    header: Header | None = None  # None with a fault
     thumbnail: Tensor = torch.zeros(THUMBNAIL)  # float32, grey levels
 
 
@@ -55,12 +55,12 @@ def _look(split: Split, row: int) -> Look:
     path = index.path(row)
     try:
         image = read_image(path, index.size(row), index.decoding)
-        orientation = read_header(path, index.decoding).orientation
+        header = read_header(path, index.decoding)
     except InputError as error:
         return Look(fault=str(error))
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
     grey = F.adaptive_avg_pool2d(image.float().mean(dim=0, keepdim=True), THUMBNAIL)[0]
-    return Look(digest=digest, orientation=orientation, thumbnail=grey)
+    return Look(digest=digest, header=header, thumbnail=grey)
 
 
 def image_cases(splits: Sequence[Split], looks: Sequence[Sequence[Look]]) -> Iterator[Case]:
@@ -77,10 +77,9 @@ def _file_cases(split: Split, looks: Sequence[Look]) -> Iterator[Case]:
     for row, (image_id, look) in enumerate(zip(split.index.image_ids.tolist(), looks, strict=True)):
         if look.fault:
             yield "image_unreadable", split.of_image(image_id, look.fault)
-        if look.orientation != 1:
-            size = read_header(split.index.path(row), split.index.decoding).turned
-            annotated = "turned" if size == split.index.size(row) else "stored"
-            detail = f"EXIF orientation {look.orientation}, annotated as {annotated}"
+        if look.header is not None and look.header.orientation != 1:
+            annotated = "turned" if look.header.turned == split.index.size(row) else "stored"
+            detail = f"EXIF orientation {look.header.orientation}, annotated as {annotated}"
             yield "image_rotated", split.of_image(image_id, detail)
         if image_id not in with_boxes:
             yield "image_without_boxes", split.of_image(image_id)
@@ -141,8 +140,8 @@ def near_pairs(thumbnails: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
     """
     if not thumbnails:
         return
-    grey = torch.stack(list(thumbnails)).flatten(1)
-    steps = torch.stack(list(thumbnails)).diff(dim=2).flatten(1)
+    stacked = torch.stack(list(thumbnails))
+    grey, steps = stacked.flatten(1), stacked.diff(dim=2).flatten(1)
     signs = torch.where(steps > FLAT, 1.0, -1.0)  # (I, 256); a product of two is D - 2 * distance
     for start in range(0, len(grey), CHUNK):
         product = signs[start : start + CHUNK] @ signs[: start + CHUNK].T

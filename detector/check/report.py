@@ -7,18 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from detector.check.figures import QUANTILES, Band, BatchFigures, Counts, Fit
 from detector.check.findings import KINDS, Finding
 from detector.check.pictures import Picture
-from detector.command_line import harmless
 from detector.files import write_json, write_text
-from detector.report.numbers import FILTERS, four_digits
+from detector.report.numbers import four_digits
+from detector.report.page import rendered
 
-HERE = Path(__file__).parent
 NAMED = 3  # examples on the terminal
-PAGE_STYLE = HERE.parent / "report"  # of an ablation's page, whose CSS is this one's, too
 
 
 @dataclass(frozen=True)
@@ -57,22 +53,17 @@ class Report:
         return {**asdict(self), "findings": findings, "quantiles": QUANTILES}
 
 
-def write(folder: Path, report: Report, pictures: dict[str, list[Picture]]) -> None:
+def write_report(folder: Path, report: Report, pictures: dict[str, list[Picture]]) -> None:
     """check.json and check.html; `pictures` by kind, and a sample under "sample"."""
     write_json(folder / "check.json", report.to_json())
-    templates = Environment(
-        loader=FileSystemLoader([HERE, PAGE_STYLE]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    page = rendered(
+        Path(__file__).parent / "page_of_check.html.j2",
+        report=report,
+        pictures=pictures,
+        kinds=KINDS,
+        quantiles=QUANTILES,
     )
-    templates.filters |= FILTERS
-    page = templates.get_template("page_of_check.html.j2").render(
-        report=report, pictures=pictures, kinds=KINDS, quantiles=QUANTILES
-    )
-    # file names may hold escape sequences, which would command the terminal of who prints the page
-    write_text(folder / "check.html", harmless(page))
+    write_text(folder / "check.html", page)
 
 
 def lines(report: Report) -> Iterator[str]:

@@ -21,6 +21,7 @@ from detector.check.report import Report
 from detector.check.split import Split, read_splits
 from detector.command_line import add_set, program
 from detector.config import Config
+from detector.engine.preflight import reached_from
 from detector.files import new_directory
 from detector.training import with_anchors
 
@@ -55,16 +56,19 @@ def check(config: Config, name: str, folder: Path) -> Report:
     """
     splits = read_splits(config)
     train, resize = splits[0].index, config.data.resize.resize()
+    foreground = reached_from(config.matching)
     present = proposed = batch = None
     if not train.crowd.all():
         config = with_anchors(config, train)
         better = with_anchors(config.model_copy(update={"anchors": AUTO}), train)
-        present, proposed = (fit_of(one, train, reaching(config)) for one in (config, better))
+        present, proposed = (
+            fit_of(one, train, reached_from(config.matching)) for one in (config, better)
+        )
         batch = batch_figures(config, train)
     findings = find_all(config, splits)
     counts = [count(split, resize) for split in splits]
-    report = Report(name, reaching(config), findings, counts, present, proposed, batch)
-    reports.write(folder, report, draw_all(splits, findings))
+    report = Report(name, foreground, findings, counts, present, proposed, batch)
+    reports.write_report(folder, report, draw_all(splits, findings))
     return report
 
 
@@ -78,13 +82,7 @@ def find_all(config: Config, splits: Sequence[Split]) -> list[Finding]:
             cases += label_cases(split)
         if config.anchors != AUTO:
             cells = torch.cat(build.anchor_generator(config).cells)
-            cases += anchor_cases(split, config.data.resize.resize(), cells, reaching(config))
+            cases += anchor_cases(
+                split, config.data.resize.resize(), cells, reached_from(config.matching)
+            )
     return collect(cases)
-
-
-def reaching(config: Config) -> float:
-    """The IoU from which an anchor reaches a box.
-
-    With thresholds of its own for each box, the usual one still says whether anchors fit.
-    """
-    return float(getattr(config.matching, "foreground", 0.5))

@@ -19,9 +19,10 @@ from detector.data import video as videos
 from detector.data.images import read_image
 from detector.data.sources import is_video, source_files
 from detector.errors import InputError, about
-from detector.evaluation.predict import Predictor, coco_json
+from detector.evaluation.predict import Predictor, coco_json, coco_rows
 from detector.files import new_directory, whole_file, write_json
 from detector.prediction import Prediction, detect, predictor_above
+from detector.structures import Detections
 from detector.thresholds import SCORE, best_scores, class_scores, report
 from detector.trained import Trained
 
@@ -120,16 +121,10 @@ class Finder:
         """What is in an image of a file; `place`: which frame of a video it is."""
         self.images += 1
         found = detect(self.trained, self.predictor, image, file)
-        ids = torch.tensor(self.trained.classes.category_ids)
-        boxes = found.boxes.double()
-        columns = [
-            torch.full((len(found), 1), self.images),
-            boxes[:, :2],
-            boxes[:, 2:] - boxes[:, :2],
-            found.scores[:, None],
-            ids[found.labels][:, None],
-        ]
-        entries = coco_json(torch.cat([one.double() for one in columns], dim=1).numpy())
+        present = torch.ones(1, len(found), dtype=torch.bool)
+        detections = Detections(found.boxes[None], found.scores[None], found.labels[None], present)
+        ids = self.trained.classes.category_ids
+        entries = coco_json(coco_rows(detections, torch.tensor([self.images]), ids))
         self.entries += [
             {**entry, "file_name": str(file), "category": name, **place}
             for entry, name in zip(entries, found.class_names, strict=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from detector.anchors.generator import AnchorGenerator
+from detector.anchors.matching import MatchingSettings
 from detector.boxes import centred_inside
 from detector.data.batch import SIDE_MULTIPLE, round_up
 from detector.data.coco import CocoIndex
@@ -114,6 +115,14 @@ def describe_anchors(anchor_generator: AnchorGenerator, height: int, width: int)
         f"{n} at stride {s}" for n, s in zip(lengths, anchor_generator.strides, strict=True)
     )
     return f"anchors: {sum(lengths)} in an image of {height} x {width}: {levels}"
+
+
+def reached_from(matching: MatchingSettings) -> float:
+    """The IoU from which an anchor reaches a box.
+
+    With thresholds of its own for each box, the usual one still says whether anchors fit.
+    """
+    return float(getattr(matching, "foreground", 0.5))
 
 
 def count_reachable_boxes(

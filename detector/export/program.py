@@ -27,6 +27,7 @@ from detector.trained import Trained
 
 INPUTS = ("images", "sizes")
 OUTPUTS = ("boxes", "scores", "labels", "present")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 METADATA_FILE = "metadata.json"  # of a .pt2 file's extra files
 
 Run = Callable[[Tensor, Tensor], Detections]  # images and sizes, as `Program` has them
@@ -166,7 +167,7 @@ def run_pt2(data: bytes) -> Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
+class ExportFormat:
     """A kind of file: how it is made and run, and the packages that this needs."""
 
     write: Callable[[Program, Mapping[str, Any]], bytes]
@@ -175,12 +176,12 @@ class Format:
 
 
 FORMATS = {
-    ".onnx": Format(write=to_onnx, run=run_onnx, packages=("onnx", "onnxscript", "onnxruntime")),
-    ".pt2": Format(write=to_pt2, run=run_pt2),
+    ".onnx": ExportFormat(write=to_onnx, run=run_onnx, packages=ONNX_PACKAGES),
+    ".pt2": ExportFormat(write=to_pt2, run=run_pt2),
 }
 
 
-def format_of(suffix: str) -> Format:
+def format_of(suffix: str) -> ExportFormat:
     """The format of files with this suffix; InputError if there is none, or a package lacks."""
     if suffix not in FORMATS:
         raise InputError(

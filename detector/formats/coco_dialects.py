@@ -17,7 +17,7 @@ from detector.formats.source import (
     Label,
     LabelledImage,
     Labels,
-    Source,
+    LabelSource,
     Tally,
     bounds,
     class_name,
@@ -42,7 +42,7 @@ class Entries(NamedTuple):
     categories: list[dict[str, Any]]
 
 
-def read(source: Source, tally: Tally) -> Labels:
+def read(source: LabelSource, tally: Tally) -> Labels:
     """The annotations of all COCO files below the source.
 
     Categories are those of all files, by name, in the order of their ids. Raises InputError, which
@@ -230,7 +230,7 @@ def _check_not_corners(entries: Entries, labels: dict[str, list[Label]]) -> None
 
 
 def _images(
-    source: Source, entries: Entries, labels: dict[str, list[Label]], tally: Tally
+    source: LabelSource, entries: Entries, labels: dict[str, list[Label]], tally: Tally
 ) -> list[LabelledImage]:
     images, seen = [], set()
     split = split_of_name(entries.file, source.root)

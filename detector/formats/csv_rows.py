@@ -14,7 +14,7 @@ from detector.formats.source import (
     Label,
     LabelledImage,
     Labels,
-    Source,
+    LabelSource,
     Tally,
     class_name,
     numbers,
@@ -34,7 +34,7 @@ SPELLINGS = {
 }
 
 
-def read(source: Source, tally: Tally) -> Labels:
+def read(source: LabelSource, tally: Tally) -> Labels:
     """The rows of all CSV files below the source; pixels from 0, x2 and y2 beyond the box.
 
     Raises InputError, which names file and line, for a row that is not of this form.

@@ -15,7 +15,7 @@ from detector.formats.source import (
     BrokenLabels,
     Label,
     Labels,
-    Source,
+    LabelSource,
     Tally,
     bounds,
     class_name,
@@ -26,14 +26,14 @@ NO_AREA = "shapes that enclose nothing (points, lines), left out"
 AREAS = ("rectangle", "polygon", "mask", "circle", "rotation", "oriented_rectangle")
 
 
-def read(source: Source, tally: Tally) -> Labels:
+def read(source: LabelSource, tally: Tally) -> Labels:
     """The rectangles of all JSON files below the source, and the boxes around other shapes."""
-    read = partial(read_file, tally)
+    read = partial(_read_file, tally)
     images = read_each(source, source.of_suffix(".json"), source.images, read, tally)
     return Labels(images, source.classes)
 
 
-def read_file(tally: Tally, file: Path) -> Content:
+def _read_file(tally: Tally, file: Path) -> Content:
     """What one JSON file says; BrokenLabels names the file, and the shape."""
     try:
         content = read_json(file)

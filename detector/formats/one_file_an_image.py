@@ -16,7 +16,7 @@ from detector.formats.source import (
     ImageFiles,
     Label,
     LabelledImage,
-    Source,
+    LabelSource,
     Tally,
     split_of_folders,
 )
@@ -31,7 +31,7 @@ class Content(NamedTuple):
 
 
 def read_each(
-    source: Source,
+    source: LabelSource,
     files: Iterable[Path],
     images: ImageFiles,
     read: Callable[[Path], Content],
@@ -55,11 +55,11 @@ def read_each(
         labelled.append(LabelledImage(image, content.labels, str(file), split, content.declared))
     rest = [file for file in images.files if file not in known]
     return labelled + [
-        unlabelled(file, split_of_folders(file, source.image_root), tally) for file in rest
+        without_labels(file, split_of_folders(file, source.image_root), tally) for file in rest
     ]
 
 
-def unlabelled(file: Path, split: str, tally: Tally) -> LabelledImage:
+def without_labels(file: Path, split: str, tally: Tally) -> LabelledImage:
     """An image that has no label file."""
     tally.add(NO_LABELS, file)
     return LabelledImage(file, (), str(file), split)

@@ -9,40 +9,40 @@ from typing import Any, NamedTuple
 from detector.errors import InputError
 from detector.files import read_json
 from detector.formats import coco_dialects, csv_rows, labelme, voc, yolo
-from detector.formats.source import Labels, Source, Tally
+from detector.formats.source import Labels, LabelSource, Tally
 from detector.formats.yolo_settings import settings_files
 
 
-class Format(NamedTuple):
+class LabelFormat(NamedTuple):
     """How a format is called, looks, and is read."""
 
     title: str
     looks: str
-    files: Callable[[Source], list[Path]]  # by which it is recognised
-    read: Callable[[Source, Tally], Labels]
+    files: Callable[[LabelSource], list[Path]]  # by which it is recognised
+    read: Callable[[LabelSource, Tally], Labels]
 
 
-def _xml(source: Source) -> list[Path]:
+def _xml(source: LabelSource) -> list[Path]:
     return source.of_suffix(".xml")
 
 
-def _yolo(source: Source) -> list[Path]:
+def _yolo(source: LabelSource) -> list[Path]:
     return settings_files(source) or yolo.label_files(source)
 
 
-def _labelme(source: Source) -> list[Path]:
+def _labelme(source: LabelSource) -> list[Path]:
     return _json_with(source, "shapes")
 
 
-def _csv(source: Source) -> list[Path]:
+def _csv(source: LabelSource) -> list[Path]:
     return source.of_suffix(".csv")
 
 
-def _coco(source: Source) -> list[Path]:
+def _coco(source: LabelSource) -> list[Path]:
     return _json_with(source, "images")
 
 
-def _json_with(source: Source, key: str) -> list[Path]:
+def _json_with(source: LabelSource, key: str) -> list[Path]:
     """The JSON files, if the first that holds an object has this key."""
     files = source.of_suffix(".json")
     content: Any = None
@@ -57,18 +57,18 @@ def _json_with(source: Source, key: str) -> list[Path]:
 
 
 FORMATS = {
-    "voc": Format("Pascal VOC", "XML files with <annotation>", _xml, voc.read),
-    "yolo": Format(
+    "voc": LabelFormat("Pascal VOC", "XML files with <annotation>", _xml, voc.read),
+    "yolo": LabelFormat(
         "YOLO", "a data.yaml with 'names', or text files beside the images or in labels/", _yolo,
         yolo.read,
     ),
-    "labelme": Format("LabelMe", "JSON files with 'shapes'", _labelme, labelme.read),
-    "csv": Format("CSV", "a .csv file of path,x1,y1,x2,y2,class", _csv, csv_rows.read),
-    "coco": Format("COCO", "a JSON file with 'images'", _coco, coco_dialects.read),
+    "labelme": LabelFormat("LabelMe", "JSON files with 'shapes'", _labelme, labelme.read),
+    "csv": LabelFormat("CSV", "a .csv file of path,x1,y1,x2,y2,class", _csv, csv_rows.read),
+    "coco": LabelFormat("COCO", "a JSON file with 'images'", _coco, coco_dialects.read),
 }  # fmt: skip
 
 
-def recognise(source: Source, name: str | None) -> Format:
+def recognise(source: LabelSource, name: str | None) -> LabelFormat:
     """The format of this name, or, where it is None, the one that the files have.
 
     Raises InputError, which says how formats look, where no file or files of several fit.

@@ -139,7 +139,7 @@ def _nearest(files: Sequence[Path], near: Path) -> Path | None:
 
 
 @dataclass(frozen=True)
-class Source:
+class LabelSource:
     """The files to convert."""
 
     path: Path  # a folder, or one file
@@ -154,7 +154,7 @@ class Source:
         return [file for file in self.files if file.suffix.lower() in endings]
 
 
-def open_source(path: Path, images: Path | None, classes: Path | None) -> Source:
+def open_source(path: Path, images: Path | None, classes: Path | None) -> LabelSource:
     """The files of a folder or of one label file; `images`: where the images are, if elsewhere.
 
     Raises InputError where one of the three is not there, and where there is no image.
@@ -175,7 +175,7 @@ def open_source(path: Path, images: Path | None, classes: Path | None) -> Source
         )
     # YOLO's data.yaml stands for its folder; any other file has all labels itself
     alone = path.is_file() and path.suffix.lower() not in YAML
-    return Source(
+    return LabelSource(
         path=path,
         root=root,
         files=[path] if alone else [f for f in files if f.suffix.lower() not in kinds],

@@ -15,7 +15,7 @@ from detector.formats.source import (
     Label,
     LabelledImage,
     Labels,
-    Source,
+    LabelSource,
     Tally,
     class_name,
     numbers,
@@ -25,23 +25,23 @@ from detector.formats.source import (
 NOT_LISTED = "images that no list of ImageSets/Main names, left out"
 
 
-def read(source: Source, tally: Tally) -> Labels:
+def read(source: LabelSource, tally: Tally) -> Labels:
     """The labels of all XML files below the source.
 
     Corners count pixels from 1 and include the last one, as the VOC devkit has them: x1 - 1,
     y1 - 1, x2, y2. A difficult object is ignored.
     """
-    images = read_each(source, source.of_suffix(".xml"), _photographs(source), read_file, tally)
+    images = read_each(source, source.of_suffix(".xml"), _photographs(source), _read_file, tally)
     return Labels(_listed(images, _lists(source), tally), source.classes)
 
 
-def _photographs(source: Source) -> ImageFiles:
+def _photographs(source: LabelSource) -> ImageFiles:
     """Those of JPEGImages, where there is such a folder: masks beside it have the same stems."""
     inside = [file for file in source.images.files if file.parent.name == "JPEGImages"]
     return ImageFiles(source.image_root, inside) if inside else source.images
 
 
-def read_file(file: Path) -> Content:
+def _read_file(file: Path) -> Content:
     """What one XML file says; BrokenLabels names the file, and the line or the object."""
     try:
         root = ElementTree.parse(file).getroot()
@@ -77,7 +77,7 @@ def _label(element: Element, place: str) -> Label:
     return Label((x1 - 1, y1 - 1, x2, y2), class_name(name), place, ignored=difficult)
 
 
-def _lists(source: Source) -> dict[str, str]:
+def _lists(source: LabelSource) -> dict[str, str]:
     """The part of each image that a list names, by the image's stem."""
     names = {"train": "train", "val": "val", "test": "test", "trainval": "train"}
     lists = {

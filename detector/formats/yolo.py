@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detector.errors import InputError
-from detector.formats.one_file_an_image import unlabelled
+from detector.formats.one_file_an_image import without_labels
 from detector.formats.source import (
     BROKEN_LABELS,
     NO_IMAGE,
@@ -16,7 +16,7 @@ from detector.formats.source import (
     Label,
     LabelledImage,
     Labels,
-    Source,
+    LabelSource,
     Tally,
     bounds,
     numbers,
@@ -30,7 +30,7 @@ LARGEST = 2.0  # boxes may reach a little out of the image; beyond this they are
 NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 
 
-def read(source: Source, tally: Tally) -> Labels:
+def read(source: LabelSource, tally: Tally) -> Labels:
     """The labels beside the images, or in `labels/` where these are in `images/`.
 
     A polygon (segments, rotated boxes) becomes the box around it. Raises InputError without class
@@ -46,10 +46,10 @@ def read(source: Source, tally: Tally) -> Labels:
     for image, split in tqdm(splits.items(), desc="labels", unit="file", disable=None):
         file = next((f for f in _candidates(image, source) if f in text_files), None)
         if file is None:
-            images.append(unlabelled(image, split, tally))
+            images.append(without_labels(image, split, tally))
             continue
         try:
-            labels = read_file(file, names, keypoints=settings.keypoints)
+            labels = _read_file(file, names, keypoints=settings.keypoints)
         except BrokenLabels as error:
             tally.add(BROKEN_LABELS, error)
             continue
@@ -61,7 +61,7 @@ def read(source: Source, tally: Tally) -> Labels:
     return Labels(images, names, fractions=True)
 
 
-def label_files(source: Source) -> list[Path]:
+def label_files(source: LabelSource) -> list[Path]:
     """Text files that can only be labels: in a folder `labels`, or with an image's name beside it.
 
     Such folders hold a readme and lists of images, too.
@@ -74,7 +74,7 @@ def label_files(source: Source) -> list[Path]:
     ]
 
 
-def _in_label_folder(file: Path, source: Source) -> bool:
+def _in_label_folder(file: Path, source: LabelSource) -> bool:
     """Whether a file lies in a folder `labels`, or in a source whose images lie elsewhere."""
     if not file.is_relative_to(source.root):
         return False
@@ -82,7 +82,7 @@ def _in_label_folder(file: Path, source: Source) -> bool:
     return elsewhere or "labels" in file.relative_to(source.root).parts[:-1]
 
 
-def _candidates(image: Path, source: Source) -> Iterator[Path]:
+def _candidates(image: Path, source: LabelSource) -> Iterator[Path]:
     """Where the label file of an image may be, best first."""
     parts = image.with_suffix(".txt").parts
     for index in reversed(range(len(parts) - 1)):
@@ -95,7 +95,7 @@ def _candidates(image: Path, source: Source) -> Iterator[Path]:
         yield from (source.root / inside, source.root / "labels" / inside)
 
 
-def _names_file(source: Source) -> Sequence[str]:
+def _names_file(source: LabelSource) -> Sequence[str]:
     for file in source.files:
         if file.name in NAMES_FILES:
             return read_classes(file)
@@ -105,7 +105,7 @@ def _names_file(source: Source) -> Sequence[str]:
     )
 
 
-def read_file(file: Path, names: Sequence[str], *, keypoints: bool) -> list[Label]:
+def _read_file(file: Path, names: Sequence[str], *, keypoints: bool) -> list[Label]:
     """The boxes of one label file, as fractions; BrokenLabels names the line."""
     return [
         _label(line.split(), names, f"{file}:{number}", keypoints=keypoints)

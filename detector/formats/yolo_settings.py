@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from detector.errors import InputError
-from detector.formats.source import YAML, Source, Tally, class_name, read_lines
+from detector.formats.source import YAML, LabelSource, Tally, class_name, read_lines
 
 NO_TEST = "parts `test` of data.yaml whose images are not there, left out"
 NO_PART = "images that no part of data.yaml names, left out"
@@ -27,14 +27,14 @@ class YoloSettings(NamedTuple):
     parts: Sequence[tuple[str, Sequence[str]]] = ()  # folders or lists of train, val and test
 
 
-def settings_files(source: Source) -> list[Path]:
+def settings_files(source: LabelSource) -> list[Path]:
     """The YAML files that have `names`, the nearest to the root first."""
     files = sorted(source.of_suffix(*YAML), key=lambda file: (len(file.parts), file))
     contents = [(file, _content(file)) for file in files]
     return [file for file, content in contents if isinstance(content, dict) and "names" in content]
 
 
-def read_settings(source: Source) -> YoloSettings:
+def read_settings(source: LabelSource) -> YoloSettings:
     """Those of the data.yaml in the source; none of a source without one.
 
     Raises InputError where there are several, and where the names are neither list nor mapping.
@@ -89,7 +89,7 @@ def _names(file: Path, names: Any) -> list[str]:
     return texts
 
 
-def parts_of(source: Source, settings: YoloSettings, tally: Tally) -> dict[Path, str]:
+def parts_of(source: LabelSource, settings: YoloSettings, tally: Tally) -> dict[Path, str]:
     """The part of each image that data.yaml names; {} where it names none."""
     splits: dict[Path, str] = {}
     by_path = {file.resolve(): file for file in source.images.files}
@@ -109,7 +109,7 @@ def parts_of(source: Source, settings: YoloSettings, tally: Tally) -> dict[Path,
 
 
 def _images_of(
-    source: Source,
+    source: LabelSource,
     settings: YoloSettings,
     key: str,
     place: Path | None,
@@ -133,7 +133,7 @@ def _images_of(
     return [_listed(source, place, *line) for line in enumerate(read_lines(place), 1) if line[1]]
 
 
-def _listed(source: Source, place: Path, number: int, line: str) -> Path:
+def _listed(source: LabelSource, place: Path, number: int, line: str) -> Path:
     image = source.images.named(line.strip(), place)
     if image is None:
         raise InputError(

@@ -23,6 +23,8 @@ from detector.report.seed_means import loss_curves, other_losses, share_curves
 if TYPE_CHECKING:
     from detector.report.style import Drawing
 
+HERE = Path(__file__).parent
+
 
 def write_report(folder: Path, *, title: str = "") -> Path:
     """Write FOLDER/report.html from what an ablation left in FOLDER, and return its path.
@@ -32,7 +34,7 @@ def write_report(folder: Path, *, title: str = "") -> Path:
     """
     ablation = read_folder(folder)
     text = rendered(
-        "page.html.j2",
+        HERE / "page.html.j2",
         title=title or folder.resolve().name,
         ablation=ablation,
         tables=tables,
@@ -44,10 +46,10 @@ def write_report(folder: Path, *, title: str = "") -> Path:
     return path
 
 
-def rendered(template: str, **content: object) -> str:
-    """The text of a page: a template of this folder, filled with `content`."""
+def rendered(template: Path, **content: object) -> str:
+    """The text of a page: a template, which may use those of this folder, filled with `content`."""
     templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([template.parent, HERE]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -55,7 +57,7 @@ def rendered(template: str, **content: object) -> str:
     )
     templates.filters |= FILTERS | {"breakable": _breakable, "shell": shlex.join}
     # a name may hold escape sequences, which would command the terminal of whoever cats the page
-    return harmless(templates.get_template(template).render(**content))
+    return harmless(templates.get_template(template.name).render(**content))
 
 
 def draw_figures(ablation: AblationFolder) -> Mapping[str, Drawing | None]:

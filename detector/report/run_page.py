@@ -14,7 +14,7 @@ from detector.config import Config
 from detector.engine.run import CONFIG
 from detector.files import read_object, write_text
 from detector.lab.records import read_records
-from detector.report.page import rendered
+from detector.report.page import HERE, rendered
 from detector.report.run_evaluation import (
     ClassFigures,
     RunEvaluation,
@@ -47,9 +47,10 @@ def write_run_page(run: Path, config: Config, evaluation: RunEvaluation | None) 
     the page says so. InputError for a broken file of the run, and for an image that is gone.
     """
     records = read_records(run / "metrics.jsonl")
+    classes = [] if evaluation is None else class_figures(evaluation)
     environment = run / "environment.json"
     text = rendered(
-        "run.html.j2",
+        HERE / "run.html.j2",
         title=run.resolve().name,
         config=config,
         config_text=(run / CONFIG).read_text(encoding="utf-8"),
@@ -58,8 +59,8 @@ def write_run_page(run: Path, config: Config, evaluation: RunEvaluation | None) 
         environment=read_object(environment) if environment.exists() else {},
         failure=failure_of(run),
         stale=evaluation is not None and evaluation.older_than(run / "checkpoints" / "best.pt"),
-        judged=evaluation and _judged(evaluation, config),
-        figures=draw_figures(records, evaluation),
+        judged=evaluation and _judged(evaluation, config, classes),
+        figures=draw_figures(records, evaluation, panel_classes(classes)),
     )
     path = run / "report.html"
     write_text(path, text)
@@ -113,7 +114,9 @@ def confusions(names: Sequence[str], matrix: NDArray[np.int64]) -> Confusions:
     )  # fmt: skip
 
 
-def _judged(evaluation: RunEvaluation, config: Config) -> dict[str, Any]:
+def _judged(
+    evaluation: RunEvaluation, config: Config, classes: Sequence[ClassFigures]
+) -> dict[str, Any]:
     """What the template shows of an evaluation."""
     score, curve = best_score(evaluation.matches), score_curve(evaluation.matches)
     own = {figure_of(name) for name in config.evaluation.metrics}
@@ -123,15 +126,20 @@ def _judged(evaluation: RunEvaluation, config: Config) -> dict[str, Any]:
         "own": {k: v for k, v in evaluation.metrics.items() if k.partition("/")[0] in own},
         "score": score,
         "f1": None if curve.best is None else curve.f1[curve.best],
-        "classes": class_figures(evaluation),
+        "classes": classes,
         "errors": evaluation.errors,
         "confusions": confusions(evaluation.names, confusion(evaluation, score)),
         "images": drawn_images(evaluation, score),
     }
 
 
-def draw_figures(records: Records, evaluation: RunEvaluation | None) -> dict[str, Drawing | None]:
-    """By name the addresses of each figure; None where there is nothing to draw."""
+def draw_figures(
+    records: Records, evaluation: RunEvaluation | None, shown: Sequence[int]
+) -> dict[str, Drawing | None]:
+    """By name the addresses of each figure; None where there is nothing to draw.
+
+    shown: indices of the classes that have a panel of their own.
+    """
     # matplotlib takes half a second to import, which those who only train need not wait for
     from matplotlib import rc_context
 
@@ -144,7 +152,6 @@ def draw_figures(records: Records, evaluation: RunEvaluation | None) -> dict[str
             "progress": run_plots.progress_plot(records),
         }
         if evaluation is not None:
-            shown = panel_classes(class_figures(evaluation))
             figures |= {
                 "precision": run_plots.precision_plot(evaluation),
                 "class_precision": run_plots.class_precision_plot(evaluation.result, shown),
