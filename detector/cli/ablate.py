@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from detector import build
@@ -21,7 +22,7 @@ from detector.engine.logger import logger_classes
 from detector.errors import InputError
 from detector.files import locked, make_directory, occupied, read_object, write_json
 from detector.lab.placement import Placement, visible_gpus
-from detector.lab.plan import Plan
+from detector.lab.plan import PLACEHOLDER, Plan, of_seed
 from detector.lab.records import TrialChoice, choose, last_metric
 from detector.lab.results import Results, RunnerTime, read_results, write_results
 from detector.lab.sweep import Outcome, Run, Sweep
@@ -127,16 +128,24 @@ def _choices(
     plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]
 ) -> dict[str, TrialChoice]:
     """Of the variants all of whose trials were finished or diverged."""
-    by_name, choices = {run.variant: run for run in trials}, {}
+    choices = {}
     for v in plan.variants:
-        runs = {trial.name: by_name[trial_name(v, trial)] for trial in v.trials}
-        if runs and all(run.diverged or outcomes[run].code == 0 for run in runs.values()):
-            metrics = {
-                name: None if run.diverged else last_metric(run.directory, plan.metric)
-                for name, run in runs.items()
-            }
-            choices[v.name] = choose(v, metrics, plan.metric)
+        names = {trial_name(v, trial): trial.name for trial in v.trials}
+        runs = [run for run in trials if run.variant in names]
+        if runs and all(run.diverged or outcomes[run].code == 0 for run in runs):
+            metrics: dict[str, list[float | None]] = {name: [] for name in names.values()}
+            for run in runs:
+                value = None if run.diverged else last_metric(run.directory, plan.metric)
+                metrics[names[run.variant]].append(value)
+            means = {name: _mean(of_seeds) for name, of_seeds in metrics.items()}
+            choices[v.name] = choose(v, means, plan.metric)
     return choices
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where one of them is: a combination that diverges from some seed is not chosen."""
+    known = [value for value in values if value is not None]
+    return mean(known) if len(known) == len(values) else None
 
 
 def _with_tuned(plan: Plan, choices: Mapping[str, TrialChoice]) -> Plan:
@@ -219,16 +228,20 @@ def check_data(plan: Plan) -> None:
     Each run would only find it by itself.
     """
     checked: list[DataSettings] = []
-    for config, name in ((variant.config, variant.name) for variant in plan.variants):
-        own_metrics_of(config)
-        logger_classes(config.train.loggers)
-        if config.data not in checked:
+    for variant in plan.variants:
+        own_metrics_of(variant.config)
+        logger_classes(variant.config.train.loggers)
+        seeds = {*plan.seeds, *(plan.tuning_seeds if variant.trials else ())}
+        for seed in sorted(seeds) if PLACEHOLDER in "".join(variant.changes) else plan.seeds[:1]:
+            config = build.load_config(plan.config, of_seed(variant.changes, seed))
+            if config.data in checked:
+                continue
             checked.append(config.data)
             try:
                 build.data_index(config, "train")
                 build.data_index(config, "val")
             except InputError as error:
-                raise InputError(f"{plan.file}: variant {name!r}: {error}") from None
+                raise InputError(f"{plan.file}: variant {variant.name!r}: {error}") from None
     if plan.metric.startswith("AP/"):
         index = build.data_index(plan.variants[0].config, "val")
         check_class_of(plan.metric, index, f"{plan.file}: metric")

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from statistics import median
 
@@ -20,7 +20,7 @@ from detector.data.settings import DataSettings
 from detector.engine.meter import Meter
 from detector.errors import InputError
 from detector.lab.placement import Placement
-from detector.lab.plan import Plan, Trial, Variant
+from detector.lab.plan import Plan, Trial, Variant, of_seed
 from detector.lab.sweep import Run, Stage, clock, read_finished
 from detector.settings.ablation import changing_measure
 from detector.training import Assembly
@@ -35,7 +35,7 @@ def runs_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
     for seed in plan.seeds:
         for v in plan.variants:
             directory = output / "runs" / v.name / f"seed{seed}"
-            changes = (*v.changes, *_loaders(v.config, placement))
+            changes = (*of_seed(v.changes, seed), *_loaders(v.config, placement))
             diagnosis = Stage(
                 _diagnosis(directory),
                 product=directory / "diagnosis" / "last",
@@ -47,13 +47,15 @@ def runs_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
 
 
 def trials_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
-    """Of the first seed, on the part of the training images that tuning leaves."""
-    runs, seed, share = [], plan.seeds[0], f"data.tuning={plan.tuning_share}"
-    for v in plan.variants:
+    """Of the seeds that tuning has for itself; with a share, on what it leaves of the images."""
+    runs = []
+    share = () if plan.tuning_share is None else (f"data.tuning={plan.tuning_share}",)
+    for v, seed in product(plan.variants, plan.tuning_seeds):
         for trial in v.trials:
             name = trial_name(v, trial)
             directory = output / name / f"seed{seed}"
-            changes = (*v.changes, *trial.changes, share, *_loaders(trial.config, placement))
+            own = of_seed((*v.changes, *trial.changes), seed)
+            changes = (*own, *share, *_loaders(trial.config, placement))
             training = Stage(_training(plan, seed, directory, changes))
             runs.append(Run(name, seed, directory, (training,)))
     return runs
@@ -78,10 +80,11 @@ def describe(plan: Plan, output: Path, placement: Placement) -> str:
             for key, (baseline, value) in plan.differences(variant).items()
         ]
         if variant.trials:
-            keys, seeds = ", ".join(variant.trials[0].values), len(plan.seeds)
+            keys, share = ", ".join(variant.trials[0].values), plan.tuning_share
+            images = "" if share is None else f" on {1 - share:.0%} of the training images"
             lines.append(
-                f"    tunes {keys}: {len(variant.trials)} runs on {1 - plan.tuning_share:.0%} of "
-                f"the training images, then up to {seeds} more of {variant.tuned_name}"
+                f"    tunes {keys}: {len(variant.trials) * len(plan.tuning_seeds)} runs{images}, "
+                f"then up to {len(plan.seeds)} more of {variant.tuned_name}"
             )
     lines.append(placement.describe())
     runs = [*trials_of(plan, output, placement), *runs_of(plan, output, placement)]

@@ -25,6 +25,7 @@ OWNED = {
     "data.tuning": "what trials are measured on is `tuning_share`",
 }  # keys that the ablation itself sets in its runs
 SEED = "train.seed=0"  # of the resolved configs: the seeds of the runs are no difference
+PLACEHOLDER = "{seed}"  # in a change: the seed of the run, as of a data set drawn anew for each
 Load = Callable[[Path, Sequence[str], Mapping[str, str]], Config]
 
 
@@ -46,7 +47,7 @@ class Variant:
     question: str
     changes: tuple[str, ...]  # key=value, those that all variants share included
     published: Published | None
-    config: Config  # resolved, with seed 0
+    config: Config  # resolved, with seed 0 and the data of the first seed
     trials: tuple[Trial, ...] = ()  # none where nothing is tuned
 
     @property
@@ -82,7 +83,8 @@ class Plan:
     metric: str
     baseline: str
     variants: tuple[Variant, ...]
-    tuning_share: float
+    tuning_seeds: tuple[int, ...]
+    tuning_share: float | None  # None: trials are measured on data.val of their own seed
     gpus_per_run: int = 1
 
     @classmethod
@@ -110,14 +112,14 @@ class Plan:
             changes = (*ablation.set, *settings.set, *overrides)
             origins = _origins(document, ablation, name)
             try:
-                variant = _variant(name, settings, changes, base, origins, load)
+                variant = _variant(name, settings, changes, base, origins, ablation.seeds[0], load)
                 _check_variant(variant, ablation, base)
             except InputError as error:
                 raise InputError(f"{path}: variant {name!r}: {error}") from None
             variants.append(variant)
         plan = cls(
             path, tuple(overrides), base, ablation.seeds, ablation.metric, ablation.baseline,
-            tuple(variants), ablation.tuning_share, ablation.gpus_per_run,
+            tuple(variants), ablation.tuning_seeds, ablation.tuning_share, ablation.gpus_per_run,
         )  # fmt: skip
         plan._check(document)
         return plan
@@ -151,7 +153,14 @@ class Plan:
             if v.trials
         }
         if tuned:
-            identity |= {**tuned, "metric": self.metric, "tuning_share": self.tuning_share}
+            chosen_by = {"tuning_seeds": [*self.tuning_seeds], "tuning_share": self.tuning_share}
+            identity |= {**tuned, "metric": self.metric, **chosen_by}
+        # the configs are those of one seed: what the others replace is not in them
+        identity |= {
+            f"{v.name}: {PLACEHOLDER}": by_seed
+            for v in self.variants
+            if (by_seed := [change for change in v.changes if PLACEHOLDER in change])
+        }
         return identity
 
     def _check(self, document: YamlDocument) -> None:
@@ -197,22 +206,30 @@ class Plan:
                 )
 
 
+def of_seed(changes: Sequence[str], seed: int) -> tuple[str, ...]:
+    """The changes of a run with this seed."""
+    return tuple(change.replace(PLACEHOLDER, str(seed)) for change in changes)
+
+
 def _variant(
     name: str,
     settings: VariantSettings,
     changes: tuple[str, ...],
     base: Path,
     origins: Mapping[str, str],
+    seed: int,
     load: Load,
 ) -> Variant:
     keys = [*(change.partition("=")[0] for change in changes), *settings.tune]
     for key in map(str.strip, keys):
         if key in OWNED:
             raise InputError(f"{key} cannot be set or tuned in an ablation: {OWNED[key]}.")
-    config, trials = load(base, (*changes, SEED), origins), []
+    resolved = of_seed(changes, seed)
+    origins = {of_seed((change,), seed)[0]: origin for change, origin in origins.items()}
+    config, trials = load(base, (*resolved, SEED), origins), []
     for text, values in _combinations(settings.tune):
         own = _changes(values)
-        trials.append(Trial(text, values, own, load(base, (*changes, *own, SEED), origins)))
+        trials.append(Trial(text, values, own, load(base, (*resolved, *own, SEED), origins)))
     return Variant(name, settings.question, changes, settings.published, config, tuple(trials))
 
 
@@ -235,6 +252,13 @@ def _check_variant(variant: Variant, ablation: Ablation, base: Path) -> None:
         raise InputError(
             f"data.tuning is {variant.config.data.tuning} in {base}, and a variant that tunes "
             "needs a null there; tuning_share sets images aside."
+        )
+    val = [c for c in variant.changes if c.startswith("data.val.annotations") and PLACEHOLDER in c]
+    if variant.trials and ablation.tuning_share is None and not val:
+        raise InputError(
+            "tuning_share is null, and data.val.annotations is the same for all seeds, so that its "
+            "values would be chosen on the images that are reported; give a share, or a set for "
+            f"each seed (data.val.annotations=.../{PLACEHOLDER}/...)."
         )
 
 

@@ -60,8 +60,8 @@ def last_metric(directory: Path, metric: str) -> float | None:
 def choose(variant: Variant, values: Mapping[str, float | None], metric: str) -> TrialChoice:
     """The best trial by `values` of the metric; of equal ones the variant's own, else the first.
 
-    Each trial is run from one seed: a lead below the spread of seeds may be chance. At an edge is
-    the smallest and the largest of at least three numbers.
+    A lead below the spread of seeds may be chance. At an edge is the smallest and the largest of at
+    least three numbers.
     """
     sign = 1 if metric in LOSSES else -1
     known = [

@@ -31,6 +31,7 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
+Seeds = Annotated[tuple[Whole, ...], NotEmpty, AfterValidator(_distinct)]
 Values = Annotated[tuple[Any, ...], NotEmpty]
 
 
@@ -56,23 +57,31 @@ class Ablation(Section):
     """Every variant is trained from every seed."""
 
     config: Path = item(..., "the config that all variants change, relative to this file")
-    set: tuple[str, ...] = item((), "changes that all variants share, each as key=value")
-    seeds: Annotated[tuple[Whole, ...], NotEmpty, AfterValidator(_distinct)] = item(
-        (0, 1, 2), "train.seed of the runs"
+    set: tuple[str, ...] = item(
+        (), "changes that all variants share, each as key=value; {seed} in a value is the run's"
     )
+    seeds: Seeds = item((0, 1, 2), "train.seed of the runs")
     metric: str = item("AP", "the validation figure that is compared")  # Plan checks the name
     baseline: str = item(..., "the variant that the others are compared with")
     variants: dict[str, VariantSettings] = item({}, "by name")
     grid: dict[str, Values] = item(
         {}, "keys and their values; every combination is a variant, named after its values"
     )
-    tuning_share: Proper = item(0.2, "of the training images, to choose among what is tuned")
+    tuning_seeds: Seeds = item((1000,), "train.seed of the trials; none of those of the runs")
+    tuning_share: Proper | None = item(
+        0.2, "of the training images, to choose among what is tuned; null: on data.val of {seed}"
+    )
     gpus_per_run: Count = item(1, "that train each run together, started by torchrun")
 
     @model_validator(mode="after")
     def _check(self) -> Ablation:
         if not self.variants and not self.grid:
             raise ValueError("there are no variants; give some under variants or grid")
+        if both := sorted({*self.seeds} & {*self.tuning_seeds}):
+            raise ValueError(
+                f"tuning_seeds and seeds share {', '.join(map(str, both))}; a run that helped to "
+                "choose the values cannot be reported: name other tuning_seeds"
+            )
         for name, variant in self.variants.items():
             value = variant.published.value if variant.published else 0.0
             if is_coco_figure(self.metric) and not 0 <= value <= 1:

@@ -141,6 +141,9 @@ def test_what_leaves_a_loss_as_it_is_may_be_tuned_by_it(tmp_path: Path) -> None:
         ("baseline: a\nvariants: {a: {tune: {data.resize: [{width: 9, height: 9}]}}}",
          "cannot be the name of a folder"),
         ("baseline: a\nvariants: {a: {}}\ntuning_share: 1", "tuning_share"),
+        ("baseline: a\nseeds: [0, 7]\ntuning_seeds: [7]\nvariants: {a: {}}", "share 7"),
+        ("baseline: a\ntuning_share: null\nvariants: {a: {tune: {train.ema: [0.9]}}}",
+         "chosen on the images that are reported"),
         ("baseline: a\nvariants: {a: {set: [loss.classification.activation=softmax]}}",
          "ablation.yaml: variant 'a': .*digits.yaml: loss.classification: a softmax"),
         ("baseline: a\nvariants: {a: {}, b: {set: ['train={seed: 7}']}}",
@@ -175,6 +178,39 @@ def test_refused(tmp_path: Path, text: str, said: str) -> None:
         read(tmp_path, text)
 
 
+DRAWN = """baseline: a
+seeds: [3, 4]
+tuning_seeds: [8, 9]
+tuning_share: null
+set: ["data.train.annotations=train_{seed}.json", "data.val.annotations=val_{seed}.json"]
+variants:
+  a: {tune: {optimizer.lr: [1, 2]}}
+  b: {set: ["data.train.images=b_{seed}"]}
+"""
+
+
+def test_each_seed_has_its_own_data(tmp_path: Path) -> None:
+    plan = read(tmp_path, DRAWN)
+    runs = {run.name: run.stages[0].command for run in runs_of(plan, tmp_path, alone(plan))}
+    assert "data.train.images=b_4" in runs["b, seed 4"]
+    assert "data.val.annotations=val_3.json" in runs["a, seed 3"]
+    assert not any("{seed}" in word for command in runs.values() for word in command)
+    # what differs between variants is not what differs between seeds
+    assert set(plan.differences(plan.variants[1])) == {"data.train.images"}
+    assert identity(plan) != identity(read(tmp_path, DRAWN.replace("b_{seed}", "b_3")))
+
+
+def test_trials_have_seeds_and_data_of_their_own(tmp_path: Path) -> None:
+    plan = read(tmp_path, DRAWN)
+    trials = trials_of(plan, tmp_path, alone(plan))
+    assert [(run.variant, run.seed) for run in trials] == [
+        ("tuning/a/lr=1", 8), ("tuning/a/lr=2", 8), ("tuning/a/lr=1", 9), ("tuning/a/lr=2", 9),
+    ]  # fmt: skip
+    words = trials[2].stages[0].command
+    assert {"data.val.annotations=val_9.json", "train.seed=9", "optimizer.lr=1"} <= set(words)
+    assert not any(word.startswith("data.tuning") for word in words)  # all images, as in the runs
+
+
 def test_the_base_is_missing(tmp_path: Path) -> None:
     file = tmp_path / "ablation.yaml"
     file.write_text("baseline: a\nconfig: gone.yaml\nvariants: {a: {}}\n")
@@ -196,15 +232,6 @@ def test_the_seed_is_refused_on_the_command_line_and_comes_last(tmp_path: Path) 
     for run in runs_of(plan, tmp_path, alone(plan)):
         changes = run.stages[0].command
         assert changes[-1] == "train.seed=4" and "train={seed: 7}" in changes
-
-
-def test_the_folder_of_a_trial_names_its_seed(tmp_path: Path) -> None:
-    """So that other seeds do not go on with what the first one left."""
-    text = "baseline: a\nvariants: {a: {tune: {optimizer.lr: [1, 2]}}}"
-    plans = [read(tmp_path, f"{text}\nseeds: [{s}, 9]") for s in (0, 5)]
-    folders = [[run.directory for run in trials_of(p, tmp_path, alone(p))] for p in plans]
-    tuning = tmp_path / "tuning" / "a"
-    assert folders == [[tuning / f"lr={rate}" / f"seed{s}" for rate in (1, 2)] for s in (0, 5)]
 
 
 def test_a_new_key_with_a_default_does_not_change_who_it_is(
