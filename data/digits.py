@@ -26,6 +26,7 @@ from tqdm import tqdm
 from detector.errors import InputError, exit_codes
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+ALL = tuple(range(len(NAMES)))
 SPLITS = ("train", "val")
 VERSION = 1  # raise it when the same arguments give other pictures
 VAL_EVERY = 5  # this share of a class's instances is val's
@@ -43,7 +44,7 @@ LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, which JPEG uses
 
 Pixels = NDArray[np.float64]
 Box = tuple[int, int, int, int]  # x, y, width, height
-Digits = list[tuple[int, Box]]  # class 0..9 and box
+Digits = list[tuple[int, Box]]  # index in `classes`, and box
 Scene = tuple[Image.Image, Digits]
 
 
@@ -58,6 +59,7 @@ class Recipe:
     scale: tuple[int, int]
     imbalance: float
     seed: int
+    classes: tuple[int, ...] = ALL
 
     def __post_init__(self) -> None:
         (few, many), (low, high), tallest = self.objects, self.scale, self.tallest
@@ -69,6 +71,9 @@ class Recipe:
             f"--scale is {low} {high}; expected 8 <= MIN <= MAX": 8 <= low <= high,
             f"--imbalance is {self.imbalance}; expected 1.0 to 1e6": 1 <= self.imbalance <= 1e6,
             f"--seed is {self.seed}; expected at least 0": self.seed >= 0,
+            f"--classes is {' '.join(map(str, self.classes))}; expected digits 0 to 9, each once": (
+                0 < len(set(self.classes)) == len(self.classes) and set(self.classes) <= {*ALL}
+            ),
             f"--scale begins at {low}; a scene of --size {self.size} has digits of up to {tallest} "
             "pixels: lower --scale or raise --size": low <= tallest,
             f"{many} digits of {low} pixels (--objects, --scale) leave no room in a scene of "
@@ -88,15 +93,17 @@ class Recipe:
         return self.train if split == "train" else self.val
 
     def class_shares(self, split: str) -> Pixels:
-        """(10,) P(class); the long tail is train's alone, so that val measures each class alike."""
+        """P of each of `classes`; the long tail is train's, so that val measures each alike."""
         ratio = self.imbalance if split == "train" else 1.0
-        shares = ratio ** -np.linspace(0, 1, len(NAMES))
+        shares = ratio ** -np.linspace(0, 1, len(self.classes))
         return shares / shares.sum()
 
     @property
     def info(self) -> dict[str, Any]:
         """The `info` of both annotation files, as JSON gives it back."""
         arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if self.classes == ALL:
+            del arguments["classes"]  # sets that were made before there was a choice are the same
         about = {"description": "handwritten digits on photographs", "version": VERSION}
         return about | {"seed": self.seed, "arguments": arguments}
 
@@ -199,8 +206,8 @@ def make_scene(material: Material, recipe: Recipe, split: str, index: int) -> Sc
     scene = background(material, recipe.size, rng)
     count = rng.integers(recipe.objects[0], recipe.objects[1] + 1)
     found: Digits = []
-    for label in rng.choice(len(NAMES), size=count, p=recipe.class_shares(split)):
-        instances = material.digits[label]
+    for label in rng.choice(len(recipe.classes), size=count, p=recipe.class_shares(split)):
+        instances = material.digits[recipe.classes[label]]
         mask = turn(instances[rng.integers(len(instances))], rng.uniform(-ROTATION, ROTATION))
         place = find_place(mask.width / mask.height, [box for _, box in found], recipe, rng)
         if place is not None:
@@ -230,7 +237,7 @@ def write_split(folder: Path, recipe: Recipe, split: str) -> None:
         "info": recipe.info,
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": number, "name": name} for number, name in enumerate(NAMES, 1)],
+        "categories": [{"id": i, "name": NAMES[c]} for i, c in enumerate(recipe.classes, 1)],
     }
     (folder / "annotations" / f"{split}.json").write_text(json.dumps(coco), encoding="utf-8")
     print(f"{split}: {len(images):,} images, {len(annotations):,} digits")
@@ -279,9 +286,10 @@ def parse(arguments: Sequence[str] | None) -> tuple[Path, Recipe]:
     add("--objects", type=int, nargs=2, default=(1, 5), metavar=pair, help="digits an image")
     add("--scale", type=int, nargs=2, default=(20, 80), metavar=pair, help="digits' height, pixels")
     add("--imbalance", type=float, default=1.0, help="most frequent class : rarest, in train")
+    add("--classes", type=int, nargs="+", default=ALL, metavar="D", help="digits drawn")
     add("--seed", type=int, default=0, help="the same seed gives the same bytes")
     options = vars(parser.parse_args(arguments))
-    options |= {name: tuple(options[name]) for name in ("objects", "scale")}
+    options |= {name: tuple(options[name]) for name in ("objects", "scale", "classes")}
     return options.pop("output"), Recipe(**options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -128,6 +129,21 @@ def test_imbalance_is_the_ratio_of_the_ends_and_train_s_alone() -> None:
     assert long_tail.class_shares("val") == pytest.approx(np.full(10, 0.1))
 
 
+def test_a_part_of_the_classes(tmp_path: Path) -> None:
+    """Ids from 1 in the order that was named, and the pictures are those digits."""
+    few = make(tmp_path / "few", *SMALL, "--classes", "7", "1")
+    coco = annotations(few, "train")
+    assert coco["categories"] == [{"id": 1, "name": "seven"}, {"id": 2, "name": "one"}]
+    assert {a["category_id"] for a in coco["annotations"]} == {1, 2}
+    assert coco["info"]["arguments"]["classes"] == [7, 1]
+    material = digits.load_material("train")
+    only = dataclasses.replace(
+        material, digits=[d if i == 7 else [] for i, d in enumerate(material.digits)]
+    )
+    _, drawn = digits.make_scene(only, recipe(classes=(7,)), "train", 0)  # others have no picture
+    assert {label for label, _ in drawn} <= {0}
+
+
 def test_scenes_may_be_empty(tmp_path: Path) -> None:
     empty = make(tmp_path / "empty", "--train", "2", "--val", "1", "--objects", "0", "0")
     assert annotations(empty, "train")["annotations"] == []
@@ -180,6 +196,8 @@ def test_nothing_stays_of_an_interrupted_run(
         ({"scale": (70, 80)}, "--scale"),
         ({"objects": (1, 200)}, "--objects"),
         ({"imbalance": 0.5}, "--imbalance"),
+        ({"classes": (1, 1)}, "--classes is 1 1; expected digits 0 to 9, each once"),
+        ({"classes": (10,)}, "--classes"),
         ({"imbalance": float("nan")}, "--imbalance"),
         ({"seed": -1}, "--seed"),
     ],
