@@ -77,7 +77,8 @@ class Ablation(Section):
     def _check(self) -> Ablation:
         if not self.variants and not self.grid:
             raise ValueError("there are no variants; give some under variants or grid")
-        if both := sorted({*self.seeds} & {*self.tuning_seeds}):
+        tuned = any(variant.tune for variant in self.variants.values())
+        if tuned and (both := sorted({*self.seeds} & {*self.tuning_seeds})):
             raise ValueError(
                 f"tuning_seeds and seeds share {', '.join(map(str, both))}; a run that helped to "
                 "choose the values cannot be reported: name other tuning_seeds"

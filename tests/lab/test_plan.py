@@ -37,7 +37,8 @@ def identity(plan: Plan) -> str:
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 def test_every_ablation_of_ours_builds(path: Path, tmp_path: Path) -> None:
     plan = Plan.read(path, [], load=build.load_config)
-    assert len(plan.seeds) >= 3 and len(plan.variants) >= 2
+    least = 1 if path.stem.endswith("_tuning") else 3  # what they say is not reported
+    assert len(plan.seeds) >= least and len(plan.variants) >= 2
     assert all(plan.differences(v) for v in plan.variants if v.name != plan.baseline)
     assert all(v.question for v in plan.variants)
     lines = path.read_text().splitlines()
@@ -141,7 +142,8 @@ def test_what_leaves_a_loss_as_it_is_may_be_tuned_by_it(tmp_path: Path) -> None:
         ("baseline: a\nvariants: {a: {tune: {data.resize: [{width: 9, height: 9}]}}}",
          "cannot be the name of a folder"),
         ("baseline: a\nvariants: {a: {}}\ntuning_share: 1", "tuning_share"),
-        ("baseline: a\nseeds: [0, 7]\ntuning_seeds: [7]\nvariants: {a: {}}", "share 7"),
+        ("baseline: a\nseeds: [0, 7]\ntuning_seeds: [7]\n"
+         "variants: {a: {tune: {train.ema: [0.9]}}}", "share 7"),
         ("baseline: a\ntuning_share: null\nvariants: {a: {tune: {train.ema: [0.9]}}}",
          "chosen on the images that are reported"),
         ("baseline: a\nvariants: {a: {set: [loss.classification.activation=softmax]}}",
