@@ -60,6 +60,18 @@ def test_of_two_images_of_a_stem_the_named_one(tmp_path: Path) -> None:
     assert convert(root).boxes() == {"a.jpg": [DOG], "a.png": []}
 
 
+def test_of_two_images_of_a_name_the_nearest(tmp_path: Path) -> None:
+    cat = ("cat", (1, 2, 3, 4))
+    root = tmp_path / "labelme"
+    for folder, label, size in (("one", DOG, (50, 60)), ("two", cat, (50, 61))):
+        write_labelme(root / folder, [Picture("a.png", size, [label])])
+    content = convert(root).content()
+    classes = [row["category_id"] for row in content["annotations"]]
+    heights = {row["id"]: row["height"] for row in content["images"]}
+    owners = [heights[row["image_id"]] for row in content["annotations"]]
+    assert dict(zip(classes, owners, strict=True)) == {2: 60, 1: 61}
+
+
 def test_hidden_files_are_none(tmp_path: Path) -> None:
     """macOS puts a file of its own beside each that it copies to another disk."""
     root = write_voc(tmp_path / "voc", [Picture("a.png", (50, 60), [DOG])])
