@@ -696,7 +696,7 @@ TABLE = [
         ("boxes * factor,", "boxes,"),
         ("index.path(row), index.size(row), index.decoding", "index.path(row)"),
     ]),
-    ("detector/check/figures.py", "tests/check/test_figures.py", [
+    ("detector/check/figures.py", "tests/check/test_fit_figures.py", [
         ("offsets.diff())[~crowd]", "offsets.diff())"),
         ("sizes=_quantiles(sides.prod(dim=1).sqrt())", "sizes=_quantiles(sides.prod(dim=1))"),
         ("ratios=_quantiles(sides[:, 1] / sides[:, 0])",
@@ -704,7 +704,8 @@ TABLE = [
         ("(values >= low) & (values < high)", "(values > low) & (values <= high)"),
         ("int((best >= foreground).sum())", "int((best > foreground).sum())"),
         ("sizes=torch.tensor([[tall, wide]])", "sizes=torch.tensor([[wide, tall]])"),
-        ("- foreground - background, background]", "- foreground - background, background + 1]"),
+        ("targets.matches.numel() - foreground - background, background]",
+         "background, targets.matches.numel() - foreground - background]"),
         ("boxes += int((~batch.crowd).sum())", "boxes += batch.crowd.numel()"),
         ("key=lambda shape: shape[0] * shape[1]", "key=lambda shape: shape[0]"),
         ("config.train.batch_size // config.optimizer.accumulate", "config.train.batch_size"),
@@ -744,7 +745,7 @@ TABLE = [
         ("max(self.box, other.box)", "min(self.box, other.box)"),
         ("agnostic=limits.agnostic", "agnostic=False"),
         ("& (ours[:, None] == theirs)", ""),
-        ("if other.full else", "if lot.full and False else"),
+        ("if other.full else", "if False else"),
         ("judged = lot.scores > SCORE", "judged = lot.scores >= 0"),
     ]),
     ("detector/export/program.py", "tests/export/test_program.py", [
@@ -791,7 +792,7 @@ TABLE = [
         ('int(categories[entry["category_id"]])', 'entry["category_id"] + 1'),
     ]),
     ("detector/report/run_evaluation.py", "tests/report/test_run_evaluation.py", [
-        ("chosen, boxes = ~matches.ignored[0],", "chosen, boxes = matches.ignored[0] | True,"),
+        ("chosen, boxes = ~matches.ignored[0],", "chosen, boxes = matches.scores >= 0,"),
         ("boxes = matches.truth_classes == of_class", "pass"),
         ("math.floor(1000 * score)", "round(1000 * score)"),
         ("found.sum(1).mean()", "found[0].sum()"),
