@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ import onnxruntime
 import pytest
 import torch
 from conftest import Command, Refused
-from hypothesis import given
-from hypothesis import strategies as st
 from test_docs import blocks
 from torch import Tensor, nn
 
@@ -25,11 +23,7 @@ from detector import build
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
 from detector.anchors.generator import AnchorGenerator
-from detector.data.transforms import FixedSize, ShorterSide
-from detector.errors import InputError
-from detector.export.canvas import Canvas
-from detector.export.parity import Pairs, compare
-from detector.export.program import FORMATS, OUTPUTS, ExportFormat, Program, Run, trace
+from detector.export.program import FORMATS, ExportFormat, Program, Run, trace
 from detector.postprocess import Postprocess
 from detector.structures import Detections, Outputs
 
@@ -121,135 +115,6 @@ def test_a_network_is_exported_by_torch_alone(finished: Path) -> None:
     traced = torch.export.export(net, (images,)).module()(images)
     assert isinstance(traced, Outputs)
     assert torch.allclose(traced.class_logits, net(images).class_logits, atol=1e-5)
-
-
-# ------------------------------------------------------------------------------------- canvas
-
-
-@given(st.integers(1, 3000), st.integers(1, 3000))
-def test_without_size_every_image_is_resized_as_in_evaluation(height: int, width: int) -> None:
-    resize = ShorterSide(shorter=(640, 800), longer=1333)
-    canvas = Canvas.of(resize, None)
-    assert (canvas.height, canvas.width) == (1344, 1344)  # 42 * 32
-    assert canvas.target(height, width) == resize.for_evaluation().target(height, width, draw=0)
-
-
-@given(st.integers(1, 3000), st.integers(1, 3000))
-def test_no_image_leaves_a_canvas_of_any_size(height: int, width: int) -> None:
-    rows, columns = Canvas.of(ShorterSide((800,), 1333), (320, 96)).target(height, width)
-    assert 1 <= rows <= 320 and 1 <= columns <= 96
-
-
-def test_sizes_by_hand() -> None:
-    """800 / 1000 > 1333 / 2000 = .6665 = 1333 x 666.5; into 320 x 640 it goes at .32."""
-    resize = ShorterSide(shorter=(800,), longer=1333)
-    assert Canvas.of(resize, (800, 1344)).target(1000, 2000) == (667, 1333)
-    assert Canvas.of(resize, (320, 640)).target(1000, 2000) == (320, 640)
-    assert Canvas.of(resize, (640, 320)).target(1000, 2000) == (160, 320)
-    fixed = Canvas.of(FixedSize(width=300, height=200), None)
-    assert (fixed.height, fixed.width, fixed.target(50, 50)) == (224, 320, (200, 300))
-
-
-def test_an_image_lies_in_the_upper_left_corner() -> None:
-    batch = Canvas.of(ShorterSide((40,), 60), (64, 64)).batch(torch.zeros(3, 20, 30).byte())
-    assert batch.sizes.tolist() == batch.original_sizes.tolist() == [[40, 60]]
-    assert batch.images.shape == (1, 3, 64, 64) and not batch.images[..., :40, :60].any()
-    assert batch.images[0, :, 40, 0].tolist() == batch.images[0, :, 0, 60].tolist()
-    assert batch.images[0, :, 63, 63].tolist() == [124, 116, 104]
-
-
-@pytest.mark.parametrize("size", [(0, 64), (100, 128), (128, 100), (-32, 64)])
-def test_a_size_that_is_no_multiple_is_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match=f"--size {size[0]} {size[1]}: .*multiples of 32"):
-        Canvas.of(ShorterSide((40,), 60), size)
-
-
-def test_a_fixed_size_leaves_no_choice() -> None:
-    assert Canvas.of(FixedSize(width=128, height=96), (96, 128)).height == 96
-    with pytest.raises(InputError, match="96 x 128 .*data.resize"):
-        Canvas.of(FixedSize(width=128, height=96), (128, 96))
-
-
-# ------------------------------------------------------------------------------------- parity
-
-LIMITS = Postprocess(
-    ClassCode(num_classes=2), BoxCoder(), score=0.01, per_level=9, nms=0.5, per_image=4
-)
-BOX = [10.0, 20, 30, 60]
-
-
-def lot(*rows: tuple[Sequence[float], float, int]) -> Detections:
-    """One image of boxes, scores and labels, and one place left empty."""
-    boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
-    return Detections(
-        torch.tensor([*boxes, [0.0] * 4])[None],
-        torch.tensor([*scores, 0.0])[None],
-        torch.tensor([*labels, 0])[None],
-        torch.tensor([True] * len(rows) + [False])[None],
-    )
-
-
-def counts(ours: Detections, theirs: Detections) -> tuple[int, int, int]:
-    """Both ways, which must agree."""
-    one, other = compare(ours, theirs, LIMITS), compare(theirs, ours, LIMITS)
-    assert one == other
-    return one.detections, one.matched, one.undecided
-
-
-def moved(pixels: float) -> list[float]:
-    return [*BOX[:3], BOX[3] + pixels]
-
-
-def test_pairs_by_hand() -> None:
-    ours = lot((BOX, 0.9, 0))
-    pairs = compare(ours, lot((moved(0.375), 0.8995, 0)), LIMITS)
-    assert pairs == Pairs(2, 2, 0, 0.375, pytest.approx(0.0005, abs=1e-6)) and pairs.agree
-    for other in ((moved(0.625), 0.9, 0), (BOX, 0.898, 0), (BOX, 0.9, 1)):
-        assert counts(ours, lot(other)) == (2, 0, 0)
-        assert not compare(ours, lot(other), LIMITS).agree
-
-
-def test_a_detection_has_one_partner_and_order_does_not_matter() -> None:
-    far = ([100.0, 0, 140, 30], 0.9, 0)
-    assert counts(lot((BOX, 0.9, 0), far), lot(far, (BOX, 0.9, 0))) == (4, 4, 0)
-    assert counts(lot((BOX, 0.9, 0), (BOX, 0.9, 0)), lot((BOX, 0.9, 0))) == (3, 2, 0)
-    # the nearest partner of the first would leave the second without one
-    first, second = (moved(0.25), 0.9, 0), (moved(-0.125), 0.9, 0)
-    assert counts(lot(first, second), lot((moved(0.125), 0.9, 0), (moved(0.6), 0.9, 0)))[1] == 4
-
-
-def test_only_detections_above_the_limit_count() -> None:
-    assert counts(lot((BOX, 0.04, 0)), lot()) == (0, 0, 0)
-    assert counts(lot((BOX, 0.0505, 0)), lot((BOX, 0.0497, 0))) == (1, 1, 0)
-    assert counts(lot((BOX, 0.0505, 0)), lot()) == (1, 0, 1)
-    assert counts(lot((BOX, 0.06, 0)), lot()) == (1, 0, 0)
-
-
-def test_what_overlaps_by_just_the_limit_of_nms_is_undecided() -> None:
-    """40 rows high, and 20 or 20.1 of them: IoU .5 or .5025; the other class suppresses nothing."""
-    kept = (BOX, 0.9, 0)
-    half, more = ([10.0, 20, 30, 40], 0.8, 0), ([10.0, 20, 30, 40.1], 0.8, 0)
-    assert counts(lot(kept, half), lot(kept)) == (3, 2, 1)
-    assert counts(lot(kept, more), lot(kept)) == (3, 2, 0)
-    assert counts(lot(kept, (half[0], 0.8, 1)), lot(kept)) == (3, 2, 0)
-
-
-def test_the_last_of_a_full_image_is_undecided() -> None:
-    """per_image cuts where scores are nearly equal: either may be the last."""
-
-    def full(last: float) -> Detections:
-        each = lot((BOX, 0.9, 0), ([100, 0, 140, 30 + last], 0.3, 0))
-        return Detections(*(getattr(each, n)[:, :2] for n in OUTPUTS))
-
-    assert counts(full(0), full(100)) == (4, 2, 2)
-
-
-def test_few_may_be_undecided() -> None:
-    assert Pairs(200, 198, 2, 0.0, 0.0).agree and not Pairs(200, 197, 3, 0.0, 0.0).agree
-    assert not Pairs(200, 199, 0, 0.0, 0.0).agree
-
-
-# ------------------------------------------------------------------------------------ command
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import Command, Refused
-from hypothesis import given
-from hypothesis import strategies as st
 
 from detector.anchors.generator import AnchorsSettings
-from detector.anchors.proposal import propose_anchors
 from detector.config import parse
-
-STRIDES = (8, 16, 32, 64, 128)
 
 
 def test_the_command_leaves_a_page_and_its_figures(
@@ -56,30 +50,6 @@ def test_auto_becomes_the_same_numbers_again(
     assert isinstance(parse(written, "run").anchors, AnchorsSettings)
     again = tool("train", *words[:4], "--resume", *words[4:])
     assert again.returncode == 0 and "finished already" in again.stdout, again.stderr
-
-
-def test_boxes_of_one_shape_get_an_anchor_of_it() -> None:
-    """40 x 20: area 28.3^2, ratio 0.5. No box is for the coarser levels, which keep 4 strides."""
-    anchors = propose_anchors(torch.tensor([[40.0, 20.0]] * 7), STRIDES)
-    assert anchors.sizes == (28.3, 64, 128, 256, 512)
-    assert anchors.ratios == (0.25, 0.5, 1)
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(8, 400), st.sampled_from([0.5, 0.98, 1.0, 1.02, 2.0])), min_size=1
-    )
-)
-def test_no_anchor_is_there_twice(boxes: list[tuple[int, float]]) -> None:
-    sides = torch.tensor([[width, width * ratio] for width, ratio in boxes])
-    ratios = propose_anchors(sides, STRIDES).ratios
-    assert list(ratios) == sorted(set(ratios))
-
-
-def test_thin_lines_get_anchors() -> None:
-    """500 x 1: ratios of 0.001, 0.002 and 0.004, which two decimals would make 0."""
-    anchors = propose_anchors(torch.tensor([[500.0, 1.0]] * 7), STRIDES)
-    assert anchors.ratios == (0.001, 0.002, 0.004)
 
 
 @pytest.mark.parametrize("text", ["fast", "3", "null"])

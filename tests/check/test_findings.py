@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -10,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import HOME
 from PIL import Image
 
-from detector.check.findings import KINDS, Finding
+from detector.check.findings import KINDS, Example, Finding, collect
 from detector.check.images import near_pairs
 from detector.check.pictures import draw_all
 from detector.check.split import read_splits
@@ -214,6 +217,70 @@ def test_what_lies_just_within_is_not_suspicious(data: Data, kind: str, box: lis
     assert kind not in {one.kind for one in found(data)}
 
 
+@pytest.mark.parametrize(
+    "box", [[-2, 5, 18, 20], [4, -2, 18, 20], [48, 5, 18, 20], [4, 30, 18, 20]]
+)
+def test_a_box_may_leave_its_image_on_any_side(data: Data, box: list[float]) -> None:
+    """By two pixels of 64 x 48."""
+    data.box(bbox=box)
+    assert [(one.kind, one.count) for one in found(data)] == [("box_partly_outside", 1)]
+
+
+@pytest.mark.parametrize("box", [[0, 0, 64, 48], [4, 5, 18, 1], [26, 24, 20, 18]])
+def test_a_crowd_may_be_large_thin_or_around_an_object(data: Data, box: list[float]) -> None:
+    """All of the image, a pixel high, and at the box of a dog; none is an object."""
+    data.more(box)
+    data.train["annotations"][-1]["iscrowd"] = 1
+    assert found(data) == []
+
+
+def test_a_hundred_times_as_many_boxes_are_told(data: Data) -> None:
+    """Of cows there are 2, and 195 more cats are 200."""
+    many(data)
+    del data.train["annotations"][-5:]
+    (rare,) = [one for one in found(data) if one.kind == "class_imbalance"]
+    assert [one.detail for one in rare.examples] == ["cow 2, cat 200"]
+
+
+def test_all_cases_are_counted_and_twenty_are_kept() -> None:
+    (finding,) = collect(("box_tiny", Example(str(row))) for row in range(23))
+    assert finding.count == 23
+    assert [one.detail for one in finding.examples] == [str(row) for row in range(20)]
+
+
+@pytest.mark.parametrize("annotated", ["stored", "turned"])
+def test_a_turned_image_says_how_it_is_annotated(data: Data, annotated: str) -> None:
+    """48 x 72 as stored; orientation 6 turns it by a quarter."""
+    exif, file, image = Image.Exif(), data.image("train", 1), data.train["images"][1]
+    exif[0x0112] = 6
+    Image.open(file).save(file, quality=95, exif=exif)
+    if annotated == "turned":
+        image.update(width=72, height=48)
+    (finding,) = [one for one in found(data) if one.kind == "image_rotated"]
+    assert finding.examples[0].detail == f"EXIF orientation 6, annotated as {annotated}"
+
+
+def test_boxes_are_drawn_where_they_are_on_a_smaller_picture(data: Data) -> None:
+    """840 x 420 is made half as large, and then drawn twice as large, so that names can be read.
+
+    Of a black image the frame alone is bright: around 200 .. 600, 100 .. 300, but for its label.
+    """
+    Image.new("RGB", (840, 420)).save(data.image("train", 0))
+    data.train["images"][0].update(width=840, height=420)
+    data.train["annotations"] = data.train["annotations"][2:]
+    data.more([200, 100, 400, 200])
+    splits = read_splits(load(HOME / "configs" / "digits.yaml", settings(data)))
+    tiny = Finding("box_tiny", 1, (splits[0].of_boxes(data.train["annotations"][-1]["id"]),))
+    (picture,) = draw_all(splits, [tiny])["box_tiny"]
+    pixels = base64.b64decode(picture.address.partition(",")[2])
+    grey = np.array(Image.open(io.BytesIO(pixels)).convert("L")).astype(int)
+    assert grey.shape == (420, 840)
+    rows, columns = np.nonzero(grey[200:, 400:] > 60)
+    assert abs(rows.max() + 200 - 300) <= 4 and abs(columns.max() + 400 - 600) <= 4
+    rows, columns = np.nonzero(grey[200:, :400] > 60)
+    assert abs(columns.min() - 200) <= 4
+
+
 def test_all_is_said_at_once_where_training_refuses_the_first(data: Data) -> None:
     data.image("train", 1).unlink()
     data.image("val", 2).write_text("no image")
@@ -277,3 +344,13 @@ def test_near_pairs_need_equal_edges_and_equal_light() -> None:
     assert list(near_pairs([slope, slope + 20])) == []
     assert list(near_pairs([slope, bent])) == []
     assert list(near_pairs([])) == []
+    noisy = slope * 0 + torch.arange(17) % 2 * 3.0  # steps of 3 levels are noise
+    assert list(near_pairs([noisy, slope * 0])) == [(0, 1)]
+
+
+def test_near_pairs_of_more_images_than_are_compared_at_a_time() -> None:
+    """The last of 301 is like the first and like one of the second 256."""
+    generator = torch.Generator().manual_seed(0)
+    looks = list(torch.rand(301, 16, 17, generator=generator) * 255)
+    looks[300] = looks[290] = looks[0]
+    assert list(near_pairs(looks)) == [(0, 290), (0, 300), (290, 300)]

@@ -102,6 +102,19 @@ def test_crowds_do_not_count() -> None:
     assert found[7] == BestF1(score=pytest.approx(0.3), f1=1, precision=1, recall=1, boxes=2)
 
 
+def test_a_hit_has_half_an_iou() -> None:
+    """10 x 5 of 10 x 8 are .625, and 10 x 3 are .375."""
+    rows = np.array([[1, 0, 5, 10, 5, 0.9, 7], [1, 100, 5, 10, 3, 0.8, 7]])
+    found = best_f1(rows, truth_of(boxes_at(2)), [1], lowest=0.0)
+    assert (found[7].f1, found[7].score) == (pytest.approx(2 / 3), pytest.approx(0.85))
+
+
+def test_no_score_is_above_the_last_detection_that_it_keeps() -> None:
+    """Rounding may put it a little below the score that was asked for."""
+    found = best([(0.4, HIT)], 1, lowest=0.5)
+    assert found is not None and found.score <= 0.4
+
+
 SCORES = st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
 
 

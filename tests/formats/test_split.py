@@ -38,6 +38,18 @@ def test_several_classes_of_an_image() -> None:
     assert abs(counts["a"] - 10) <= 1 and abs(counts["b"] - 15) <= 1
 
 
+def test_the_rarest_class_goes_first() -> None:
+    """Its two images have the common class as well, by which alone they might be in one part."""
+    for seed in range(20):
+        _, val = stratified([{"a common"}] * 10 + [{"a common", "rare"}] * 2, range(12), 0.5, seed)
+        assert len([index for index in val if index >= 10]) == 1 and len(val) == 6
+
+
+def test_where_both_parts_lack_the_same_the_emptier_one_gets_it() -> None:
+    train, val = stratified([{name} for name in "abcdefghij"], range(10), 0.5, 0)
+    assert len(train) == len(val) == 5
+
+
 @given(
     groups=st.lists(st.integers(0, 9), min_size=2, max_size=30),
     seed=st.integers(0, 99),
@@ -76,6 +88,15 @@ def test_copies_are_of_one_group(photograph: Image.Image, tmp_path: Path) -> Non
     write_image(tmp_path / "f.png", (200, 120))
     a, b, c, d, e, f = groups_of_copies(sorted(tmp_path.glob("*.*")))
     assert a == b == c == d and len({a, e, f}) == 3
+
+
+def test_a_small_faint_object_makes_another_image(tmp_path: Path) -> None:
+    """One pixel of 16 x 16 differs by 40 levels, the mean of its 4 x 4 by 2.5."""
+    pixels = np.full((160, 320), 100, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    pixels[40:50, 60:80] = 140
+    Image.fromarray(pixels).save(tmp_path / "b.png")
+    assert len(set(groups_of_copies(sorted(tmp_path.glob("*.png"))))) == 2
 
 
 def test_deep_and_broken_images_are_no_copies(tmp_path: Path) -> None:

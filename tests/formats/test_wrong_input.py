@@ -247,6 +247,13 @@ def two_formats(root: Path) -> str:
     return "--format voc or csv"
 
 
+def csv_in_two_parts(root: Path) -> str:
+    write_images(root, TWO)
+    (root / "train.csv").write_text("a.png,1,2,3,4,dog\n")
+    (root / "val.csv").write_text("a.png,1,2,3,4,dog\n")
+    return "val.csv:1: "
+
+
 def no_box_at_all(root: Path) -> str:
     write_voc(root, [Picture("a.png", (50, 60))])
     return "there is not one box to convert, in 1 images"
@@ -274,7 +281,8 @@ WRONG = [
     number_beyond_floats, coco_class_without_a_name, json_too_deep, yaml_date_that_is_none,
     yaml_name_too_long, yaml_class_without_a_name, image_id_twice,
     image_twice_in_coco, image_twice_in_voc, two_images_for_a_label, two_parts_in_voc,
-    some_in_no_part, two_formats, no_box_at_all, all_labels_without_image, no_image_at_all,
+    some_in_no_part, csv_in_two_parts, two_formats, no_box_at_all, all_labels_without_image,
+    no_image_at_all,
 ]  # fmt: skip
 
 

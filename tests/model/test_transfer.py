@@ -17,7 +17,7 @@ from detector.errors import InputError
 from detector.model.backbone import AnyBackbone
 from detector.model.initialize import initialize
 from detector.model.retinanet import FPN, Head, RetinaNet
-from detector.model.transfer import ClassChannels, Transfer, transfer
+from detector.model.transfer import ClassChannels, Transfer, channels_by_name, transfer
 
 CELLS = 3
 CODES = [("sigmoid", "negatives"), ("sigmoid", "class"), ("softmax", "class")]
@@ -184,6 +184,14 @@ def test_other_numbers_of_anchors_a_position() -> None:
     assert torch.equal(net.class_head.convs[0][0].weight, old.class_head.convs[0][0].weight)
     assert torch.equal(net.box_head.last.weight, network(ours).box_head.last.weight)
     assert biases(net).tolist() == pytest.approx([-math.log(99)] * 4)
+
+
+def test_names_by_which_channels_go() -> None:
+    """Upper and lower case are one; a name that two classes have tells neither of them."""
+    assert channels_by_name(["dog", "Cat", "owl"], ["CAT", "owl", "Dog"]) == [2, 0, 1]
+    assert channels_by_name(["dog", "cat"], ["cat", "dog", "Cat"]) == [1, None]
+    assert channels_by_name(["cat", "cat"], ["cat", "cat"]) == [0, 1]
+    assert channels_by_name(["cat", "cat"], ["cat", "dog"]) == [0, 0]
 
 
 def test_weights_that_name_no_classes() -> None:
