@@ -8,8 +8,9 @@ Bonferroni's. Why these and no others, by simulation: docs/statistics.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from detector.lab.statistics import (
     valued,
 )
 
-Outcomes = Mapping[str, Mapping[Hashable, float | None]]  # variant -> replicate -> value; None: it
+Outcomes = Mapping[str, Mapping[Any, float | None]]  # variant -> replicate -> value; None: it
 # ran and has no value, since it diverged. A replicate that did not run is not there.
 
 

@@ -19,6 +19,7 @@ from scipy import stats
 LEVEL = 0.05  # of tests, and of all intervals of one family together, which hold 95 %
 ROUNDING = 1e-12  # of the largest value: a spread below it is that of the arithmetic, not of runs
 LARGEST_EFFECT = 1e4  # in deviations: 2 pairs find it; far beyond, scipy's noncentral t is NaN
+SMALLEST_EFFECT = 1e-6  # likewise: some 10^13 pairs; far below, their number overflows
 Values = Sequence[float] | NDArray[np.float64]  # one a replicate
 
 
@@ -95,7 +96,8 @@ def seeds_needed(
             f"found deviation {standard_deviation}, effect {effect}, power {power} and level "
             f"{level}; they should be at least 0, above 0, and between 0 and 1"
         )
-    size = effect / max(standard_deviation, effect / LARGEST_EFFECT)
+    deviation = min(max(standard_deviation, effect / LARGEST_EFFECT), effect / SMALLEST_EFFECT)
+    size = effect / deviation
     # power rises with n: double until it is enough, then bisect between
     enough = 2
     while _power(enough, size, level) < power:
