@@ -81,7 +81,8 @@ def collect_results(
 def results_table(results: Results) -> str:
     """Markdown, one row a variant."""
     lines = [
-        f"| variant | {results.metric} | 95 % interval | difference | 95 % interval | p (corrected) |",
+        f"| variant | {results.metric} | 95 % interval "
+        "| difference | 95 % interval | p (corrected) |",
         "|---|---|---|---|---|---|",
     ]
     for variant in results.variants:

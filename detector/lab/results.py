@@ -27,7 +27,7 @@ class Difference(Summary):
 
     p and p_holm are null without a test: of one seed, and where a variant's values are all equal.
     The interval agrees with p_holm: both are corrected over the declared variants, by Bonferroni's
-    rule (files written before 2026-11-28: p_holm alone, by Holm's).
+    rule (in docs/ablations/, of 2026-11-27 and before, p_holm alone, by Holm's).
     """
 
     differences: tuple[float, ...]
