@@ -27,6 +27,7 @@ from detector.settings.ablation import Ablation, Published, VariantSettings
 
 DOCUMENTS = [
     "README.md", "docs/guide.md", "docs/results.md", "docs/performance.md", "docs/deploy.md",
+    "docs/statistics.md",
 ]  # fmt: skip
 TRAIN, EVALUATE = "python tools/train.py", "python tools/evaluate.py"
 ABLATE = "python tools/ablate.py"
@@ -166,6 +167,7 @@ NOT_RUN = {
     "python tools/export.py --run runs/demo --output runs/demo/detector.onnx":
     "tests/test_export.py does it",
     "python tools/export.py --run runs/demo --output runs/demo/detector.pt2": "likewise",
+    "python tools/simulate_tests.py": "minutes; tests/lab/test_simulate_tests.py runs it small",
     "make gpu": "needs a GPU; tests/test_check_gpu.py runs it at toy size",
     "python tools/check_gpu.py --output runs/gpu": "likewise",
     "python tools/check_gpu.py --output runs/gpu_step --only step --minutes 4": "likewise",

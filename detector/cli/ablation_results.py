@@ -9,6 +9,7 @@ from typing import Any
 from detector.cli.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
 from detector.lab.bootstrap import paired_draws, resample
+from detector.lab.contrasts import Comparison, compare, difference
 from detector.lab.plan import Plan, Variant
 from detector.lab.records import TrialChoice, confounders, last_metric, read_records
 from detector.lab.results import (
@@ -19,10 +20,11 @@ from detector.lab.results import (
     Tuning,
     VariantResult,
 )
-from detector.lab.statistics import Interval, holm, paired, seeds_needed, summarize
+from detector.lab.statistics import Interval, summarize
 from detector.lab.sweep import Outcome, Run
 from detector.report.numbers import probability
 
+HALF_A_POINT = 0.005  # of AP
 RESAMPLES = 1000  # each end of a 95 % interval then rests on 25 of them
 NOTHING_KNOWN = {"n": 0, "mean": None, "standard_deviation": None, "interval": None}
 MetricBySeed = Mapping[int, float | None]
@@ -79,7 +81,8 @@ def collect_results(
 def results_table(results: Results) -> str:
     """Markdown, one row a variant."""
     lines = [
-        f"| variant | {results.metric} | 95 % interval | difference | 95 % interval | p (Holm) |",
+        f"| variant | {results.metric} | 95 % interval "
+        "| difference | 95 % interval | p (corrected) |",
         "|---|---|---|---|---|---|",
     ]
     for variant in results.variants:
@@ -142,24 +145,39 @@ def _differences(
 ) -> dict[str, Difference]:
     """Of each variant in `metrics` from the baseline, where both have a seed in common.
 
-    p_holm is over all of them but those `uncorrected`, which have none.
+    The correction is over all of them but those `uncorrected`, each of which is a family alone.
     """
-    tests, baseline = {}, metrics.get(plan.baseline, {})
-    for name, values in metrics.items():
-        # a seed that failed in either leaves its pair out: the other half is worth nothing alone
-        pairs = [
-            (value, other)
-            for seed, value in values.items()
-            if value is not None and (other := baseline.get(seed)) is not None
-        ]
-        if pairs and name != plan.baseline:
-            tests[name] = paired(*zip(*pairs, strict=True))
-    p_holm = holm([None if name in uncorrected else test.p for name, test in tests.items()])
+    # a seed that failed in either leaves its pair out: the other half is worth nothing alone
+    known = {
+        name: {seed: value for seed, value in values.items() if value is not None}
+        for name, values in metrics.items()
+    }
+    if plan.baseline not in known:
+        return {}
+    others = [name for name in known if name != plan.baseline]
+    families = [[name for name in others if name not in uncorrected]]
+    families += [[name] for name in others if name in uncorrected]
     differences = {}
-    for (name, test), p in zip(tests.items(), p_holm, strict=True):
-        seeds = seeds_needed(test.standard_deviation) if test.standard_deviation else None
-        differences[name] = Difference(**vars(test), p_holm=p, seeds_for_half_a_point=seeds)
-    return differences
+    for family in families:
+        declared = [difference(name, plan.baseline) for name in family]
+        tests = compare(known, declared, worst=None, margin=HALF_A_POINT)
+        for name, one in zip(family, tests, strict=True):
+            if one.values:
+                p = one.test.p if one.test and name not in uncorrected else None
+                differences[name] = _difference(one, p_holm=p)
+    return {name: differences[name] for name in others if name in differences}
+
+
+def _difference(comparison: Comparison, *, p_holm: float | None) -> Difference:
+    test, needed = comparison.test, comparison.needed
+    summary = vars(summarize(comparison.values)) | {"interval": test.interval if test else None}
+    return Difference(
+        **summary,
+        differences=comparison.values,
+        p=test.p_alone if test else None,
+        p_holm=p_holm,
+        seeds_for_half_a_point=needed.n if needed else None,
+    )
 
 
 def _confounders(variant: Variant, outcomes: Mapping[Run, Outcome]) -> dict[str, float | None]:

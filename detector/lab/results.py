@@ -14,24 +14,31 @@ from pydantic import TypeAdapter, ValidationError
 
 from detector.errors import InputError
 from detector.files import write_json
-from detector.lab.statistics import Interval, Paired
+from detector.lab.statistics import Interval, Summary
 from detector.settings.ablation import Published
 
 T = TypeVar("T")
-ALPHA = 0.05  # a difference is called significant where Holm's p is below it
+ALPHA = 0.05  # a difference is called significant where its corrected p is below it
 
 
 @dataclass(frozen=True)
-class Difference(Paired):
-    """From the baseline, over the seeds that both have finished."""
+class Difference(Summary):
+    """From the baseline, over the seeds that both have finished.
 
-    p_holm: float | None  # p corrected over the declared variants; null of one that tuning added,
-    # whose baseline is not tuned here
+    p and p_holm are null without a test: of one seed, and where a variant's values are all equal.
+    The interval agrees with p_holm: both are corrected over the declared variants, by Bonferroni's
+    rule (in docs/ablations/, of 2026-11-27 and before, p_holm alone, by Holm's).
+    """
+
+    differences: tuple[float, ...]
+    p: float | None  # before the correction
+    p_holm: float | None  # after it; null of a variant that tuning added, whose baseline is not
+    # tuned here, and whose interval is its own
     seeds_for_half_a_point: int | None  # pairs that find a difference of 0.005 with a power of 80 %
 
     @property
     def significant(self) -> bool:
-        """Whether p is below ALPHA after Holm's correction."""
+        """Whether p is below ALPHA after the correction."""
         return self.p_holm is not None and self.p_holm < ALPHA
 
 

@@ -1,13 +1,14 @@
-"""Statistics over seeds: means, paired differences, Holm's correction, and power.
+"""Statistics over replicates: means, success, and how many replicates a difference takes.
 
-Everything here takes the seeds as independent and their values (or differences) as normal.
+A replicate is one seed, or one seed and one draw of the data, from which every variant is trained.
+Everything here takes replicates as independent, and their values as normal.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-LEVEL = 0.05  # of intervals, which hold 95 %, and of tests
-ROUNDING = 1e-12  # of the largest value: a spread below it is that of the arithmetic, not of seeds
+LEVEL = 0.05  # of tests, and of all intervals of one family together, which hold 95 %
+ROUNDING = 1e-12  # of the largest value: a spread below it is that of the arithmetic, not of runs
 LARGEST_EFFECT = 1e4  # in deviations: 2 pairs find it; far beyond, scipy's noncentral t is NaN
-Values = Sequence[float] | NDArray[np.float64]  # one a seed
+SMALLEST_EFFECT = 1e-6  # likewise: some 10^13 pairs; far below, their number overflows
+Values = Sequence[float] | NDArray[np.float64]  # one a replicate
 
 
 class Interval(NamedTuple):
@@ -30,25 +32,49 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """Values of n seeds; one seed has neither deviation nor interval."""
+    """Values of n replicates; one has neither deviation nor interval."""
 
     n: int
     mean: float
-    standard_deviation: float | None  # of one seed, not of the mean; divided by n - 1
+    standard_deviation: float | None  # of one run, not of the mean; divided by n - 1
     interval: Interval | None  # 95 % t-interval of the mean
 
 
-@dataclass(frozen=True)
-class Paired(Summary):
-    """The summary of the differences by seed, and p of the two-sided paired t-test."""
+class Success(NamedTuple):
+    """How often a variant's runs came to a value, and its mean where they did."""
 
-    differences: tuple[float, ...]
-    p: float | None
+    runs: int
+    succeeded: int
+    mean: float | None  # of those that succeeded; None where none did
+
+
+class ReplicatesNeeded(NamedTuple):
+    """How many find a difference of a given size four times in five, and how well that is known."""
+
+    n: int
+    low: int  # for the lower and upper end of the deviation's 95 % chi-square interval
+    high: int
+
+
+def valued(outcomes: Iterable[float | None], worst: float | None) -> list[float | None]:
+    """The outcomes, with the worst value in place of none.
+
+    A variant is what it gives to somebody who trains it once: dropping the runs that diverged
+    would compare its good luck with the other's mean.
+    """
+    return [worst if outcome is None else outcome for outcome in outcomes]
+
+
+def success(outcomes: Iterable[float | None]) -> Success:
+    """To be shown beside a mean in which diverged runs count with the worst value."""
+    runs = list(outcomes)
+    known = [outcome for outcome in runs if outcome is not None]
+    return Success(len(runs), len(known), float(np.mean(known)) if known else None)
 
 
 def summarize(values: Values) -> Summary:
-    """Mean, deviation and interval of one value a seed; at least one, all finite."""
-    array = _array(values)
+    """Mean, deviation and interval of one value a replicate; at least one, all finite."""
+    array = finite_array(values)
     mean, n = float(array.mean()), len(array)
     if n < 2:
         return Summary(n, mean, None, None)
@@ -58,62 +84,20 @@ def summarize(values: Values) -> Summary:
     return Summary(n, mean, deviation, Interval(mean - half, mean + half))
 
 
-def paired(values: Values, baseline: Values) -> Paired:
-    """The differences values - baseline; both hold one value a seed, in one order of seeds.
-
-    Differences that are equal to within rounding leave the t-test 0/0 or d/0. It then says what
-    its interval, a point, says: p is 1 if all are 0 (nothing differs) and otherwise 0, the limit
-    as the spread shrinks. Such a 0 is only as good as its assumption, that seeds spread at all.
-    """
-    first, second = _array(values), _array(baseline)
-    if len(first) != len(second):
-        raise ValueError(f"there are {len(first)} values, {len(second)} of the baseline")
-    # paired (Student 1908), since runs of one seed share weights and order of images: what a seed
-    # moves in both cancels in their difference
-    differences = first - second
-    tolerance = ROUNDING * np.abs([first, second]).max()
-    if np.ptp(differences) <= tolerance:
-        differences[:] = differences[0] if abs(differences[0]) > tolerance else 0.0
-    summary = summarize(differences)
-    if summary.n < 2:
-        p = None
-    elif summary.standard_deviation == 0:
-        p = 1.0 if summary.mean == 0 else 0.0
-    else:
-        p = float(stats.ttest_1samp(differences, 0.0).pvalue)
-    return Paired(**vars(summary), differences=tuple(differences.tolist()), p=p)
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p adjusted for their number (Holm 1979), in the given order; each is at most 1.
-
-    The k-th smallest of m, from k = 0, is multiplied by m - k and is at least its predecessor.
-    None stays None and does not count in m.
-    """
-    adjusted = list(p_values)
-    # Holm rather than Bonferroni: as safe under any dependence of the tests, and never weaker
-    tests = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    highest = 0.0
-    for rank, (p, index) in enumerate(tests):
-        highest = max(highest, min(1.0, (len(tests) - rank) * p))
-        adjusted[index] = highest
-    return adjusted
-
-
 def seeds_needed(
-    standard_deviation: float, *, effect: float = 0.005, power: float = 0.8, level: float = LEVEL
+    standard_deviation: float, *, effect: float, power: float = 0.8, level: float = LEVEL
 ) -> int:
     """The fewest pairs, at least 2, whose two-sided paired t-test finds `effect` with `power`.
 
-    The deviation is that of the differences by seed, in the unit of the effect (0.005: half a
-    point of AP). One that comes from a few seeds is itself a guess, and so is the answer.
+    The deviation is that of the differences by replicate, in the unit of the effect.
     """
     if not (standard_deviation >= 0 and effect > 0 and 0 < level < 1 and 0 < power < 1):
         raise ValueError(
             f"found deviation {standard_deviation}, effect {effect}, power {power} and level "
             f"{level}; they should be at least 0, above 0, and between 0 and 1"
         )
-    size = effect / max(standard_deviation, effect / LARGEST_EFFECT)
+    deviation = min(max(standard_deviation, effect / LARGEST_EFFECT), effect / SMALLEST_EFFECT)
+    size = effect / deviation
     # power rises with n: double until it is enough, then bisect between
     enough = 2
     while _power(enough, size, level) < power:
@@ -122,11 +106,26 @@ def seeds_needed(
     return pairs[bisect_left(pairs, power, hi=enough - 2, key=lambda n: _power(n, size, level))]
 
 
-def _array(values: Values) -> NDArray[np.float64]:
-    """Float64 (n,); a failed run has no value and must not come here as NaN."""
+def replicates_needed(
+    standard_deviation: float, *, n: int, effect: float, tests: int
+) -> ReplicatesNeeded:
+    """`seeds_needed` after the correction for `tests` contrasts, for a deviation known from n.
+
+    The deviation of few replicates is itself a guess (from 3, it may be 0.5 to 6.3 times what was
+    found), and so the answer comes with its interval.
+    """
+    degrees = n - 1
+    ends = stats.chi2.isf([LEVEL / 2, 1 - LEVEL / 2], degrees)
+    deviations = standard_deviation * np.sqrt(degrees / np.array([degrees, *ends]))
+    needed = [seeds_needed(float(d), effect=effect, level=LEVEL / tests) for d in deviations]
+    return ReplicatesNeeded(*needed)
+
+
+def finite_array(values: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Float64 (n,); a run without a value must not come here as NaN."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
-        raise ValueError(f"found {values}; expected one finite value a seed, and at least one")
+        raise ValueError(f"found {values}; expected one finite value a replicate, and at least one")
     return array
 
 

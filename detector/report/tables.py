@@ -37,9 +37,9 @@ class Verdict:
     """Names of the variants that were compared with one baseline, by what the tests say."""
 
     baseline: str
-    different: list[str]  # p below 0.05 after Holm's correction
+    different: list[str]  # p below 0.05 after the correction
     undecided: list[str]
-    untested: list[str]  # fewer than two seeds that both have
+    untested: list[str]  # fewer than two seeds that both have, or equal values
 
 
 def verdicts(ablation: AblationFolder) -> list[Verdict]:

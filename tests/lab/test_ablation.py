@@ -118,7 +118,7 @@ def but(folder: str, instead: str) -> Figure:
     return lambda name: instead if name.startswith(folder) else tuned(name)
 
 
-def test_holm_corrects_like_with_like(shell: Any) -> None:
+def test_the_correction_is_over_like_with_like(shell: Any) -> None:
     """One declared variant is compared, and one tuned: each p is the corrected one, not doubled."""
     found = shell(TUNE, tuned, code=1)
     b, b_tuned = found["by_name"]["b"], found["by_name"]["b_tuned"]

@@ -1,7 +1,5 @@
-"""The lab's statistics against scipy, published tables, worked numbers and simulations."""
+"""Summaries and numbers of replicates against scipy, published tables and worked numbers."""
 
-import dataclasses
-import json
 import math
 import warnings
 
@@ -9,10 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from detector.lab.statistics import Interval, holm, paired, seeds_needed, summarize
-
-ABOVE = [0.36, 0.34, 0.41]  # the differences are 3, 1 and 2 hundredths
-BASE = [0.33, 0.33, 0.39]
+from detector.lab.statistics import (
+    Interval,
+    replicates_needed,
+    seeds_needed,
+    success,
+    summarize,
+    valued,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -20,14 +22,6 @@ def _warnings_are_errors():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-
-
-def simulated(n: int, *, effect: float, trials: int = 1000) -> list:
-    """Paired runs whose seeds move both sides by 0.03 and their difference by 0.005."""
-    generator = np.random.default_rng(0)
-    base = generator.normal(0.3, 0.03, (trials, n))
-    above = base + generator.normal(effect, 0.005, (trials, n))
-    return [paired(*sides) for sides in zip(above, base, strict=True)]
 
 
 def test_summary_by_hand() -> None:
@@ -45,13 +39,10 @@ def test_summary_is_scipys() -> None:
     assert summary.standard_deviation == pytest.approx(stats.tstd(values), rel=1e-12)
 
 
-def test_one_seed_has_a_mean_alone() -> None:
-    summary, comparison = summarize([0.25]), paired([0.25], [0.125])
+def test_one_replicate_has_a_mean_alone() -> None:
+    summary = summarize([0.25])
     assert (summary.n, summary.mean) == (1, 0.25)
-    assert (comparison.mean, comparison.differences) == (0.125, (0.125,))
-    for one in (summary, comparison):
-        assert one.standard_deviation is None and one.interval is None
-    assert comparison.p is None
+    assert summary.standard_deviation is None and summary.interval is None
 
 
 def test_equal_values_have_deviation_0() -> None:
@@ -60,113 +51,10 @@ def test_equal_values_have_deviation_0() -> None:
     assert summary.interval == Interval(summary.mean, summary.mean)
 
 
-def test_paired_by_hand() -> None:
-    """Mean 2, deviation 1: t = 2 sqrt 3 = 3.4641; two degrees: p = 1 - t / sqrt(t^2 + 2)."""
-    comparison = paired(ABOVE, BASE)
-    assert comparison.differences == pytest.approx((0.03, 0.01, 0.02))
-    assert (comparison.n, comparison.mean) == (3, pytest.approx(0.02))
-    assert comparison.standard_deviation == pytest.approx(0.01)
-    assert comparison.interval == pytest.approx((0.02 - 0.02484138, 0.02 + 0.02484138), abs=1e-8)
-    assert comparison.p == pytest.approx(1 - math.sqrt(12 / 14))  # 0.0742
-
-
-@pytest.mark.parametrize("n", [2, 3, 10])
-def test_paired_is_scipys(n: int) -> None:
-    generator = np.random.default_rng(n)
-    above, base = generator.normal(0.3, 0.02, (2, n))
-    comparison, expected = paired(above, base), stats.ttest_rel(above, base)
-    assert comparison.p == pytest.approx(expected.pvalue, rel=1e-9)
-    assert comparison.interval == pytest.approx(tuple(expected.confidence_interval()), rel=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("values", "baseline", "mean", "p"),
-    [
-        ([0.3, 0.2, 0.1], [0.3, 0.2, 0.1], 0.0, 1.0),
-        ([0.1 + 0.2, 0.3], [0.3, 0.3], 0.0, 1.0),  # 5.6e-17 apart
-        ([0.1 + 0.2] * 2, [0.3] * 2, 0.0, 1.0),
-        ([0.75, 0.5], [0.5, 0.25], 0.25, 0.0),
-        ([0.3, 0.4], [0.2, 0.3], 0.1, 0.0),  # 0.09999999999999998 and 0.10000000000000003
-        ([-0.3, -0.4], [-0.2, -0.3], -0.1, 0.0),
-        ([0.0, 0.0], [0.0, 0.0], 0.0, 1.0),
-    ],
-)
-def test_differences_without_spread(
-    values: list[float], baseline: list[float], mean: float, p: float
-) -> None:
-    comparison = paired(values, baseline)
-    assert comparison.p == p and comparison.standard_deviation == 0
-    assert comparison.mean == pytest.approx(mean, rel=1e-12, abs=0)
-    assert comparison.interval == Interval(comparison.mean, comparison.mean)
-
-
-def test_a_small_spread_is_a_spread() -> None:
-    """Differences of 1 and 3 parts in 10^9: t = 2 / 1 = 2; one degree: p = 1 - 2/pi atan 2."""
-    comparison = paired([0.5 + 1e-9, 0.5 + 3e-9], [0.5, 0.5])
-    assert comparison.p == pytest.approx(1 - 2 / math.pi * math.atan(2), rel=1e-6)
-
-
-def test_figures_go_to_json() -> None:
-    written = json.loads(json.dumps(dataclasses.asdict(paired([0.75, 0.5], [0.5, 0.25]))))
-    assert written == {
-        "n": 2,
-        "mean": 0.25,
-        "standard_deviation": 0.0,
-        "interval": [0.25, 0.25],
-        "differences": [0.25, 0.25],
-        "p": 0.0,
-    }
-
-
 @pytest.mark.parametrize("bad", [[], [0.3, math.nan], [math.inf, 0.3], [[0.1, 0.2]]])
 def test_what_is_no_value_is_refused(bad: list) -> None:
-    for call in (summarize, lambda values: paired(values, values)):
-        with pytest.raises(ValueError):
-            call(bad)
-
-
-def test_pairs_need_partners() -> None:
-    with pytest.raises(ValueError, match="3 values, 1 of the baseline"):
-        paired(ABOVE, [0.3])
-
-
-@pytest.mark.parametrize("n", [3, 5])
-def test_the_interval_covers_the_truth(n: int) -> None:
-    trials = simulated(n, effect=0.01)
-    covered = sum(trial.interval.low <= 0.01 <= trial.interval.high for trial in trials)
-    assert 930 <= covered <= 970
-
-
-@pytest.mark.parametrize("n", [3, 5])
-def test_p_and_interval_agree_and_err_in_5_percent(n: int) -> None:
-    trials = simulated(n, effect=0.0)
-    found = [trial.p < 0.05 for trial in trials]
-    assert found == [not trial.interval.low <= 0 <= trial.interval.high for trial in trials]
-    assert 30 <= sum(found) <= 70
-
-
-@pytest.mark.parametrize(
-    ("p_values", "adjusted"),
-    [
-        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # .005*4 .01*3 .03*2 max(.06, .04*1)
-        ([0.01, None, 0.04, 0.03, None, 0.005], [0.03, None, 0.06, 0.06, None, 0.02]),
-        ([0.6, 0.5, 0.04], [1.0, 1.0, 0.12]),
-        ([0.7, 0.6], [1.0, 1.0]),
-        ([0.02, 0.02], [0.04, 0.04]),
-        ([0.0, 1.0], [0.0, 1.0]),
-        ([0.2], [0.2]),
-        ([None], [None]),
-        ([], []),
-    ],
-)
-def test_holm_by_hand(p_values: list, adjusted: list) -> None:
-    assert holm(p_values) == pytest.approx(adjusted)
-
-
-def test_holm_leaves_its_argument() -> None:
-    given = [0.03, None, 0.01]
-    holm(given)
-    assert given == [0.03, None, 0.01]
+    with pytest.raises(ValueError):
+        summarize(bad)
 
 
 @pytest.mark.parametrize(
@@ -189,22 +77,19 @@ def test_seeds_needed_by_table(effect: float, power: float, pairs: int) -> None:
     assert seeds_needed(0.01, effect=0.01 * effect, power=power) == pairs
 
 
-def test_seeds_needed_by_default_is_for_half_a_point() -> None:
-    assert seeds_needed(0.01) == 34  # d = 0.005 / 0.01
-
-
 @pytest.mark.parametrize("deviation", [0.0, 1e-300, 1e-6, 0.005 / 40, 0.005 / 20])
 def test_two_pairs_are_the_fewest(deviation: float) -> None:
-    assert seeds_needed(deviation) == 2
+    assert seeds_needed(deviation, effect=0.005) == 2
 
 
 def test_a_small_effect_takes_many() -> None:
     """(1.959964 + 0.841621)^2 / 0.01^2 = 78488.8 under the normal, 1.96^2 / 2 = 1.9 for the t."""
-    assert seeds_needed(0.5) == 78491
+    assert seeds_needed(0.5, effect=0.005) == 78491
 
 
 def test_a_stricter_level_takes_more() -> None:
-    assert seeds_needed(0.01, level=0.05 / 4) > seeds_needed(0.01, level=0.05)
+    """(2.4977 + 0.8416)^2 / 0.5^2 = 44.6 under the normal, 2.4977^2 / 2 = 3.1 for the t."""
+    assert seeds_needed(1.0, effect=0.5, level=0.05 / 4) == 48
 
 
 @pytest.mark.parametrize("size", [1.0, 2.0])
@@ -223,4 +108,35 @@ def test_seeds_needed_in_a_simulation(size: float) -> None:
 )
 def test_powers_that_do_not_exist_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError):
-        seeds_needed(**{"standard_deviation": 0.01, **wrong})
+        seeds_needed(**{"standard_deviation": 0.01, "effect": 0.005, **wrong})
+
+
+def test_any_spread_has_an_answer() -> None:
+    """A loss that explodes has a deviation of 10^20; its number of pairs is no number to count."""
+    assert seeds_needed(1e20, effect=0.005) > 10**12
+
+
+def test_replicates_needed_by_hand() -> None:
+    """Deviation 1 from 3 values, 2 degrees: chi2 of 2.5 % above is 7.3778, of 97.5 % 0.050636.
+
+    So it may be sqrt(2 / 7.3778) = 0.52066 to sqrt(2 / 0.050636) = 6.2847.
+    """
+    needed = replicates_needed(1.0, n=3, effect=0.8, tests=1)
+    assert needed.n == 15  # Cohen's table
+    assert needed.low == seeds_needed(0.52066, effect=0.8) == 6
+    assert needed.high == seeds_needed(6.2847, effect=0.8) == 487
+
+
+def test_more_contrasts_need_more_replicates() -> None:
+    one, seven = (replicates_needed(1.0, n=5, effect=1.0, tests=m) for m in (1, 7))
+    assert seven.n == seeds_needed(1.0, effect=1.0, level=0.05 / 7) > one.n == 10
+
+
+def test_a_diverged_run_has_the_worst_value() -> None:
+    assert valued([0.5, None, 0.25], 0.0) == [0.5, 0.0, 0.25]
+    assert valued([0.5, None], None) == [0.5, None]
+
+
+def test_success_stands_beside_the_mean() -> None:
+    assert success([0.5, None, 0.25, None]) == (4, 2, 0.375)
+    assert success([None]) == (1, 0, None)

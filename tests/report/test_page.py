@@ -81,7 +81,8 @@ def test_is_the_same_twice(ablation: Path, page: str, tmp_path: Path) -> None:
 
 def test_main_table(read: Reader) -> None:
     assert read.table("AP of each variant") == [
-        ["variant", "AP", "std", "by seed: 0, 1, 2", "difference", "p", "p (Holm)", "published"],
+        ["variant", "AP", "std", "by seed: 0, 1, 2", "difference", "p", "p (corrected)",
+         "published"],
         ["focal (baseline)|" + HOSTILE, "0.360|0.335 to 0.385", "0.010", "0.350   0.360   0.370",
          "–", "–", "–", "–"],
         ["plain_ce|no focus", "0.351|0.335 to 0.385", "0.010", "0.340   0.352   0.361",

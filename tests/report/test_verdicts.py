@@ -46,7 +46,7 @@ def test_values_of_a_config_are_written_as_in_one() -> None:
     ]  # fmt: skip
 
 
-def test_significance_is_a_matter_of_holms_p(ablation: AblationFolder) -> None:
+def test_significance_is_a_matter_of_the_corrected_p(ablation: AblationFolder) -> None:
     """plain_ce has p_holm .0082; ignored .124, for it has two seeds: a large difference, unseen."""
     assert verdicts(ablation) == [Verdict("focal", ["plain_ce"], ["ignored"], [])]
 
@@ -87,7 +87,7 @@ def test_a_tuned_variant_without_a_tuned_baseline_has_no_verdict(tmp_path: Path)
 
 def test_a_verdict_is_a_sentence_of_the_page(tmp_path: Path) -> None:
     page = write_report(folder(tmp_path / "tiny")).read_text(encoding="utf-8")
-    assert "<li>Different from focal (p &lt; 0.05 after Holm's correction): plain_ce.</li>" in page
+    assert "<li>Different from focal (p &lt; 0.05 after the correction): plain_ce.</li>" in page
     assert "<li>Not shown to differ from focal: ignored. That does not prove them" in page
     assert "Not tested" not in page
 
