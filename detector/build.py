@@ -118,7 +118,8 @@ def source_index(config: Config, name: Literal["train", "val"]) -> CocoIndex:
         raise InputError(
             f"{source.annotations}: there is no such file, and data.{name}.annotations names it; "
             f"name your own by --set data.{name}.annotations=FILE data.{name}.images=DIR (those of "
-            "the shipped configs are made by data/digits.py and data/coco.py of the repository)."
+            "the shipped configs are made by programs of the repository: python data/digits.py "
+            "--output data/digits; so do data/fruit.py and data/coco.py)."
         )
     with about(f"data.{name}.reader"):
         read = reader(source.reader)

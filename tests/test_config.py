@@ -279,7 +279,12 @@ def test_only_true_and_false_are_switches(text: str) -> None:
         ("data: {augment: {flip: 0}}", "data.augment: found a mapping, it should be a list"),
         ("anchors: {sizes: []}", "anchors.sizes: found []"),
         ("anchors: {cells: [[[1, 2]], [[1, 2], [3, 4]]]}", "cells has [1, 2] a level"),
-        ("loss: {classification: {prior: 0}}", "found 0, it should be greater than 0"),
+        ("loss: {classification: {prior: 0}}", "found 0, it should be greater than 0, or null"),
+        ("loss: {classification: {gamma: -1}}", "greater than or equal to 0"),
+        (
+            "loss: {classification: {kind: cross-entropy}}",
+            "or module:Class; cross-entropy is {kind: focal, gamma: 0, alpha: null}",
+        ),
         ("loss: {classification: {alpha: 1.5}}", "it should be less than or equal to 1"),
         ("loss: {classification: {sampling: all}}", 'found "all", it should be a mapping'),
         ("loss: {classification: {sampling: {nms: 1}}}", "sampling.kind: missing"),
@@ -324,7 +329,8 @@ def test_all_errors_of_all_files_at_once(tmp_path: Path) -> None:
     assert sorted(lines_of(error)) == sorted(
         [
             f"{base}:3: loss.classification.gama: unknown key 'gama'; did you mean 'gamma'?",
-            f'{base}:4: loss.classification.alpha: found "two", it should be a finite number',
+            f'{base}:4: loss.classification.alpha: found "two", it should be a finite number, '
+            "or null",
             f'{path}:2: loss.classification.activation: found "softmx", '
             "it should be 'sigmoid' or 'softmax'; did you mean 'softmax'?",
             f"{path}:4: train.seed: found -1, it should be greater than or equal to 0",

@@ -52,6 +52,15 @@ def test_what_is_not_shipped(name: str) -> None:
         load(Path(name))
 
 
+def test_a_name_that_is_nearly_shipped() -> None:
+    """The one near name, in place of a list; in `base:`, too."""
+    with pytest.raises(InputError, match="did you mean 'digits.yaml'.$"):
+        load(HOME / "configs" / "digts.yaml")
+    Path("mine.yaml").write_text(f"base: ['{HOME}/configs/losses/crossentropy.yaml']")
+    with pytest.raises(InputError, match="did you mean 'cross_entropy.yaml'.$"):
+        load(Path("mine.yaml"))
+
+
 def test_missing_data_name_their_key() -> None:
     with pytest.raises(InputError, match=r"train\.json: .*data\.train\.annotations.*digits\.py"):
         build.data_index(load(Path("digits.yaml")), "train")

@@ -167,7 +167,9 @@ function showCurve(loss, both) {
   const plain = curve({ alpha: null, gamma: 0 }, true);
   const dots = distinctTerms(loss, both);
   $("curve").innerHTML = `${ticks.join("")}
-    <path class="plain" d="${plain}"/><path class="yes" d="${curve(loss, true)}"/><path class="no" d="${curve(loss, false)}"/>
+    <path class="plain" d="${plain}"/>
+    ${[true, false].filter((side) => dots.some((dot) => dot.positive === side))
+      .map((side) => `<path class="${side ? "yes" : "no"}" d="${curve(loss, side)}"/>`).join("")}
     ${dots.map((dot) => `<circle class="${dot.positive ? "yes" : "no"}" cx="${plotX(dot.p)}" cy="${plotY(dot.cost)}" r="${dot.positive ? 9 : 5}"/>`).join("")}`;
   const at = (p) => number(cost(loss, { logP: Math.log(p), logQ: Math.log1p(-p), positive: true }));
   $("curve").setAttribute("aria-label",

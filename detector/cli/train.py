@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -91,8 +92,8 @@ def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
         before, now = theirs.get(key, gone), ours.get(key, gone)
         if before != now and key not in MOVABLE:
             raise InputError(
-                f"{file}: the run to resume has {key} {before!r}, now it is {now!r}; resume with "
-                f"the run's own settings (--config {file} --output {output} --resume), or start "
-                "another run with another --output."
+                f"{file}: the run to resume has {key} {json.dumps(before)}, now it is "
+                f"{json.dumps(now)}; resume with the run's own settings (--config {file} "
+                f"--output {output} --resume), or start another run with another --output."
             )
     return run.last_state(output)

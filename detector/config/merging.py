@@ -37,7 +37,7 @@ def _with_bases(path: Path, *, parents: tuple[Path, ...]) -> list[YamlDocument]:
         if not base.is_file():
             near = nearest(base.name, (p.name for p in base.parent.glob("*.yaml")))
             raise InputError(
-                f"{document.origin(('base',))}: base: there is no file {base}{near}{shipped.HINT}"
+                f"{document.origin(('base',))}: base: there is no file {base}{near or shipped.HINT}"
             )
         layers += _with_bases(base, parents=chain)
     values = {key: value for key, value in document.values.items() if key != "base"}
@@ -60,7 +60,7 @@ def read_file(path: Path) -> YamlDocument:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = nearest(path.name, (p.name for p in path.parent.glob("*.yaml")))
-        raise InputError(f"{path}: there is no such file{near}{shipped.HINT}") from None
+        raise InputError(f"{path}: there is no such file{near or shipped.HINT}") from None
     except OSError as error:
         raise InputError(f"{path}: this file cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

@@ -21,6 +21,9 @@ RENAMED = {
     "poly": "; it is a kind of its own now: {kind: poly, epsilon: 1}",
     "ghm": "; its keys stand beside the kind now: {kind: ghm, bins: 30}",
 }
+# losses that people look for among the kinds, and that are values of one
+CROSS_ENTROPY = "; cross-entropy is {kind: focal, gamma: 0, alpha: null}"
+VALUES_OF_FOCAL = dict.fromkeys(["cross_entropy", "crossentropy", "ce", "bce"], CROSS_ENTROPY)
 # where pydantic speaks of Python or of JSON
 WORDS = {
     "model_type": "a mapping of keys to values, {} for none",
@@ -92,7 +95,7 @@ def _problem(error: ErrorDetails, section: type[Section] | None) -> str:
         case "missing":
             return "missing, it must be given"
         case "kind":
-            return error["msg"] + nearest(str(found.get("kind")), context["known"])
+            return error["msg"] + _near_kind(str(found.get("kind")), context["known"])
         case "value_error":
             return error["msg"].removeprefix("Value error, ")
         case "literal_error":
@@ -100,7 +103,20 @@ def _problem(error: ErrorDetails, section: type[Section] | None) -> str:
         case kind:
             allowed = WORDS.get(kind) or error["msg"].removeprefix("Input should be ")
     near = nearest(str(found), re.findall(r"'(.*?)'", allowed))
-    return f"found {shown(found)}, it should be {allowed}{near}"
+    null = _or_null(section, error["loc"])
+    return f"found {shown(found)}, it should be {allowed}{null}{near}"
+
+
+def _or_null(section: type[Section] | None, path: KeyPath) -> str:
+    """ ", or null" where the last key of a path, one of the section, may be null."""
+    field = section.model_fields.get(str(path[-1])) if section and path else None
+    return ", or null" if field and type(None) in get_args(field.annotation) else ""
+
+
+def _near_kind(word: str, known: Sequence[str]) -> str:
+    """As `nearest`; also for a loss that is no kind, because it is a kind with certain values."""
+    meant = VALUES_OF_FOCAL.get(word.lower().replace("-", "_")) if "focal" in known else None
+    return meant or nearest(word, known)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -174,6 +174,15 @@ def test_what_the_training_left(text: str) -> None:
     assert "python train.py --config '<c>.yaml'" in text and "kind: focal" in text
 
 
+def test_the_loss_is_called_what_it_is(tmp_path: Path, text: str) -> None:
+    """One kind is the focal loss and cross-entropy: the value of gamma says which."""
+    assert "Loss focal loss, sigmoid, background as negatives" in text
+    config = (run := made(tmp_path)) / "config.yaml"
+    set_key = "loss.classification.gamma=0"
+    config.write_text(build.load_config(config, [set_key]).to_yaml())
+    assert "Loss cross-entropy, sigmoid, background as negatives" in text_of(page_of(run))
+
+
 def test_seconds_are_of_training_records_alone() -> None:
     records = [{"step": 10, "images_per_second": 5.0}, {"step": 10, "validation/AP": 0.1},
                {"step": 16, "images_per_second": 12.0}]  # fmt: skip
