@@ -112,9 +112,12 @@ def source_index(config: Config, name: Literal["train", "val"]) -> CocoIndex:
             f"data.{name}: images and annotations are not both set; give a folder and a COCO JSON "
             f"file, e.g. --set data.{name}.images=DIR --set data.{name}.annotations=FILE."
         )
-    # the annotations of another format may be a folder of files
-    there = Path.is_file if source.reader == COCO else Path.exists
-    if not there(source.annotations):
+    if source.reader == COCO and source.annotations.is_dir():  # other readers may take a folder
+        raise InputError(
+            f"{source.annotations}: this is a folder, and data.{name}.annotations is a COCO JSON "
+            "file; `detector convert` makes one of Pascal VOC, YOLO, LabelMe or CSV."
+        )
+    if not source.annotations.exists():
         raise InputError(
             f"{source.annotations}: there is no such file, and data.{name}.annotations names it; "
             f"name your own by --set data.{name}.annotations=FILE data.{name}.images=DIR (those of "

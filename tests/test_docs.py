@@ -238,8 +238,11 @@ def project(finished: Path, digits: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def test_every_ablation_of_the_guide_builds(project: Path) -> None:
-    for name in ("mine", "mine_grid", "mine_tuned"):
+def test_every_ablation_of_the_guide_builds(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own,) = (text for text in blocks("docs/guide.md", "python") if "# my_loss.py" in text)
+    (project / "my_loss.py").write_text(own)
+    monkeypatch.syspath_prepend(project)
+    for name in ("mine", "mine_grid", "mine_tuned", "mine_own"):
         file = project / "configs" / "ablations" / f"{name}.yaml"
         assert len(Plan.read(file, [], load=build.load_config).variants) > 1
 

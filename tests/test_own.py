@@ -76,7 +76,8 @@ class Made:
         if self.what == "exit":
             sys.exit(0)
         return {"none": None, "sum": given.sum(), "detached": given.detach(), "twos": given * 0 + 2,
-                "whole": given.detach().long()}[self.what]
+                "whole": given.detach().long(), "nan": given * float("nan"),
+                "steep": (given - given.max()).abs().sqrt()}[self.what]
 
 class Loss(ElementwiseSettings):
     kind: str = "wrong_of_a_test:Loss"
@@ -113,7 +114,9 @@ LOSS, ASSIGN, SAMPLE = (
         (LOSS, "exit", "failed with SystemExit: 0"),
         (LOSS, "none", "returned NoneType; expected a tensor of the shape of terms.log_p"),
         (LOSS, "sum", "returned shape (); expected"),
-        (LOSS, "detached", "with a gradient"),
+        (LOSS, "detached", "returned shape (3, 10) without a gradient; expected"),
+        (LOSS, "nan", "wrong_of_a_test:Made gave a cost that is not finite"),
+        (LOSS, "steep", "gave a gradient that is not finite"),
         (LOSS, "nothing", "loss.classification: elementwise() returned None"),
         (ASSIGN, "raise", "matching: wrong_of_a_test:Made failed with RuntimeError: boo"),
         (ASSIGN, "none", "matching: wrong_of_a_test:Made returned NoneType; expected Targets"),

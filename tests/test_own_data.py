@@ -314,5 +314,7 @@ def test_annotations_of_another_format_may_be_a_folder(
     (here / "boxes.csv").rename(boxes / "boxes.csv")
     settings = [*own_format, f"data.train.reader={own}:read", f"data.train.annotations={boxes}"]
     assert len(build.data_index(load(Path("digits.yaml"), settings), "train")) == 16
-    with pytest.raises(InputError, match="boxes: there is no such file"):
+    with pytest.raises(
+        InputError, match=r"boxes: this is a folder.*data\.train\.annotations.*convert"
+    ):
         build.data_index(load(Path("digits.yaml"), [*settings, "data.train.reader=coco"]), "train")

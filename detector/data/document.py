@@ -100,6 +100,11 @@ def read_document(path: Path) -> Document:
         document = msgspec.json.decode(text, type=Document)
         if all(box.category_id is not None or box.category_ids for box in document.annotations):
             return document
+    if text.lstrip().startswith("<"):
+        raise InputError(
+            f"{path}: this is XML, and a COCO JSON file is expected; `detector convert` makes one "
+            "of the XML files of Pascal VOC."
+        )
     return row_by_row(path, parse_json(text, path))
 
 

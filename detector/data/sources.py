@@ -61,8 +61,9 @@ def _matches(pattern: str) -> list[Path]:
     files = _of_kinds(matches, suffixes() | VIDEOS)
     files += [file for match in matches if match.is_dir() for file in _images(match)]
     if not files:
-        found = f"of {len(matches)} matches none is" if matches else "it matches nothing, not"
-        raise InputError(f"{pattern}: {found} an image, a video or a folder of images; correct it.")
+        kinds = "an image, a video or a folder of images"
+        found = f"of {len(matches)} matches none is {kinds}" if matches else "it matches nothing"
+        raise InputError(f"{pattern}: {found}; correct it.")
     return files
 
 

@@ -48,6 +48,8 @@ class Video:
         self.ended: str | None = None
 
     def _seconds(self) -> float:
+        if self._container.format.name == "avi":  # FFmpeg takes the duration of what is left
+            return float(self._stream.frames / self.rate)
         # not the count of frames, which includes those that a phone's trimming only hides
         if self._stream.duration is not None:
             return float(self._stream.duration * self._stream.time_base)

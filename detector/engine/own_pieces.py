@@ -64,10 +64,21 @@ def _check_elementwise(elementwise: ElementwiseLoss, code: ClassCode) -> None:
         with calling(elementwise, "loss.classification"):
             costs = elementwise(terms)
     if not (isinstance(costs, Tensor) and costs.shape == terms.log_p.shape and costs.requires_grad):
-        what = f"shape {tuple(costs.shape)}" if isinstance(costs, Tensor) else type(costs).__name__
+        what = type(costs).__name__
+        if isinstance(costs, Tensor):
+            gradient = "" if costs.requires_grad else " without a gradient"
+            what = f"shape {tuple(costs.shape)}{gradient}"
         raise InputError(
             f"loss.classification: {name_of(elementwise)} returned {what}; expected a tensor of "
             f"the shape of terms.log_p, {tuple(terms.log_p.shape)} here, with a gradient."
+        )
+    with calling(elementwise, "loss.classification"):
+        (slopes,) = torch.autograd.grad(costs.sum(), logits, materialize_grads=True)
+    if not (costs.isfinite().all() and slopes.isfinite().all()):
+        what = "a gradient" if costs.isfinite().all() else "a cost"
+        raise InputError(
+            f"loss.classification: {name_of(elementwise)} gave {what} that is not finite, of "
+            "logits between -2 and 2; correct its formula."
         )
 
 

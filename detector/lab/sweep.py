@@ -171,12 +171,12 @@ class Sweep:
 
         None and 0 seconds where a signal to us came first, so that it never began.
         """
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            # a signal between Popen and the note of it below would miss the new process
-            with self._starting:
-                if self.received is not None:
-                    return None, 0.0
+        # a signal between Popen and the note of it below would miss the new process
+        with self._starting:
+            if self.received is not None:
+                return None, 0.0
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as output:
                 process = subprocess.Popen(
                     command,
                     stdout=output,
@@ -186,9 +186,9 @@ class Sweep:
                     # or a killed sweep leaves a training that a new one meets in its folder
                     preexec_fn=die_with_parent if sys.platform == "linux" else None,
                 )
-                self._in_progress.add(process)
-            began = time.perf_counter()
-            code = process.wait()
+            self._in_progress.add(process)
+        began = time.perf_counter()
+        code = process.wait()
         self._in_progress.discard(process)
         return code, time.perf_counter() - began
 

@@ -380,6 +380,7 @@ def test_no_annotation_file(tmp_path: Path) -> None:
 WRONG_FORM = [
     ("{", ["not a JSON file"]),
     ("[" * 100_000, ["not a JSON file"]),
+    ("<annotation>", ["this is XML", "convert"]),
     ([], ["holds a list"]),
     (document() | {"images": []}, ["'images' is empty"]),
     (document() | {"categories": []}, ["'categories' is empty"]),

@@ -143,6 +143,21 @@ def test_a_video_that_ends_early_says_so(tmp_path: Path, kind: str) -> None:
     assert end in video.ended
 
 
+def test_an_avi_that_ends_early_says_so(tmp_path: Path) -> None:
+    """Its head counts the frames; the duration that FFmpeg gives is of the bytes that are left."""
+    file = tmp_path / "a.avi"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(90):
+            container.mux(stream.encode(av.VideoFrame.from_image(noise(number, (64, 48)))))
+        container.mux(stream.encode(None))
+    assert read(file)[0].ended is None
+    video, _, _ = read(cut(file, 0.6))
+    assert 40 < video.read < 60
+    assert video.ended == f"{file}: it ends after {float(video.read / RATE):.1f} of 3.0 seconds"
+
+
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     file = cut(write(tmp_path / "a.mp4", picture=noise), 0.6)  # its index was at the end
     (tmp_path / "b.mp4").write_text("not a video")

@@ -139,6 +139,7 @@ def test_a_signal_goes_to_the_runs_in_progress_and_starts_no_more(
     found = workers([one, other])
     assert workers.received == number and one.log.read_text() == "saved\n"
     assert found[one].code is None and found[other] == Outcome(None, 0.0)
+    assert not other.log.exists()
     assert not (tmp_path / "state.json").exists() and signal.getsignal(number) is handler
 
 
