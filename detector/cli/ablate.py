@@ -22,10 +22,11 @@ from detector.engine.logger import logger_classes
 from detector.errors import InputError
 from detector.files import locked, make_directory, occupied, read_object, write_json
 from detector.lab.placement import Placement, visible_gpus
-from detector.lab.plan import PLACEHOLDER, Plan, of_seed
+from detector.lab.plan import Plan
 from detector.lab.records import TrialChoice, choose, last_metric
 from detector.lab.results import Results, RunnerTime, read_results, write_results
 from detector.lab.sweep import Outcome, Run, Sweep
+from detector.lab.variants import PLACEHOLDER, of_seed
 from detector.report.page import write_report
 from detector.trained import check_class_of, own_metrics_of
 

@@ -9,7 +9,7 @@ from typing import Any
 from detector.cli.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
 from detector.lab.bootstrap import paired_draws, resample
-from detector.lab.plan import Plan, Variant
+from detector.lab.plan import Plan
 from detector.lab.records import TrialChoice, confounders, last_metric, read_records
 from detector.lab.results import (
     Difference,
@@ -21,6 +21,7 @@ from detector.lab.results import (
 )
 from detector.lab.statistics import Interval, holm, paired, seeds_needed, summarize
 from detector.lab.sweep import Outcome, Run
+from detector.lab.variants import Variant
 from detector.report.numbers import probability
 
 RESAMPLES = 1000  # each end of a 95 % interval then rests on 25 of them

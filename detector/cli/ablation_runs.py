@@ -20,8 +20,9 @@ from detector.data.settings import DataSettings
 from detector.engine.meter import Meter
 from detector.errors import InputError
 from detector.lab.placement import Placement
-from detector.lab.plan import Plan, Trial, Variant, of_seed
+from detector.lab.plan import Plan
 from detector.lab.sweep import Run, Stage, clock, read_finished
+from detector.lab.variants import Trial, Variant, of_seed
 from detector.settings.ablation import changing_measure
 from detector.training import Assembly
 

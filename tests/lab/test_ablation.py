@@ -144,7 +144,7 @@ def test_where_all_trials_diverged_nothing_is_called_tuned(shell: Any, gone: str
 
 def test_a_trial_that_fails_otherwise_is_named(shell: Any) -> None:
     found = shell(TUNE, but("tuning/b/lr=0.5", "exit 5"), code=1)
-    assert found["failed_trials"] == ["tuning/b/lr=0.5, seed 0"]
+    assert found["failed_trials"] == ["tuning/b/lr=0.5, seed 1000"]
     assert found["by_name"]["b"]["tuning"] is None and "b_tuned" not in found["by_name"]
 
 
