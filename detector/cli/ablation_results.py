@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detector.cli.ablation_external import external_run
 from detector.cli.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
 from detector.lab.bootstrap import paired_draws, resample
 from detector.lab.plan import Plan
 from detector.lab.records import TrialChoice, confounders, last_metric, read_records
 from detector.lab.results import (
+    Amendment,
     Difference,
     Results,
     RunnerTime,
@@ -31,20 +33,27 @@ MetricBySeed = Mapping[int, float | None]
 
 def collect_results(
     plan: Plan,
+    output: Path,
     outcomes: Mapping[Run, Outcome],
     choices: Mapping[str, TrialChoice],
     runner: RunnerTime,
+    amendments: Sequence[Amendment],
 ) -> Results:
     """All results but for the bootstrap.
 
     plan: with the variants that tuning added. choices: by the name of the variant that tunes.
+    output: the ablation's folder, where the external variants were measured.
     InputError where a run that was trained has no metrics.jsonl, or not this metric in it.
     """
-    metrics: dict[str, dict[int, float | None]] = {v.name: {} for v in plan.variants}
+    metrics: dict[str, dict[int, float | None]] = {name: {} for name in plan.names}
     for run, outcome in outcomes.items():
         if run.variant in metrics:
             value = last_metric(run.directory, plan.metric) if outcome.trained else None
             metrics[run.variant][run.seed] = value
+    for external in plan.external:
+        for seed in external.files:
+            directory = external_run(output, external.name, seed)
+            metrics[external.name][seed] = last_metric(directory, plan.metric)
     tunings = _tunings(plan, choices, metrics)
     added = {variant.tuned_name for variant in plan.variants if variant.name in choices}
     differences = _differences(plan, metrics, uncorrected=added)
@@ -66,6 +75,10 @@ def collect_results(
                 tuning=tunings.get(variant.name),
             )
             for variant in plan.variants
+        )
+        + tuple(
+            _external(name, metrics[name], differences.get(name))
+            for name in (external.name for external in plan.external)
         ),
         failed_trials=tuple(
             run.name
@@ -74,6 +87,23 @@ def collect_results(
         ),
         seconds={run.name: outcome.seconds for run, outcome in outcomes.items()},
         runner=runner,
+        contrasts=plan.contrasts,
+        margin=plan.margin,
+        amendments=tuple(amendments),
+    )
+
+
+def _external(name: str, values: MetricBySeed, difference: Difference | None) -> VariantResult:
+    return VariantResult(
+        name=name,
+        question="detections of another detector",
+        published=None,
+        changes={},
+        values=values,
+        **_summary(values),
+        difference=difference,
+        confounders={**confounders([]), "score_threshold": None},
+        tuning=None,
     )
 
 

@@ -15,39 +15,13 @@ from detector import shipped
 from detector.config import Config, flat, load_as
 from detector.config.messages import nearest
 from detector.errors import InputError
+from detector.lab.contrasts import Contrast
 from detector.lab.variants import PLACEHOLDER, Load, Trial, Variant, read_variants
 from detector.settings.ablation import Ablation, ContrastNames
 from detector.settings.figures import unknown_figure
 from detector.yaml_text import KeyPath, YamlDocument
 
 NAME_PATTERN = r"[\w.=,+-]+"
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """A sum of variants, each with its coefficient, that is 0 where they do not differ."""
-
-    name: str  # "a - b", or "(a - b) - (c - d)"
-    coefficients: Mapping[str, int]  # by name of the variant, none of them 0; they add up to 0
-    planned: bool = True  # declared before the first run was finished
-
-    @classmethod
-    def of(cls, names: ContrastNames) -> Contrast:
-        """The first of a pair less the second; of two pairs the first less the second."""
-        coefficients: Counter[str] = Counter()
-        for sign, (first, second) in zip((1, -1), names, strict=False):
-            coefficients[first] += sign
-            coefficients[second] -= sign
-        pairs = [f"{first} - {second}" for first, second in names]
-        name = pairs[0] if len(pairs) == 1 else f"({pairs[0]}) - ({pairs[1]})"
-        return cls(name, {name: n for name, n in coefficients.items() if n})
-
-    def renamed(self, names: Mapping[str, str]) -> Contrast:
-        """The same of other variants, under its own name."""
-        coefficients: Counter[str] = Counter()
-        for name, coefficient in self.coefficients.items():
-            coefficients[names.get(name, name)] += coefficient
-        return replace(self, coefficients={name: n for name, n in coefficients.items() if n})
 
 
 @dataclass(frozen=True)
@@ -197,9 +171,19 @@ class Plan:
                 f"{origin}: baseline: found {self.baseline!r}, it should be one of the variants: "
                 f"{', '.join(names)}{nearest(self.baseline, names)}."
             )
+        self._check_external(document)
         self._check_distinct("variants", self.variants)
         for variant in self.variants:
             self._check_distinct(f"trials of {variant.name!r}:", variant.trials)
+
+    def _check_external(self, document: YamlDocument) -> None:
+        """Their ids are those of data.val, which in folds may be raised."""
+        for config in (variant.config for variant in self.variants):
+            if self.external and config.data.folds is not None:
+                raise InputError(
+                    f"{document.origin(('external',))}: external: detections from elsewhere are "
+                    "measured on data.val, which data.folds mixes with data.train; leave out one."
+                )
 
     def _check_names(self) -> None:
         variants = self.names

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, model_validator
 
-from detector.settings.figures import is_coco_figure
+from detector.settings.figures import LOSSES, is_coco_figure
 from detector.settings.section import (
     Count,
     FilePath,
@@ -31,7 +31,7 @@ MEASURED_BY = {
 
 def changing_measure(metric: str, keys: Iterable[str]) -> list[str]:
     """Those, sorted, by which configs that differ have a metric of one name for two things."""
-    starts = ("data.val.", "data.tuning", *MEASURED_BY.get(metric, ()))
+    starts = ("data.val.", "data.folds", "data.tuning", *MEASURED_BY.get(metric, ()))
     return sorted(key for key in keys if key.startswith(starts))
 
 
@@ -125,6 +125,11 @@ class Ablation(Section):
             raise ValueError(
                 f"tuning_seeds and seeds share {', '.join(map(str, both))}; a run that helped to "
                 "choose the values cannot be reported: name other tuning_seeds"
+            )
+        if self.external and self.metric in LOSSES:
+            raise ValueError(
+                f"metric is {self.metric}, which detections from elsewhere do not have; compare "
+                "an AP, or leave out external"
             )
         for name, files in self.external.items():
             if len(files) != len(self.seeds):

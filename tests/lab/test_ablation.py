@@ -62,6 +62,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict
             return ("sh", "-c", f"mkdir -p {folder} && cd {folder} && {found}")
 
         monkeypatch.setattr(command, "check_data", lambda plan: None)
+        monkeypatch.setattr(build, "data_index", lambda config, part: range(100))
         monkeypatch.setattr(ablation_runs, "_training", training)
         monkeypatch.setattr(
             ablation_runs, "_diagnosis", lambda folder: ("sh", "-c", diagnosis, folder)
