@@ -285,7 +285,7 @@ def test_a_trial_takes_as_many_steps_as_a_run(
 ) -> None:
     """103 images make 6 steps of 16, 12 of 8; of the 82 that a fifth less leaves, 5 and 10."""
     monkeypatch.setattr(build, "data_index", lambda config, part: range(103))
-    text = "baseline: a\nset: [schedule={epochs: 12, kind: step, milestones: [8, 11]}]\n"
+    text = "baseline: a\nset: ['schedule={epochs: 12, kind: step, milestones: [8, 11]}']\n"
     tune = "variants: {a: {tune: {train.batch_size: [16, 8]}}}"
     trials = trials_of(plan := read(tmp_path, text + tune), tmp_path, alone(plan))
     for trial, steps, milestones in zip(trials, (72, 144), ([48, 66], [96, 132]), strict=True):
