@@ -65,8 +65,11 @@ def merge(
     where a folder is of another ablation or design, or a run of other code or data, and where two
     folders hold different runs of one name.
     """
+    folders = [folder.resolve() for folder in (output, *sources)]
     with ExitStack() as stack:
-        for source in sources:
+        for index, source in enumerate(sources, start=1):
+            if folders[index] in folders[:index]:  # a process could lock it twice
+                raise InputError(f"--merge {source}: it is named twice, or is the --output.")
             if not (source / MARK).is_file():
                 raise InputError(f"--merge {source}: it is no folder of detector ablate.")
             stack.enter_context(locked(source))

@@ -45,6 +45,54 @@ def collect_results(
     output: the ablation's folder, where the external variants were measured.
     InputError where a run that was trained has no metrics.jsonl, or not this metric in it.
     """
+    metrics = _metrics(plan, output, outcomes)
+    tunings = _tunings(plan, choices, metrics)
+    added = {variant.tuned_name for variant in plan.variants if variant.name in choices}
+    differences = _differences(plan, metrics, uncorrected=added)
+    trained = [
+        VariantResult(
+            name=variant.name,
+            question=variant.question,
+            published=variant.published,
+            changes=plan.differences(variant),
+            values=metrics[variant.name],
+            **_summary(metrics[variant.name]),
+            difference=differences.get(variant.name),
+            confounders=_confounders(variant, outcomes),
+            tuning=tunings.get(variant.name),
+        )
+        for variant in plan.variants
+    ]
+    external = [
+        _external(one.name, metrics[one.name], differences.get(one.name)) for one in plan.external
+    ]
+    return Results(
+        ablation=str(plan.file),
+        metric=plan.metric,
+        baseline=plan.baseline,
+        seeds=plan.seeds,
+        variants=(*trained, *external),
+        failed_trials=_failed_trials(outcomes, metrics),
+        seconds={run.name: outcome.seconds for run, outcome in outcomes.items()},
+        runner=runner,
+        contrasts=plan.contrasts,
+        margin=plan.margin,
+        amendments=tuple(amendments),
+    )
+
+
+def _failed_trials(outcomes: Mapping[Run, Outcome], reported: Collection[str]) -> tuple[str, ...]:
+    return tuple(
+        run.name
+        for run, outcome in outcomes.items()
+        if run.variant not in reported and outcome.code != 0 and not run.diverged
+    )
+
+
+def _metrics(
+    plan: Plan, output: Path, outcomes: Mapping[Run, Outcome]
+) -> dict[str, dict[int, float | None]]:
+    """The figures of each variant by seed; None of a run that failed."""
     metrics: dict[str, dict[int, float | None]] = {name: {} for name in plan.names}
     for run, outcome in outcomes.items():
         if run.variant in metrics:
@@ -54,43 +102,7 @@ def collect_results(
         for seed in external.files:
             directory = external_run(output, external.name, seed)
             metrics[external.name][seed] = last_metric(directory, plan.metric)
-    tunings = _tunings(plan, choices, metrics)
-    added = {variant.tuned_name for variant in plan.variants if variant.name in choices}
-    differences = _differences(plan, metrics, uncorrected=added)
-    return Results(
-        ablation=str(plan.file),
-        metric=plan.metric,
-        baseline=plan.baseline,
-        seeds=plan.seeds,
-        variants=tuple(
-            VariantResult(
-                name=variant.name,
-                question=variant.question,
-                published=variant.published,
-                changes=plan.differences(variant),
-                values=metrics[variant.name],
-                **_summary(metrics[variant.name]),
-                difference=differences.get(variant.name),
-                confounders=_confounders(variant, outcomes),
-                tuning=tunings.get(variant.name),
-            )
-            for variant in plan.variants
-        )
-        + tuple(
-            _external(name, metrics[name], differences.get(name))
-            for name in (external.name for external in plan.external)
-        ),
-        failed_trials=tuple(
-            run.name
-            for run, outcome in outcomes.items()
-            if run.variant not in metrics and outcome.code != 0 and not run.diverged
-        ),
-        seconds={run.name: outcome.seconds for run, outcome in outcomes.items()},
-        runner=runner,
-        contrasts=plan.contrasts,
-        margin=plan.margin,
-        amendments=tuple(amendments),
-    )
+    return metrics
 
 
 def _external(name: str, values: MetricBySeed, difference: Difference | None) -> VariantResult:

@@ -178,10 +178,13 @@ def test_two_runs_of_one_name_are_refused(lab: Lab) -> None:
         lab.run("whole", "1/1", "one", "other")
 
 
-def test_a_folder_that_is_none_and_one_that_is_at_work(lab: Lab) -> None:
+def test_folders_that_cannot_be_merged(lab: Lab) -> None:
     with pytest.raises(InputError, match=r"--merge \S*gone: it is no folder of detector ablate"):
         lab.run("whole", "1/1", "gone")
     assert not (lab.folder / "gone").exists()
     lab.run("one", "1/8")
+    for sources in (("one", "./one"), ("whole",)):
+        with pytest.raises(InputError, match="it is named twice, or is the --output"):
+            lab.run("whole", "1/1", *sources)
     shutil.rmtree(lab.folder / "one" / "tuning" / "a" / "lr=0.25")  # deleted: it is not finished
     assert lab.run("whole", "1/1", "one") == 1 and not lab.runs("whole")
