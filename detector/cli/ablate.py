@@ -148,13 +148,20 @@ def _run_shard(
 def _known_runs(plan: Plan, output: Path, placement: Placement) -> list[Run]:
     """All that can be listed: those of tuned variants come last, once all trials have ended."""
     trials, own = trials_of(plan, output, placement), runs_of(plan, output, placement)
-    tuned = _with_best(plan, _choices(plan, trials, read_finished(output / STATE)))
+    tuned = _with_best(plan, _choices(plan, trials, _finished(trials, output)))
     return [*trials, *own, *(run for run in runs_of(tuned, output, placement) if run not in own)]
 
 
 def _missing(plan: Plan, output: Path, placement: Placement) -> list[Run]:
-    finished, runs = read_finished(output / STATE), _known_runs(plan, output, placement)
+    runs = _known_runs(plan, output, placement)
+    finished = _finished(runs, output)
     return [run for run in runs if run.name not in finished and not run.diverged]
+
+
+def _finished(runs: Sequence[Run], output: Path) -> set[str]:
+    """Names of those that are trained and were not deleted since."""
+    finished = read_finished(output / STATE)
+    return {run.name for run in runs if run.name in finished and run.directory.is_dir()}
 
 
 def _run_all(
@@ -164,20 +171,20 @@ def _run_all(
     say: Callable[[str], None],
     amendments: Sequence[Amendment],
 ) -> int:
+    measure_external(plan, output)  # first: a file may be wrong
     sweep = Sweep(output, environments=placement.environments(), say=say)
     trials = trials_of(plan, output, placement)
     # one sweep for both: the runs start on workers that the last trials leave free
     todo = [run for run in trials if not run.diverged]
     outcomes = {run: Outcome(1, None) for run in trials if run.diverged}
     outcomes |= sweep([*todo, *runs_of(plan, output, placement)])
-    choices = _choices(plan, trials, read_finished(output / STATE))
+    choices = _choices(plan, trials, {run.name for run in outcomes if outcomes[run].code == 0})
     plan = _with_best(plan, choices)
     if sweep.received is None:
         tuned = [run for run in runs_of(plan, output, placement) if run not in outcomes]
         outcomes |= sweep(tuned)
     if sweep.received is not None:
         return _stopped(sweep.received, say)
-    measure_external(plan, output)
     spent = sweep.runner_time()
     runner = _last_busy(output, spent)
     results = collect_results(plan, output, outcomes, choices, runner, amendments)
