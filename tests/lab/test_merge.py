@@ -133,6 +133,10 @@ def test_parts_taken_together_are_the_whole(lab: Lab) -> None:
     assert lab.run("whole", "1/1", "rest1", "rest2") == 0
     assert lab.run("alone") == 0
     assert lab.values("whole") == lab.values("alone")
+    found = json.loads((lab.folder / "whole" / "results.json").read_text())
+    assert [(c["name"], c["planned"]) for c in found["contrasts"]] == [
+        ("b - a", True), ("c - a", True),
+    ]  # fmt: skip
     assert lab.values("whole")["a_tuned"] == {"0": 0.2, "1": pytest.approx(0.21)}
 
 
