@@ -62,7 +62,7 @@ def _measure(plan: Plan, seed: int, file: Path, source: dict[str, str], folder: 
     record = {f"validation/{name}": finite(value) for name, value in figures.items()}
     with new_directory(folder) as draft:
         write_text(draft / CONFIG, config.to_yaml())
-        write_text(draft / "metrics.jsonl", json.dumps({"step": 0, **record}) + "\n")
+        write_text(draft / "metrics.jsonl", json.dumps({"step": 0, "epoch": 0.0, **record}) + "\n")
         write_json(draft / SOURCE, source)
         (draft / "diagnosis" / "last").mkdir(parents=True)
         write_json(draft / "diagnosis" / "last" / "detections.json", coco_json(rows))
