@@ -18,6 +18,7 @@ from detector.anchors.matching import Assignment
 from detector.config import Config
 from detector.data.annotations import COCO, reader
 from detector.data.coco import CocoIndex
+from detector.data.folds import fold_part
 from detector.data.images import Decoding
 from detector.data.sampling import tuning_part
 from detector.data.transforms import Transform
@@ -83,10 +84,15 @@ def decoding(config: Config) -> Decoding:
 def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
     """The index of data.train or data.val, refused if its labels do not fit the class code.
 
-    With data.tuning both are parts of data.train.
+    With data.folds both are parts of the two together; with data.tuning, of the training images.
     """
-    share = config.data.tuning
-    index = source_index(config, part if share is None else "train")
+    folds, share = config.data.folds, config.data.tuning
+    own = part if share is None else "train"
+    if folds is None:
+        index = source_index(config, own)
+    else:
+        train, val = source_index(config, "train"), source_index(config, "val")
+        index = fold_part(train, val, count=folds.count, fold=folds.fold, part=own)
     index = index if share is None else tuning_part(index, share, part)
     if part == "train" and index.crowd.all():
         crowds = f"no boxes but {len(index.crowd)} crowds" if len(index.crowd) else "no boxes"

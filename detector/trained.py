@@ -166,12 +166,14 @@ class Trained:
         weights, classes = config.model.weights, Classes.of(build.data_index(config, "val"))
         return cls(config, weights, checkpoint.load_state(weights), classes)
 
-    def origin(self) -> dict[str, float | str]:
+    def origin(self) -> dict[str, Any]:
         """What metrics.json says of where its figures come from."""
         data = self.config.data
         annotations = (data.val if data.tuning is None else data.train).annotations
-        origin: dict[str, float | str]
-        origin = {"weights": str(self.weights), "ground_truth": str(annotations)}
+        origin: dict[str, Any] = {"weights": str(self.weights), "ground_truth": str(annotations)}
+        if data.folds is not None:
+            both = f"{data.train.annotations} and {data.val.annotations}"
+            origin |= {"ground_truth": both, "folds": data.folds.model_dump()}
         return origin if data.tuning is None else {**origin, "tuning": data.tuning}
 
     def validation(self) -> CocoIndex:

@@ -25,6 +25,7 @@ from detector.cli.compare import bootstrap_comparison, diagnosed_run
 from detector.cli.train import train
 from detector.config import parse
 from detector.files import write_json
+from detector.lab.design import Record
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
 
@@ -298,7 +299,7 @@ def test_many_runs_on_one_gpu_are_those_of_one_at_a_time(
         state[f"{variant.name}, seed {seed}"] = 1
         shared = tmp_path / "four" / run.relative_to(tmp_path / "one") / "config.yaml"
         assert parse(shared.read_text(), "").data.workers == 1
-    ablate._claim(plan, tmp_path / "one")
+    Record.of(plan, tmp_path / "one").write(tmp_path / "one")
     write_json(tmp_path / "one" / "state.json", state)
     alone = Placement.of(plan, (), workers=1)
     assert ablate.ablate(plan, tmp_path / "one", placement=alone, say=print) == 0

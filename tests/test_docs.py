@@ -156,6 +156,8 @@ NOT_RUN = {
     f"{EVALUATE} --run runs/coco_r50_1x": "needs COCO; runs/demo stands for it",
     f"{ABLATE} --config configs/ablations/mine.yaml --output runs/mine_losses --workers 2":
     "six runs; tests/test_ablate.py has four like them",
+    f"{ABLATE} --config configs/ablations/mine.yaml --output runs/mine_all"
+    " --merge runs/mine_part1 runs/mine_part2": "tests/lab/test_merge.py does it",
     f"{ABLATE} --config configs/ablations/background.yaml --output runs/background --workers 2":
     "fifteen runs",
     f"{ABLATE} --config configs/ablations/gamma.yaml --output runs/gamma --workers 2": "21 runs",
@@ -242,7 +244,7 @@ def test_every_ablation_of_the_guide_builds(project: Path, monkeypatch: pytest.M
     (own,) = (text for text in blocks("docs/guide.md", "python") if "# my_loss.py" in text)
     (project / "my_loss.py").write_text(own)
     monkeypatch.syspath_prepend(project)
-    for name in ("mine", "mine_grid", "mine_tuned", "mine_own"):
+    for name in ("mine", "mine_grid", "mine_tuned", "mine_declared", "mine_folds", "mine_own"):
         file = project / "configs" / "ablations" / f"{name}.yaml"
         assert len(Plan.read(file, [], load=build.load_config).variants) > 1
 

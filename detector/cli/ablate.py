@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from detector import build
+from detector.cli.ablation_external import external_run, measure_external
+from detector.cli.ablation_merge import merge
 from detector.cli.ablation_results import bootstraps, collect_results, results_table
 from detector.cli.ablation_runs import describe, forecast, runs_of, trial_name, trials_of
 from detector.command_line import add_set, program
 from detector.data.settings import DataSettings
 from detector.engine.logger import logger_classes
 from detector.errors import InputError
-from detector.files import locked, make_directory, occupied, read_object, write_json
-from detector.lab.placement import Placement, visible_gpus
-from detector.lab.plan import PLACEHOLDER, Plan, of_seed
+from detector.files import locked
+from detector.lab.design import declared
+from detector.lab.placement import ALL, Placement, Shard, visible_gpus
+from detector.lab.plan import Plan
 from detector.lab.records import TrialChoice, choose, last_metric
-from detector.lab.results import Results, RunnerTime, read_results, write_results
-from detector.lab.sweep import Outcome, Run, Sweep
+from detector.lab.results import Amendment, Results, RunnerTime, read_results, write_results
+from detector.lab.sweep import STATE, Outcome, Run, Sweep, read_finished
+from detector.lab.variants import PLACEHOLDER, of_seed
 from detector.report.page import write_report
 from detector.trained import check_class_of, own_metrics_of
-
-MARK = "ablation.json"
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -54,6 +53,19 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would be run, and how long it takes"
     )
+    parser.add_argument(
+        "--shard", default="1/1", metavar="K/N",
+        help="do only every N-th run, from the K-th on, and no results: a part for one of N "
+        "machines, each with an --output of its own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", default=[], metavar="DIR",
+        help="first take in the finished runs of these folders of the same ablation",
+    )  # fmt: skip
+    parser.add_argument(
+        "--amend", metavar="REASON",
+        help="change seeds, metric or margin though runs are finished; it is shown in the results",
+    )  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -70,53 +82,126 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     if options.workers < 1:
         raise InputError(f"--workers is {options.workers}; at least one run goes on at a time.")
+    shard = Shard.parse(options.shard)
     plan = Plan.read(options.config, options.set, load=build.load_config)
     placement = Placement.of(plan, visible_gpus(), workers=options.workers)
     output = options.output or Path("runs") / options.config.stem
     if options.dry_run:
-        refuse_other(plan, output)
+        declared(plan, output, options.amend)
         say(describe(plan, output, placement))
         check_data(plan)
         say(forecast(plan, output, placement))
         return 0
-    return ablate(plan, output, placement=placement, say=say)
+    return ablate(
+        plan, output, placement=placement, say=say,
+        shard=shard, sources=options.merge, amend=options.amend,
+    )  # fmt: skip
 
 
-def ablate(plan: Plan, output: Path, *, placement: Placement, say: Callable[[str], None]) -> int:
-    """Do what is not done yet and write results.json; the exit code.
+def ablate(
+    plan: Plan,
+    output: Path,
+    *,
+    placement: Placement,
+    say: Callable[[str], None],
+    shard: Shard = ALL,
+    sources: Sequence[Path] = (),
+    amend: str | None = None,
+) -> int:
+    """Do what is not done yet and, unless it is a shard, write results.json; the exit code.
 
-    0; 1 if a run failed; 128 + signal if one ended the sweep, which the same call goes on with.
-    InputError where another process does the same.
+    0; 1 if a run failed, or what was merged is not all; 128 + signal if one ended the sweep, which
+    the same call goes on with. InputError where another process does the same.
+
+    sources: folders whose runs are taken in first. amend: why the design changes, if it does.
     """
     with locked(output):
-        return _ablate(plan, output, placement, say)
+        record = declared(plan, output, amend)
+        check_data(plan)
+        if sources:
+            record = merge(plan, record, sources, output, say)
+        record.write(output)
+        plan = record.planned(plan)
+        if shard != ALL:
+            return _run_shard(plan, output, placement, say, shard)
+        if sources and (missing := _missing(plan, output, placement)):
+            say(
+                f"not done: {len(missing)} runs, the first {missing[0].name}; the same command "
+                "without --merge does them here, with --shard K/N a part of them; then the results"
+            )
+            return 1
+        return _run_all(plan, output, placement, say, record.amendments)
 
 
-def _ablate(plan: Plan, output: Path, placement: Placement, say: Callable[[str], None]) -> int:
-    refuse_other(plan, output)
-    check_data(plan)
-    _claim(plan, output)
+def _run_shard(
+    plan: Plan, output: Path, placement: Placement, say: Callable[[str], None], shard: Shard
+) -> int:
+    runs = shard.of(_known_runs(plan, output, placement))
+    sweep = Sweep(output, environments=placement.environments(), say=say)
+    outcomes = sweep([run for run in runs if not run.diverged])
+    if sweep.received is not None:
+        return _stopped(sweep.received, say)
+    say(f"{len(runs)} runs of shard {shard}; --merge of all shards' folders makes the results")
+    return _report_failed([run for run in outcomes if outcomes[run].code != 0], say)
+
+
+def _known_runs(plan: Plan, output: Path, placement: Placement) -> list[Run]:
+    """All that can be listed: those of tuned variants come last, once all trials have ended."""
+    trials, own = trials_of(plan, output, placement), runs_of(plan, output, placement)
+    tuned = _with_best(plan, _choices(plan, trials, _finished(trials, output)))
+    return [*trials, *own, *(run for run in runs_of(tuned, output, placement) if run not in own)]
+
+
+def _missing(plan: Plan, output: Path, placement: Placement) -> list[Run]:
+    runs = _known_runs(plan, output, placement)
+    finished = _finished(runs, output)
+    return [run for run in runs if run.name not in finished and not run.diverged]
+
+
+def _finished(runs: Sequence[Run], output: Path) -> set[str]:
+    """Names of those that are trained and were not deleted since."""
+    finished = read_finished(output / STATE)
+    return {run.name for run in runs if run.name in finished and run.directory.is_dir()}
+
+
+def _run_all(
+    plan: Plan,
+    output: Path,
+    placement: Placement,
+    say: Callable[[str], None],
+    amendments: Sequence[Amendment],
+) -> int:
+    measure_external(plan, output)  # first: a file may be wrong
     sweep = Sweep(output, environments=placement.environments(), say=say)
     trials = trials_of(plan, output, placement)
     # one sweep for both: the runs start on workers that the last trials leave free
     todo = [run for run in trials if not run.diverged]
     outcomes = {run: Outcome(1, None) for run in trials if run.diverged}
     outcomes |= sweep([*todo, *runs_of(plan, output, placement)])
-    choices = _choices(plan, trials, outcomes)
-    plan = _with_tuned(plan, choices)
+    choices = _choices(plan, trials, {run.name for run in outcomes if outcomes[run].code == 0})
+    plan = _with_best(plan, choices)
     if sweep.received is None:
         tuned = [run for run in runs_of(plan, output, placement) if run not in outcomes]
         outcomes |= sweep(tuned)
     if sweep.received is not None:
-        say("stopped by a signal, with the runs in progress saved; the same command goes on")
-        return 128 + sweep.received
+        return _stopped(sweep.received, say)
     spent = sweep.runner_time()
-    results = collect_results(plan, outcomes, choices, _last_busy(output, spent))
-    _write(output, results, outcomes, say)
+    runner = _last_busy(output, spent)
+    results = collect_results(plan, output, outcomes, choices, runner, amendments)
+    _write(plan, output, results, outcomes, say)
     if (overhead := spent.overhead) is not None:
         say(f"runner overhead while runs were in progress {100 * overhead:.1f} % of their time")
     diverged_trials = {run for run in trials if run.diverged}
     failed = [run for run in outcomes if outcomes[run].code != 0 and run not in diverged_trials]
+    return _report_failed(failed, say)
+
+
+def _stopped(signum: int, say: Callable[[str], None]) -> int:
+    say("stopped by a signal, with the runs in progress saved; the same command goes on")
+    return 128 + signum
+
+
+def _report_failed(failed: Sequence[Run], say: Callable[[str], None]) -> int:
     for run in failed:
         say(f"failed: {run.name}; see {run.log}")
     if failed:
@@ -124,15 +209,13 @@ def _ablate(plan: Plan, output: Path, placement: Placement, say: Callable[[str],
     return 1 if failed else 0
 
 
-def _choices(
-    plan: Plan, trials: list[Run], outcomes: Mapping[Run, Outcome]
-) -> dict[str, TrialChoice]:
+def _choices(plan: Plan, trials: list[Run], finished: Collection[str]) -> dict[str, TrialChoice]:
     """Of the variants all of whose trials were finished or diverged."""
     choices = {}
     for v in plan.variants:
         names = {trial_name(v, trial): trial.name for trial in v.trials}
         runs = [run for run in trials if run.variant in names]
-        if runs and all(run.diverged or outcomes[run].code == 0 for run in runs):
+        if runs and all(run.diverged or run.name in finished for run in runs):
             metrics: dict[str, list[float | None]] = {name: [] for name in names.values()}
             for run in runs:
                 value = None if run.diverged else last_metric(run.directory, plan.metric)
@@ -148,14 +231,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return mean(known) if len(known) == len(values) else None
 
 
-def _with_tuned(plan: Plan, choices: Mapping[str, TrialChoice]) -> Plan:
-    """The plan with one more variant for each whose best values are not its own."""
-    tuned = [
-        v.tuned(trial)
-        for v in plan.variants
-        if v.name in choices and (trial := choices[v.name].trial) and trial.config != v.config
-    ]
-    return replace(plan, variants=(*plan.variants, *tuned))
+def _with_best(plan: Plan, choices: Mapping[str, TrialChoice]) -> Plan:
+    return plan.with_best({name: c.trial for name, c in choices.items() if c.trial is not None})
 
 
 def _last_busy(output: Path, spent: RunnerTime) -> RunnerTime:
@@ -165,7 +242,11 @@ def _last_busy(output: Path, spent: RunnerTime) -> RunnerTime:
 
 
 def _write(
-    output: Path, results: Results, outcomes: Mapping[Run, Outcome], say: Callable[[str], None]
+    plan: Plan,
+    output: Path,
+    results: Results,
+    outcomes: Mapping[Run, Outcome],
+    say: Callable[[str], None],
 ) -> None:
     """results.json, also before the bootstrap, which may take long; the page and the table."""
     write_results(output / "results.json", results)
@@ -174,52 +255,16 @@ def _write(
         (run.variant, run.seed): run.directory
         for run, outcome in outcomes.items()
         if outcome.code == 0 and run.variant in names
+    } | {
+        (one.name, seed): external_run(output, one.name, seed)
+        for one in plan.external
+        for seed in one.files
     }
     say("comparing by bootstrap over images")
     results = replace(results, bootstrap=tuple(bootstraps(directories, results.baseline, say)))
     write_results(output / "results.json", results)
     say(results_table(results))
     say(f"report: {write_report(output)}")
-
-
-def refuse_other(plan: Plan, output: Path) -> None:
-    """InputError if the folder is there and not this ablation's."""
-    mark = output / MARK
-    if not mark.exists():
-        if occupied(output):
-            raise InputError(f"{output}: it holds something else; name another --output.")
-        return
-    before, identity = read_object(mark, "ablation", "command", "identity"), plan.identity()
-    if before["identity"] != identity:
-        raise InputError(
-            f"{output}: it holds other runs, of {before['ablation']}: "
-            f"{_first_difference(before['identity'], identity)}; go on with "
-            f"{shlex.join(before['command'])}, or name another --output."
-        )
-
-
-def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Between two identities of plans, which hold no key that has its default."""
-    there, here = ({k: json.dumps(v) for k, v in keys.items()} for keys in (before, now))
-    key, *others = (key for key in {**there, **here} if there.get(key) != here.get(key))
-    more = f" (and {len(others)} more)" if others else ""
-    default = "the default"
-    return f"{key} is {there.get(key, default)} there and {here.get(key, default)} here{more}"
-
-
-def _claim(plan: Plan, output: Path) -> None:
-    """Mark the folder as this ablation's."""
-    if (output / MARK).exists():
-        return
-    make_directory(output)
-    command = ["detector", "ablate", "--config", str(plan.file), "--output", str(output)]
-    content = {
-        "ablation": str(plan.file),
-        "command": command + (["--set", *plan.overrides] if plan.overrides else []),
-        "config": str(plan.config),
-        "identity": plan.identity(),
-    }
-    write_json(output / MARK, content)
 
 
 def check_data(plan: Plan) -> None:
@@ -242,6 +287,7 @@ def check_data(plan: Plan) -> None:
                 build.data_index(config, "val")
             except InputError as error:
                 raise InputError(f"{plan.file}: variant {variant.name!r}: {error}") from None
-    if plan.metric.startswith("AP/"):
-        index = build.data_index(plan.variants[0].config, "val")
-        check_class_of(plan.metric, index, f"{plan.file}: metric")
+    for figure in (plan.metric, *plan.metrics):
+        if figure.startswith("AP/"):
+            index = build.data_index(plan.variants[0].config, "val")
+            check_class_of(figure, index, f"{plan.file}: metric")

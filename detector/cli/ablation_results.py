@@ -6,13 +6,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detector.cli.ablation_external import external_run
 from detector.cli.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
 from detector.lab.bootstrap import paired_draws, resample
 from detector.lab.contrasts import Comparison, compare, difference
-from detector.lab.plan import Plan, Variant
+from detector.lab.plan import Plan
 from detector.lab.records import TrialChoice, confounders, last_metric, read_records
 from detector.lab.results import (
+    Amendment,
     Difference,
     Results,
     RunnerTime,
@@ -22,6 +24,7 @@ from detector.lab.results import (
 )
 from detector.lab.statistics import Interval, summarize
 from detector.lab.sweep import Outcome, Run
+from detector.lab.variants import Variant
 from detector.report.numbers import probability
 
 HALF_A_POINT = 0.005  # of AP
@@ -32,49 +35,89 @@ MetricBySeed = Mapping[int, float | None]
 
 def collect_results(
     plan: Plan,
+    output: Path,
     outcomes: Mapping[Run, Outcome],
     choices: Mapping[str, TrialChoice],
     runner: RunnerTime,
+    amendments: Sequence[Amendment],
 ) -> Results:
     """All results but for the bootstrap.
 
     plan: with the variants that tuning added. choices: by the name of the variant that tunes.
+    output: the ablation's folder, where the external variants were measured.
     InputError where a run that was trained has no metrics.jsonl, or not this metric in it.
     """
-    metrics: dict[str, dict[int, float | None]] = {v.name: {} for v in plan.variants}
-    for run, outcome in outcomes.items():
-        if run.variant in metrics:
-            value = last_metric(run.directory, plan.metric) if outcome.trained else None
-            metrics[run.variant][run.seed] = value
+    metrics = _metrics(plan, output, outcomes)
     tunings = _tunings(plan, choices, metrics)
     added = {variant.tuned_name for variant in plan.variants if variant.name in choices}
     differences = _differences(plan, metrics, uncorrected=added)
+    trained = [
+        VariantResult(
+            name=variant.name,
+            question=variant.question,
+            published=variant.published,
+            changes=plan.differences(variant),
+            values=metrics[variant.name],
+            **_summary(metrics[variant.name]),
+            difference=differences.get(variant.name),
+            confounders=_confounders(variant, outcomes),
+            tuning=tunings.get(variant.name),
+        )
+        for variant in plan.variants
+    ]
+    external = [
+        _external(one.name, metrics[one.name], differences.get(one.name)) for one in plan.external
+    ]
     return Results(
         ablation=str(plan.file),
         metric=plan.metric,
         baseline=plan.baseline,
         seeds=plan.seeds,
-        variants=tuple(
-            VariantResult(
-                name=variant.name,
-                question=variant.question,
-                published=variant.published,
-                changes=plan.differences(variant),
-                values=metrics[variant.name],
-                **_summary(metrics[variant.name]),
-                difference=differences.get(variant.name),
-                confounders=_confounders(variant, outcomes),
-                tuning=tunings.get(variant.name),
-            )
-            for variant in plan.variants
-        ),
-        failed_trials=tuple(
-            run.name
-            for run, outcome in outcomes.items()
-            if run.variant not in metrics and outcome.code != 0 and not run.diverged
-        ),
+        variants=(*trained, *external),
+        failed_trials=_failed_trials(outcomes, metrics),
         seconds={run.name: outcome.seconds for run, outcome in outcomes.items()},
         runner=runner,
+        contrasts=plan.contrasts,
+        margin=plan.margin,
+        amendments=tuple(amendments),
+    )
+
+
+def _failed_trials(outcomes: Mapping[Run, Outcome], reported: Collection[str]) -> tuple[str, ...]:
+    return tuple(
+        run.name
+        for run, outcome in outcomes.items()
+        if run.variant not in reported and outcome.code != 0 and not run.diverged
+    )
+
+
+def _metrics(
+    plan: Plan, output: Path, outcomes: Mapping[Run, Outcome]
+) -> dict[str, dict[int, float | None]]:
+    """The figures of each variant by seed; None of a run that failed."""
+    metrics: dict[str, dict[int, float | None]] = {name: {} for name in plan.names}
+    for run, outcome in outcomes.items():
+        if run.variant in metrics:
+            value = last_metric(run.directory, plan.metric) if outcome.trained else None
+            metrics[run.variant][run.seed] = value
+    for external in plan.external:
+        for seed in external.files:
+            directory = external_run(output, external.name, seed)
+            metrics[external.name][seed] = last_metric(directory, plan.metric)
+    return metrics
+
+
+def _external(name: str, values: MetricBySeed, difference: Difference | None) -> VariantResult:
+    return VariantResult(
+        name=name,
+        question="detections of another detector",
+        published=None,
+        changes={},
+        values=values,
+        **_summary(values),
+        difference=difference,
+        confounders={**confounders([]), "score_threshold": None},
+        tuning=None,
     )
 
 

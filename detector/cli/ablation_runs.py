@@ -18,10 +18,12 @@ from detector.config import Config
 from detector.data.sampling import steps_per_epoch
 from detector.data.settings import DataSettings
 from detector.engine.meter import Meter
+from detector.engine.optim import Schedule
 from detector.errors import InputError
 from detector.lab.placement import Placement
-from detector.lab.plan import Plan, Trial, Variant, of_seed
+from detector.lab.plan import Plan
 from detector.lab.sweep import Run, Stage, clock, read_finished
+from detector.lab.variants import Trial, Variant, of_seed
 from detector.settings.ablation import changing_measure
 from detector.training import Assembly
 
@@ -47,18 +49,36 @@ def runs_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
 
 
 def trials_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
-    """Of the seeds that tuning has for itself; with a share, on what it leaves of the images."""
-    runs = []
-    share = () if plan.tuning_share is None else (f"data.tuning={plan.tuning_share}",)
+    """Of the seeds that tuning has for itself; with a share, on what it leaves of the images.
+
+    InputError where the images must be counted and cannot be.
+    """
+    runs, images = [], dict[DataSettings, int]()
     for v, seed in product(plan.variants, plan.tuning_seeds):
         for trial in v.trials:
             name = trial_name(v, trial)
             directory = output / name / f"seed{seed}"
             own = of_seed((*v.changes, *trial.changes), seed)
+            share = _share(plan, own, images)
             changes = (*own, *share, *_loaders(trial.config, placement))
             training = Stage(_training(plan, seed, directory, changes))
             runs.append(Run(name, seed, directory, (training,)))
     return runs
+
+
+def _share(
+    plan: Plan, changes: tuple[str, ...], images: dict[DataSettings, int]
+) -> tuple[str, ...]:
+    """What makes a trial leave out images, and yet take as many steps as a run with all of them."""
+    if plan.tuning_share is None:
+        return ()
+    share = f"data.tuning={plan.tuning_share}"
+    config = build.load_config(plan.config, changes)
+    if config.schedule.steps is not None:
+        return (share,)
+    whole = _schedule(config, images)
+    length = {"epochs": None, "steps": whole.total_steps, "milestones": list(whole.milestones)}
+    return (share, *(f"schedule.{key}={json.dumps(value)}" for key, value in length.items()))
 
 
 def trial_name(variant: Variant, trial: Trial) -> str:
@@ -183,21 +203,18 @@ def _steps(plan: Plan) -> dict[str, int]:
     steps: dict[str, int] = {}
     for v in plan.variants:
         for trial in v.trials:
-            data = trial.config.data.model_copy(update={"tuning": plan.tuning_share})
-            trained = trial.config.model_copy(update={"data": data})
-            steps[trial_name(v, trial)] = _total_steps(trained, images)
-        steps[v.name] = _total_steps(v.config, images)
+            steps[trial_name(v, trial)] = _schedule(trial.config, images).total_steps
+        steps[v.name] = _schedule(v.config, images).total_steps
     return steps
 
 
-def _total_steps(config: Config, images: dict[DataSettings, int]) -> int:
-    """`images` keeps what was counted of each training set."""
+def _schedule(config: Config, images: dict[DataSettings, int]) -> Schedule:
+    """In steps; `images` keeps what was counted of each training set."""
     if config.schedule.steps is not None:
-        return config.schedule.steps
+        return build.schedule(config, 1)
     if config.data not in images:
         images[config.data] = len(build.data_index(config, "train"))
-    an_epoch = steps_per_epoch(images[config.data], config.train.batch_size)
-    return build.schedule(config, an_epoch).total_steps
+    return build.schedule(config, steps_per_epoch(images[config.data], config.train.batch_size))
 
 
 def _seconds_a_step(config: Config, placement: Placement) -> float:

@@ -11,12 +11,13 @@ from pathlib import Path
 import yaml
 
 from detector.command_line import program
+from detector.data.sampling import stratified
 from detector.errors import InputError
 from detector.files import new_directory, write_json, write_text
 from detector.formats.document import Converted, coco_content, convert
 from detector.formats.recognise import FORMATS, recognise
 from detector.formats.source import Tally, open_source
-from detector.formats.split import groups_of_copies, own_parts, stratified
+from detector.formats.split import groups_of_copies, own_parts
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -39,9 +39,19 @@ class Source(Section):
     reader: ReaderName = item("coco", "format of annotations: coco | module:function, your own")
 
 
+class FoldSettings(Section):
+    count: Annotated[int, Field(ge=2)] = item(5, "of one partition")
+    fold: Whole = item(
+        0, "that is validated on; from count on those of another partition (5 to 9 of 5)"
+    )
+
+
 class DataSettings(Section):
     train: Source = Source()
     val: Source = Source()
+    folds: FoldSettings | None = item(
+        None, "train and val together as one set, cut into {count: 5, fold: 0}; null: as they are"
+    )
     tuning: Proper | None = item(
         None, "share of the training images to validate on instead of val, trained on the rest"
     )

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import random
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +23,6 @@ THUMBNAIL = 16  # pixels a side
 # gray levels that each pixel of two thumbnails may differ: JPEG quality 60 and half the size change
 # photographs of BCCD by 1, and an object of 1 % of the image changes its pixels by tens
 ALIKE = 3
-EMPTY = ""  # stands for the class of images without objects
 
 
 def own_parts(images: Sequence[ConvertedImage]) -> dict[str, list[int]]:
@@ -46,45 +42,6 @@ def own_parts(images: Sequence[ConvertedImage]) -> dict[str, list[int]]:
             f"{named}; move it to a folder train, val or test, or give --split 0.2 to mix all."
         )
     return {"annotations": parts[""]}
-
-
-def stratified(
-    classes: Sequence[set[str]], groups: Sequence[int], share: float, seed: int
-) -> tuple[list[int], list[int]]:
-    """Indices of N images for train and for val, `share` of each class in val.
-
-    classes: of the boxes of each image; groups: images of one number stay together (N each).
-    Iterative stratification (Sechidis et al. 2011) in two parts: the rarest class first, each of
-    its groups to the part that lacks most of that class.
-    """
-    members: dict[int, list[int]] = {}
-    for index, group in enumerate(groups):
-        members.setdefault(group, []).append(index)
-    left = list(members.values())
-    random.Random(seed).shuffle(left)
-    counts = [Counter(name for i in group for name in classes[i] or {EMPTY}) for group in left]
-    total = sum(counts, Counter())
-    lacking = [
-        Counter({name: n * part for name, n in total.items()}) for part in (1 - share, share)
-    ]
-    rest = [len(classes) * (1 - share), len(classes) * share]
-    parts: tuple[list[int], list[int]] = ([], [])
-    for name in sorted(total, key=lambda name: (total[name], name)):
-        waiting = [index for index, count in enumerate(counts) if left[index] and name in count]
-        for index in waiting:
-            part = _part(lacking[0][name], lacking[1][name], rest)
-            parts[part].extend(left[index])
-            rest[part] -= len(left[index])
-            lacking[part].subtract(counts[index])
-            left[index] = []
-    return sorted(parts[0]), sorted(parts[1])
-
-
-def _part(train: float, val: float, rest: Sequence[float]) -> int:
-    """The part that lacks more of a class; where both lack the same, the one that is emptier."""
-    if not math.isclose(train, val):
-        return int(val > train)
-    return int(rest[1] > rest[0])
 
 
 def groups_of_copies(files: Sequence[Path]) -> list[int]:

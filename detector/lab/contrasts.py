@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from detector.lab.statistics import (
     replicates_needed,
     valued,
 )
+from detector.settings.ablation import ContrastNames
 
 Outcomes = Mapping[str, Mapping[Any, float | None]]  # variant -> replicate -> value; None: it
 # ran and has no value, since it diverged. A replicate that did not run is not there.
@@ -34,19 +35,29 @@ Outcomes = Mapping[str, Mapping[Any, float | None]]  # variant -> replicate -> v
 class Contrast:
     """What is compared: a sum of the variants' values, weighted by coefficients that sum to 0.
 
-    Raises ValueError where they do not, or where there are none.
+    Raises ValueError where they do not. Without any it is 0 whatever the runs say.
     """
 
-    name: str
-    coefficients: Mapping[str, float]  # by variant
+    name: str  # "a - b", or "(a - b) - (c - d)"
+    coefficients: Mapping[str, float]  # by variant, none of them 0
+    planned: bool = True  # declared before the first run was finished
 
     def __post_init__(self) -> None:
-        total = math.fsum(self.coefficients.values())
-        if not self.coefficients or not abs(total) < 1e-9:
+        if not abs(math.fsum(self.coefficients.values())) < 1e-9:
             raise ValueError(
-                f"{self.name}: found coefficients {dict(self.coefficients)}; they should be those "
-                "of two variants or more, and sum to 0"
+                f"{self.name}: found coefficients {dict(self.coefficients)}; they should sum to 0"
             )
+
+    @classmethod
+    def of(cls, names: ContrastNames) -> Contrast:
+        """The first of a pair less the second; of two pairs the first less the second."""
+        first, *others = [difference(*pair) for pair in names]
+        return interaction(first, *others) if others else first
+
+    def renamed(self, names: Mapping[str, str]) -> Contrast:
+        """The same of other variants, under its own name."""
+        terms = [(names.get(name, name), weight) for name, weight in self.coefficients.items()]
+        return replace(self, coefficients=_added(terms))
 
 
 @dataclass(frozen=True)
@@ -91,18 +102,22 @@ class Comparison:
 
 def difference(variant: str, other: str) -> Contrast:
     """variant - other."""
-    return Contrast(f"{variant} - {other}", {variant: 1.0, other: -1.0})
+    return Contrast(f"{variant} - {other}", _added([(variant, 1.0), (other, -1.0)]))
 
 
 def interaction(first: Contrast, second: Contrast) -> Contrast:
     """first - second, of two differences: by how much the one is larger."""
-    variants = dict.fromkeys([*first.coefficients, *second.coefficients])
-    weights = {
-        variant: first.coefficients.get(variant, 0.0) - second.coefficients.get(variant, 0.0)
-        for variant in variants
-    }
-    name = f"({first.name}) - ({second.name})"
-    return Contrast(name, {variant: weight for variant, weight in weights.items() if weight})
+    negative = [(name, -weight) for name, weight in second.coefficients.items()]
+    terms = [*first.coefficients.items(), *negative]
+    return Contrast(f"({first.name}) - ({second.name})", _added(terms))
+
+
+def _added(terms: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Weights by variant, those of one variant added up, without those that are then 0."""
+    sums = dict.fromkeys([name for name, _ in terms], 0.0)
+    for name, weight in terms:
+        sums[name] += weight
+    return {name: weight for name, weight in sums.items() if weight}
 
 
 def compare(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 
 from detector.errors import InputError
 from detector.lab.plan import Plan
+from detector.lab.sweep import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,33 @@ class Placement:
     def _share(self) -> int:
         """Cores of one process, its loader included."""
         return max(1, self.cores // (self.workers * self.gpus_per_run))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Every n-th run, beginning with the k-th: the shards 1/n to n/n are all runs."""
+
+    k: int
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.k}/{self.n}"
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """From "k/n"; InputError where k is not one of 1 to n."""
+        found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+        k, n = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= k <= n:
+            raise InputError(f"--shard is {text}; it should be K/N, with K from 1 to N, as 2/8.")
+        return cls(k, n)
+
+    def of(self, runs: Sequence[Run]) -> list[Run]:
+        """Its part of all runs."""
+        return [*runs[self.k - 1 :: self.n]]
+
+
+ALL = Shard(1, 1)
 
 
 def visible_gpus() -> list[str]:

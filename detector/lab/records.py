@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.errors import InputError
-from detector.lab.plan import Trial, Variant
+from detector.lab.variants import Trial, Variant
 from detector.settings.figures import LOSSES, is_coco_figure
 
 CONFOUNDERS = {

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from detector.errors import InputError
 from detector.files import write_json
+from detector.lab.contrasts import Contrast
 from detector.lab.statistics import Interval, Summary
 from detector.settings.ablation import Published
 
@@ -105,6 +106,17 @@ class SeedBootstrap:
     lacking: float  # the share of the resamples without a box of some class
 
 
+@dataclass(frozen=True)
+class Amendment:
+    """A change of the design after the first run was finished."""
+
+    date: str  # ISO 8601, UTC
+    reason: str  # as of --amend
+    before: Mapping[str, Any]  # key of the design -> its value; null: none was recorded
+    after: Mapping[str, Any]
+    results_seen: bool  # whether results.json had been written by then
+
+
 @dataclass(frozen=True, kw_only=True)
 class Results:
     """The whole file."""
@@ -118,6 +130,9 @@ class Results:
     seconds: Mapping[str, float | None]  # run -> seconds of its processes, without those that were
     # killed or stopped; null of a trial that diverged in an earlier call
     runner: RunnerTime
+    contrasts: tuple[Contrast, ...] = ()
+    margin: float | None = None  # of equivalence, in the metric's unit; null: none was declared
+    amendments: tuple[Amendment, ...] = ()  # p-values hold as they are only where there is none
     bootstrap: tuple[SeedBootstrap, ...] | None = None  # None, absent from the file: not computed
 
 

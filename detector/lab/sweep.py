@@ -19,6 +19,8 @@ from detector.files import read_object, write_json
 from detector.lab.results import RunnerTime
 from detector.signals import Handlers, die_with_parent
 
+STATE = "state.json"
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -81,7 +83,7 @@ class Sweep:
         say: Callable[[str], None],
     ) -> None:
         self.received: int | None = None  # the last signal
-        self.state_file = folder / "state.json"
+        self.state_file = folder / STATE
         self.environments = environments
         self.say = say
         self._finished = read_finished(self.state_file)

@@ -13,7 +13,7 @@ LOSSES = ("loss", "loss/classification", "loss/box")  # these alone are better t
 # keys of metrics.json, which a figure of a user's own cannot have
 RESERVED = {
     *COCO_FIGURES, "loss", "per_class", "boxes", "images", "detections", "engine", "ground_truth",
-    "areas_replaced", "weights", "tuning", "result_file",
+    "areas_replaced", "weights", "folds", "tuning", "result_file",
 }  # fmt: skip
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from writers import Picture, convert, write_coco, write_image, write_images, write_voc
 
-from detector.formats.split import groups_of_copies, stratified
+from detector.data.sampling import stratified
+from detector.formats.split import groups_of_copies
 
 
 def test_every_class_is_in_both_parts() -> None:

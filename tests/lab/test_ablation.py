@@ -16,6 +16,7 @@ from detector.cli import ablate as command
 from detector.cli import ablation_results, ablation_runs
 from detector.cli.ablation_runs import forecast
 from detector.cli.compare import Evaluated, bootstrap_comparison
+from detector.engine.optim import Schedule
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
@@ -62,6 +63,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict
             return ("sh", "-c", f"mkdir -p {folder} && cd {folder} && {found}")
 
         monkeypatch.setattr(command, "check_data", lambda plan: None)
+        monkeypatch.setattr(build, "data_index", lambda config, part: range(100))
         monkeypatch.setattr(ablation_runs, "_training", training)
         monkeypatch.setattr(
             ablation_runs, "_diagnosis", lambda folder: ("sh", "-c", diagnosis, folder)
@@ -144,7 +146,7 @@ def test_where_all_trials_diverged_nothing_is_called_tuned(shell: Any, gone: str
 
 def test_a_trial_that_fails_otherwise_is_named(shell: Any) -> None:
     found = shell(TUNE, but("tuning/b/lr=0.5", "exit 5"), code=1)
-    assert found["failed_trials"] == ["tuning/b/lr=0.5, seed 0"]
+    assert found["failed_trials"] == ["tuning/b/lr=0.5, seed 1000"]
     assert found["by_name"]["b"]["tuning"] is None and "b_tuned" not in found["by_name"]
 
 
@@ -153,7 +155,8 @@ def test_the_forecast_leaves_out_what_diverged(
 ) -> None:
     """2 x 2 trials, one of which diverged, and 2 x 2 runs: 7 are finished."""
     monkeypatch.setattr(ablation_runs, "_seconds_a_step", lambda config, placement: 1.0)
-    monkeypatch.setattr(ablation_runs, "_total_steps", lambda config, images: 10)
+    ten = Schedule(rate=1, total_steps=10)
+    monkeypatch.setattr(ablation_runs, "_schedule", lambda config, images: ten)
     plan = read(tmp_path, TUNE)
     said = forecast(plan, tmp_path / "out", Placement.of(plan, (), workers=2))
     assert said.startswith("8 runs of 10 steps, 8 of them to do: about 0:00:40")
@@ -168,7 +171,8 @@ def test_the_forecast_leaves_out_what_diverged(
 def test_the_pace_is_the_median_for_resumed_runs_know_only_their_last_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ablation_runs, "_total_steps", lambda config, images: 10)
+    ten = Schedule(rate=1, total_steps=10)
+    monkeypatch.setattr(ablation_runs, "_schedule", lambda config, images: ten)
     (tmp_path / "out").mkdir()
     seconds = {"a, seed 0": 20.0, "b, seed 0": 20.0, "a, seed 1": 0.5}
     (tmp_path / "out" / "state.json").write_text(json.dumps(seconds))

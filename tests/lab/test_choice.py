@@ -3,8 +3,8 @@
 import pytest
 
 from detector.config import Config
-from detector.lab.plan import Trial, Variant
 from detector.lab.records import choose
+from detector.lab.variants import Trial, Variant
 
 RATES = (0.1, 0.2, 0.4)
 

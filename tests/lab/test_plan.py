@@ -35,7 +35,10 @@ def identity(plan: Plan) -> str:
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
-def test_every_ablation_of_ours_builds(path: Path, tmp_path: Path) -> None:
+def test_every_ablation_of_ours_builds(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "data_index", lambda config, part: range(4000))
     plan = Plan.read(path, [], load=build.load_config)
     least = 1 if path.stem.endswith("_tuning") else 3  # what they say is not reported
     assert len(plan.seeds) >= least and len(plan.variants) >= 2
@@ -144,6 +147,28 @@ def test_what_leaves_a_loss_as_it_is_may_be_tuned_by_it(tmp_path: Path) -> None:
         ("baseline: a\nvariants: {a: {}}\ntuning_share: 1", "tuning_share"),
         ("baseline: a\nseeds: [0, 7]\ntuning_seeds: [7]\n"
          "variants: {a: {tune: {train.ema: [0.9]}}}", "share 7"),
+        ("variants: {a: {}}", "baseline and contrasts are both null; name the variant"),
+        (f"contrasts: [[a, b], [a, c]]\nvariants: {GAMMAS}",
+         "ablation.yaml:2: contrasts: found 'c', it should be one of the variants: a, b"),
+        # both differences have it, so that it is in neither
+        (f"contrasts:\n- [[a, wrong], [b, wrong]]\nvariants: {GAMMAS}",
+         "ablation.yaml:3: contrasts: found 'wrong'"),
+        ("contrasts: [[focall, b]]\nvariants: {focal: {}, b: {set: [train.ema=0.9]}}",
+         "found 'focall'.*did you mean 'focal'"),
+        (f"contrasts: [[a, a_tuned]]\nvariants: {GAMMAS}", "found 'a_tuned'"),
+        (f"contrasts: [[a, b, b]]\nvariants: {GAMMAS}", r"contrasts.0: found \[.*\[a, b\], for"),
+        (f"contrasts: [[a, [b, a]]]\nvariants: {GAMMAS}", r"contrasts.0: found \[.*\[a, b\], for"),
+        (f"contrasts: []\nvariants: {GAMMAS}", r"contrasts: found \[\]"),
+        (f"contrasts: [[a, a]]\nvariants: {GAMMAS}", "a - a is 0 whatever is found"),
+        (f"contrasts:\n- [a, b]\n- [b, a]\nvariants: {GAMMAS}",
+         "ablation.yaml:4: contrasts: b - a tests the same as a - b"),
+        ("baseline: a\nvariants: {a: {}}\nmargin: 0", "ablation.yaml:4: margin"),
+        ("baseline: a\nvariants: {a: {}}\nmetrics:\n- AP75\n- AP_50",
+         "ablation.yaml:6: metrics: found 'AP_50'.*did you mean 'AP50'"),
+        ("baseline: a\nvariants: {a: {}}\nexternal: {x: [x.json]}",
+         "external.x has 1 files, and there are 3 seeds"),
+        ("baseline: a\nvariants: {a: {}}\nexternal: {a: [1.json, 2.json, 3.json]}",
+         "2 variants have the name 'a'"),
         ("baseline: a\ntuning_share: null\nvariants: {a: {tune: {train.ema: [0.9]}}}",
          "chosen on the images that are reported"),
         ("baseline: a\nvariants: {a: {set: [loss.classification.activation=softmax]}}",
@@ -211,6 +236,76 @@ def test_trials_have_seeds_and_data_of_their_own(tmp_path: Path) -> None:
     words = trials[2].stages[0].command
     assert {"data.val.annotations=val_9.json", "train.seed=9", "optimizer.lr=1"} <= set(words)
     assert not any(word.startswith("data.tuning") for word in words)  # all images, as in the runs
+
+
+FOUR = """variants:
+  a: {tune: {optimizer.lr: [1, 2]}}
+  b: {set: [loss.classification.gamma=1]}
+  c: {set: [loss.classification.gamma=3]}
+  d: {set: [loss.classification.gamma=4], tune: {optimizer.lr: [1, 2]}}
+"""
+
+
+def coefficients(plan: Plan) -> dict[str, dict[str, int]]:
+    return {contrast.name: dict(contrast.coefficients) for contrast in plan.contrasts}
+
+
+def test_contrasts_by_hand(tmp_path: Path) -> None:
+    plan = read(tmp_path, f"contrasts: [[b, a], [[a, b], [c, d]], [[a, b], [b, c]]]\n{FOUR}")
+    assert coefficients(plan) == {
+        "b - a": {"b": 1, "a": -1},
+        "(a - b) - (c - d)": {"a": 1, "b": -1, "c": -1, "d": 1},
+        "(a - b) - (b - c)": {"a": 1, "b": -2, "c": 1},
+    }
+    assert plan.baseline == "a"  # the first, for want of another
+
+
+def test_without_contrasts_each_is_compared_with_the_baseline(tmp_path: Path) -> None:
+    external = "external: {theirs: [1.json, 2.json, 3.json]}"
+    plan = read(tmp_path, f"baseline: b\n{external}\nvariants: {GAMMAS}")
+    assert coefficients(plan) == {"a - b": {"a": 1, "b": -1}, "theirs - b": {"theirs": 1, "b": -1}}
+    assert (plan.margin, plan.metrics) == (None, ())
+    (theirs,) = plan.external
+    assert theirs.files == {0: Path("1.json"), 1: Path("2.json"), 2: Path("3.json")}
+
+
+def test_contrasts_of_what_tuning_chose(tmp_path: Path) -> None:
+    """The best of a is another value than its own, the best of d its own."""
+    plan = read(tmp_path, "contrasts: [[a_tuned, d_tuned], [d_tuned, d], [a, d_tuned], [a, d]]\n"
+                "set: [optimizer.lr=2]\n" + FOUR)  # fmt: skip
+    a, _, _, d = plan.variants
+    chosen = plan.with_best({"a": a.trials[0], "d": d.trials[1]})
+    assert [v.name for v in chosen.variants] == ["a", "b", "c", "d", "a_tuned"]
+    assert coefficients(chosen) == {
+        "a_tuned - d_tuned": {"a_tuned": 1, "d": -1},
+        "a - d_tuned": {"a": 1, "d": -1},  # and a - d says the same
+    }
+
+
+def test_a_trial_takes_as_many_steps_as_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """103 images make 6 steps of 16, 12 of 8; of the 82 that a fifth less leaves, 5 and 10."""
+    monkeypatch.setattr(build, "data_index", lambda config, part: range(103))
+    text = "baseline: a\nset: ['schedule={epochs: 12, kind: step, milestones: [8, 11]}']\n"
+    tune = "variants: {a: {tune: {train.batch_size: [16, 8]}}}"
+    trials = trials_of(plan := read(tmp_path, text + tune), tmp_path, alone(plan))
+    for trial, steps, milestones in zip(trials, (72, 144), ([48, 66], [96, 132]), strict=True):
+        words = trial.stages[0].command
+        config = build.load_config(DIGITS, words[words.index("--set") + 1 :])
+        assert (config.schedule.steps, config.schedule.epochs) == (steps, None)
+        assert list(config.schedule.milestones) == milestones and config.data.tuning == 0.2
+    stated = read(tmp_path, text.replace("epochs: 12", "epochs: null, steps: 12") + tune)
+    words = trials_of(stated, tmp_path, alone(stated))[0].stages[0].command
+    assert not any(word.startswith("schedule.steps=") for word in words)
+
+
+def test_detections_from_elsewhere_need_a_validation_set(tmp_path: Path) -> None:
+    text = f"baseline: a\nexternal: {{x: [x.json]}}\nseeds: [0]\nvariants: {GAMMAS}\n"
+    with pytest.raises(InputError, match=r"yaml:3: external: .* data\.folds"):
+        read(tmp_path, text, "data.folds={count: 2, fold: 0}")
+    with pytest.raises(InputError, match="metric is loss, which detections"):
+        read(tmp_path, f"{text}metric: loss")
 
 
 def test_the_base_is_missing(tmp_path: Path) -> None:
