@@ -10,7 +10,7 @@ import numpy as np
 
 from detector.evaluation.calibration import ReliabilityBin
 from detector.lab.distribution import Shares
-from detector.report.diagnostics import OWN, ClassAP, Diagnostics, Histogram
+from detector.report.diagnostics import OWN, ClassDiagnosis, Diagnostics, Histogram
 from detector.report.folder import ReportedVariant, RunResult
 
 MAX_POINTS = 100  # of a curve over time
@@ -135,12 +135,12 @@ def mean_histogram(diagnosed: Sequence[Diagnostics]) -> Histogram | None:
     return Histogram(histograms[0].edges, *(np.mean(k, axis=0).tolist() for k in kinds))
 
 
-def class_means(diagnosed: Sequence[Diagnostics]) -> list[ClassAP]:
+def class_means(diagnosed: Sequence[Diagnostics]) -> list[ClassDiagnosis]:
     """Mean AP of each class in the order of the first run, without those that have no boxes."""
-    by_name: dict[str, list[ClassAP]] = defaultdict(list)
+    by_name: dict[str, list[ClassDiagnosis]] = defaultdict(list)
     for entry in (entry for d in diagnosed for entry in d.classes if entry.AP >= 0):
         by_name[entry.name].append(entry)
     return [
-        ClassAP(name, same[0].training_boxes, sum(entry.AP for entry in same) / len(same))
+        ClassDiagnosis(name, same[0].training_boxes, sum(entry.AP for entry in same) / len(same))
         for name, same in by_name.items()
     ]
