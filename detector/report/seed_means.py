@@ -121,6 +121,20 @@ def _pooled(bins: Sequence[ReliabilityBin]) -> ReliabilityBin:
     return ReliabilityBin(int(counts.sum()), score, precision)
 
 
+def recall_curve(diagnosed: Sequence[Diagnostics]) -> Xy | None:
+    """Mean recall over false positives an image, both (P,), as far as all that have a curve go."""
+    curves = [dict(zip(d.froc.false_positives, d.froc.recall, strict=True))
+              for d in diagnosed if d.froc]  # fmt: skip
+    if not curves:
+        return None
+    means = {}
+    for limit in curves[0]:
+        recalls = [recall for curve in curves if (recall := curve.get(limit)) is not None]
+        if len(recalls) == len(curves):
+            means[limit] = float(np.mean(recalls))
+    return np.array(list(means)), np.array(list(means.values()))
+
+
 def error_gains(diagnosed: Sequence[Diagnostics], error: str) -> list[float]:
     """AP50 lost to an error, run by run."""
     return [gain for d in diagnosed if (gain := d.errors.get(error)) is not None]
