@@ -218,7 +218,7 @@ def test_grid_shape_panels_are_even() -> None:
 
 
 def test_recall_lies_over_false_positives_on_a_logarithmic_axis(ablation: AblationFolder) -> None:
-    """focal: .20, .21, .22, mean .21; a run of `ignored` has no recall at 10, and its curve ends."""
+    """focal: .20, .21, .22, mean .21; `ignored` has no recall at 10, where its curve ends."""
     figure = model_plots.recall_plot(
         ablation, line_styles(["focal", "plain_ce", "ignored"], "focal")
     )
