@@ -20,12 +20,13 @@ def matched(
     image_ids: list[int],
     category_ids: list[int],
     thresholds: Sequence[float],
+    per_image: int = PER_IMAGE,
 ) -> list[dict[str, Any]]:
     """For each image and class with a detection or a box, an entry of pycocotools' `evalImgs`.
 
     `detections` is float64 (D, 7): image id, x, y, width, height, score, category id; the ids must
     be in `ground_truth`. Boxes of all areas count, of the images in `image_ids`, which must not be
-    empty.
+    empty; and of the detections of a class in an image the best `per_image`.
     """
     evaluation = hotcoco_evaluation(
         detections, ground_truth, image_ids=image_ids, category_ids=category_ids
@@ -33,7 +34,7 @@ def matched(
     evaluation.params.iouThrs = list(thresholds)
     evaluation.params.areaRng = [list(ALL_AREAS)]
     evaluation.params.areaRngLbl = ["all"]
-    evaluation.params.maxDets = [PER_IMAGE]
+    evaluation.params.maxDets = [per_image]
     evaluation.evaluate()
     images, categories = _ids(ground_truth["images"]), _ids(ground_truth["categories"])
     return [

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import Command, Refused
 
+from detector.cli.compare import SPEAKS_OF
+
 Refusal = Callable[..., str]
 
 BOX, AWAY = [10, 10, 50, 40], [200, 200, 50, 40]
@@ -94,6 +96,7 @@ def test_two_result_files(tool: Command, files: list[Path], tmp_path: Path) -> N
         "resamples": 199,
         "lacking": 0,
         "seed": 0,
+        "speaks_of": SPEAKS_OF,
     }
     assert done.stdout.splitlines() == [
         "AP",
@@ -104,6 +107,8 @@ def test_two_result_files(tool: Command, files: list[Path], tmp_path: Path) -> N
         "p                0.0100  two-sided, of no difference",
         "",
         "2 images, 199 paired resamples of them",
+        "Interval and p speak of these two trained models on other images, not of the two losses: "
+        "another seed of either may differ by more.",
     ]
 
 

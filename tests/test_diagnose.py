@@ -13,6 +13,7 @@ import pytest
 from conftest import HOME, Command, Refused, load_script
 
 from detector.cli import diagnose
+from detector.cli.diagnostics_table import diagnostics_table
 from detector.report.diagnostics import DIAGNOSTICS_FILE
 from detector.trained import Trained
 
@@ -26,7 +27,8 @@ def folder(tool: Command, finished: Path, tmp_path_factory: pytest.TempPathFacto
     output = tmp_path_factory.mktemp("diagnosed") / "new"
     done = tool("diagnose", "--run", finished, "--output", output)
     assert done.returncode == 0, done.stderr
-    for start in ("AP ", "share of the loss", "D-ECE", "localisation", "class", "zero"):
+    for start in ("AP ", "recall 0.8: ", "optimal LRP error ", "share of the loss", "D-ECE",
+                  "localisation", "class", "zero"):  # fmt: skip
         assert f"\n{start}" in done.stdout
     return output
 
@@ -56,8 +58,8 @@ def numbers(content: Any) -> Iterator[float]:
 def test_the_keys_are_the_documented_ones(folder: Path, found: dict[str, Any]) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["detections.json", "diagnostics.json"]
     assert set(found) == {
-        "checkpoint", "images", "AP", "AP50", "anchors", "loss_distribution", "score_histogram",
-        "calibration", "errors", "classes",
+        "checkpoint", "images", "AP", "AP50", "AP75", "AR100", "lrp", "froc", "anchors",
+        "loss_distribution", "score_histogram", "calibration", "errors", "classes",
     }  # fmt: skip
     curves = found["loss_distribution"]
     assert list(curves) == ["own", "gamma=0", "gamma=0.5", "gamma=1", "gamma=2"]
@@ -80,12 +82,51 @@ def test_the_detections_are_those_of_the_evaluation(
     name = "detections.json"
     assert (folder / name).read_bytes() == (tmp_path / "e" / name).read_bytes()
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
-    assert [found[key] for key in ("AP", "AP50", "images")] == [
-        metrics[key] for key in ("AP", "AP50", "images")
-    ]
+    keys = ("AP", "AP50", "AP75", "AR100", "images")
+    assert [found[key] for key in keys] == [metrics[key] for key in keys]
     assert found["checkpoint"] == metrics["weights"]
     assert {entry["name"]: entry["AP"] for entry in found["classes"]} == metrics["per_class"]
     assert found["errors"]["AP50"] == pytest.approx(found["AP50"], abs=1e-9)
+
+
+def test_curve_and_lrp_error_are_of_uncut_detections(
+    finished: Path, found: dict[str, Any], tmp_path: Path
+) -> None:
+    """Those of a detector that keeps nothing are those of one that keeps a hundred an image."""
+    nothing = Trained.from_run(finished, "best", ["postprocess.score=0.9"])
+    of_nothing = diagnose.diagnose(nothing, tmp_path / "nothing")
+    whole = DIAGNOSTICS_FILE.validate_python(found)
+    assert of_nothing.AP == 0 < whole.AP
+    assert of_nothing.froc is not None and of_nothing.froc.per_image == 1000
+    assert of_nothing.froc == whole.froc and of_nothing.lrp == whole.lrp
+    # a network that was hardly trained fires everywhere, beyond COCO's 100 detections an image
+    false_positives = of_nothing.froc.at_recall["0.5"]
+    assert false_positives is not None and false_positives > 100
+
+
+def test_a_result_file_has_the_figures_of_its_run(
+    tool: Command, digits: Path, folder: Path, found: dict[str, Any], tmp_path: Path
+) -> None:
+    """All but what needs the model; its curve ends where its images have 100 detections."""
+    done = tool(
+        "diagnose", "--detections", folder / "detections.json",
+        "--ground-truth", digits / "annotations" / "val.json", "--output", tmp_path / "new",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "share of the loss" not in done.stdout and "training set" not in done.stdout
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["diagnostics.json"]
+    content = json.loads((tmp_path / "new" / "diagnostics.json").read_text())
+    assert not content["anchors"] and not content["loss_distribution"]
+    assert content["score_histogram"] is None
+    for key in ("images", "AP", "AP50", "AP75", "AR100", "errors"):
+        assert content[key] == pytest.approx(found[key])
+    assert content["calibration"]["before"]["d_ece"] == pytest.approx(
+        found["calibration"]["before"]["d_ece"]
+    )
+    assert [entry["AP"] for entry in content["classes"]] == [e["AP"] for e in found["classes"]]
+    assert {entry["training_boxes"] for entry in content["classes"]} == {None}
+    pairs = zip(content["froc"]["recall"], found["froc"]["recall"], strict=True)
+    assert all(recall in (None, of_run) for recall, of_run in pairs)
 
 
 def test_every_anchor_is_counted_once(found: dict[str, Any]) -> None:
@@ -144,11 +185,11 @@ def test_what_is_undefined_is_shown_as_a_dash(found: dict[str, Any]) -> None:
     gone["loss_distribution"]["own"]["background"] = None
     gone["errors"]["missed"] = None
     gone["classes"] = [{"name": "cat", "training_boxes": None, "AP": -1.0}]
-    lines = diagnose.diagnostics_table(DIAGNOSTICS_FILE.validate_python(gone)).splitlines()
+    lines = diagnostics_table(DIAGNOSTICS_FILE.validate_python(gone)).splitlines()
     assert "D-ECE: too few detections" in lines
     assert ["own", "background", "-", "-", "-"] in [line.split() for line in lines]
     assert ["missed", "-"] in [line.split() for line in lines]
-    assert ["cat", "-", "-"] in [line.split() for line in lines]
+    assert ["cat", "-", "-", "-"] in [line.split() for line in lines]
 
 
 def test_half_a_diagnosis_leaves_nothing(
@@ -172,6 +213,24 @@ def test_what_cannot_be_diagnosed(refusal: Refusal, finished: Path, tmp_path: Pa
     assert "holds something already" in refusal("--run", finished, "--output", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
     assert "add --output DIR" in refusal("--run", finished, "--set", "postprocess.nms=0.6")
+
+
+def test_what_cannot_be_diagnosed_of_a_file(
+    refusal: Refusal, digits: Path, folder: Path, finished: Path, tmp_path: Path
+) -> None:
+    detections, truth = folder / "detections.json", digits / "annotations" / "val.json"
+    assert "--ground-truth goes with --detections" in refusal(
+        "--run", finished, "--ground-truth", truth
+    )
+    of_file = ("--detections", detections, "--ground-truth", truth)
+    assert "--output" in refusal(*of_file)
+    assert "needs --ground-truth" in refusal(*of_file[:2], "--output", tmp_path / "new")
+    assert "go with --run" in refusal(*of_file, "--checkpoint", "best")
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"images": [], "annotations": [], "categories": []}')
+    sentence = refusal(*of_file[:2], "--ground-truth", empty, "--output", tmp_path / "new")
+    assert str(empty) in sentence
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_default_output_is_in_the_run(

@@ -125,6 +125,10 @@ RUN = {
     "python tools/diagnose.py --run runs/demo": Case(
         NONE, [], r"D-ECE", "runs/demo/diagnosis/best/diagnostics.json"
     ),
+    "python tools/diagnose.py --detections runs/demo/evaluation/best/detections.json"
+    " --ground-truth data/digits/annotations/val.json --output runs/demo_file": Case(
+        NONE, [], r"optimal LRP error", "runs/demo_file/diagnostics.json"
+    ),
     f"{ABLATE} --config configs/ablations/mine.yaml --output runs/mine_losses --dry-run": Case(
         ALL, [], r"classification.gamma: 2.0 -> 0.0(.|\n)*about 0:", "configs/ablations/mine.yaml"
     ),

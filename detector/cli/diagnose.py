@@ -1,10 +1,10 @@
-"""Why a run's AP is what it is: where its loss lies, calibration, kinds of error, classes."""
+"""Why a detector's AP is what it is: where its loss lies, calibration, kinds of error, classes."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,57 +13,75 @@ from numpy.typing import NDArray
 
 from detector import build
 from detector.anchors.class_code import ClassCode
+from detector.cli.detection_figures import Detected, detection_figures
+from detector.cli.diagnostics_table import diagnostics_table
 from detector.cli.evaluate import checkpoint_and_output
+from detector.coco_matching import PER_IMAGE
 from detector.command_line import add_set, program
 from detector.engine.restore import check_classes
 from detector.errors import InputError
-from detector.evaluation import calibration
-from detector.evaluation.errors import error_split
+from detector.evaluation.coco import evaluate
+from detector.evaluation.coco_files import load_detections, load_ground_truth
 from detector.evaluation.predict import Evaluator, coco_json, coco_rows
 from detector.files import new_directory, write_json
 from detector.lab import distribution
 from detector.lab.distribution import Shares
-from detector.lab.matches import match
 from detector.loss.detection import DetectionLoss
 from detector.loss.elementwise import ElementwiseLoss
 from detector.loss.focal import Focal
 from detector.report.diagnostics import (
-    ERRORS,
-    CalibrationReport,
-    ClassAP,
     Diagnostics,
     Histogram,
-    PlattScaled,
-    TemperatureScaled,
 )
 from detector.structures import Outputs, Targets
 from detector.trained import Trained
 
 FOCAL_GAMMAS = (0.0, 0.5, 1.0, 2.0)
 KINDS = ("foreground", "background")  # of anchors
+UNCUT = 1000  # detections of an image, of any score, for the curve of recall and the LRP error
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Of the words after the command's name; None: those of this process."""
     parser = argparse.ArgumentParser(prog=program("diagnose"), description=__doc__)
-    parser.add_argument(
-        "--run", type=Path, required=True, metavar="DIR", help="run directory of `train`"
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, metavar="DIR", help="run directory of `train`")
+    source.add_argument(
+        "--detections", type=Path, metavar="FILE", help="COCO result file, of any framework"
     )
     parser.add_argument(
-        "--checkpoint", default="best", metavar="NAME", help="best (the default), last, or a file"
+        "--checkpoint", metavar="NAME", help="of the run: best (the default), last, or a file"
+    )
+    parser.add_argument(
+        "--ground-truth", type=Path, metavar="FILE", help="COCO annotations of the result file"
     )
     add_set(parser, "change keys of the run's config, e.g. data.val.images=DIR")
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
-        help="gets diagnostics.json and detections.json (RUN/diagnosis/CHECKPOINT)",
+        help="gets diagnostics.json, and of a run detections.json (RUN/diagnosis/CHECKPOINT)",
     )  # fmt: skip
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Diagnose and print; the exit code."""
-    trained, output = checkpoint_and_output(arguments(argv), "diagnosing", "diagnosis")
-    print(diagnostics_table(diagnose(trained, output)))
+    options = arguments(argv)
+    if options.detections is None:
+        if options.ground_truth:
+            raise InputError(
+                "--ground-truth goes with --detections; for a run use "
+                "--set data.val.annotations=FILE."
+            )
+        content = diagnose(*checkpoint_and_output(options, "diagnosing", "diagnosis"))
+    else:
+        if options.checkpoint or options.set:
+            raise InputError("--checkpoint and --set go with --run.")
+        if options.ground_truth is None or options.output is None:
+            raise InputError(
+                "--detections needs --ground-truth, the COCO file to compare with, and --output."
+            )
+        content = diagnose_file(options.detections, options.ground_truth, options.output)
+    print(diagnostics_table(content))
     return 0
 
 
@@ -109,68 +127,82 @@ def diagnose(trained: Trained, output: Path) -> Diagnostics:
     """The content of diagnostics.json, which is left in `output` with detections.json."""
     examine = trained.evaluator(trained.validation())
     with new_directory(output) as draft:
-        rows, anchors = predict_and_tally(trained, examine)
-        result = examine.metrics(rows)
-        split = error_split(rows, examine.ground_truth, examine.image_ids)
+        detected, anchors = predict_and_tally(trained, examine)
+        result = examine.metrics(detected.rows)
         boxes_of_class: Sequence[int | None]
         boxes_of_class = training_boxes(trained) or [None] * len(result.per_class)
-        content = Diagnostics(
-            checkpoint=str(trained.weights),
-            images=result.images,
-            AP=result.summary["AP"],
-            AP50=result.summary["AP50"],
+        content = replace(
+            detection_figures(detected, result, boxes_of_class, source=str(trained.weights)),
             anchors=dict(zip(KINDS, anchors.counts.tolist(), strict=True)),
             loss_distribution=anchors.distribution(),
             score_histogram=Histogram(distribution.SCORE_EDGES.tolist(), *anchors.scores.tolist()),
-            calibration=calibration_report(rows, examine),
-            errors={"AP50": split.ap50, **split.gains},
-            classes=[
-                ClassAP(name, boxes, ap)
-                for (name, ap), boxes in zip(result.per_class.items(), boxes_of_class, strict=True)
-            ],
         )
-        write_json(draft / "detections.json", coco_json(rows))
+        write_json(draft / "detections.json", coco_json(detected.rows))
         write_json(draft / "diagnostics.json", asdict(content))
     return content
 
 
+def diagnose_file(detections: Path, ground_truth: Path, output: Path) -> Diagnostics:
+    """The content of diagnostics.json, which is left in `output`, of a COCO result file.
+
+    On all images of the ground truth. What needs the model is absent: the anchors, their losses
+    and scores, and the numbers of training boxes. Where another framework has cut its detections,
+    by a score or a number an image, the curve of recall ends there.
+    """
+    # an output that cannot be used is refused before anything is read
+    with new_directory(output) as draft:
+        truth = load_ground_truth(ground_truth)
+        if not truth["images"]:
+            raise InputError(f"{ground_truth}: it holds no images; expected at least one.")
+        rows = load_detections(detections, truth)
+        result = evaluate(rows, truth)
+        image_ids = [image["id"] for image in truth["images"]]
+        detected = Detected(rows, rows, most_in_an_image(rows), truth, image_ids)
+        unknown = [None] * len(result.per_class)
+        content = detection_figures(detected, result, unknown, source=str(detections))
+        write_json(draft / "diagnostics.json", asdict(content))
+    return content
+
+
+def most_in_an_image(rows: NDArray[np.float64]) -> int:
+    """How many detections of an image a result file may have been cut to.
+
+    COCO's own limit of 100 or, where an image has more, the most that one has.
+    """
+    _, counts = np.unique(rows[:, 0], return_counts=True)
+    return max(PER_IMAGE, int(counts.max(initial=0)))
+
+
 @torch.inference_mode()
-def predict_and_tally(
-    trained: Trained, examine: Evaluator
-) -> tuple[NDArray[np.float64], AnchorSums]:
-    """One pass over the images: detections (D, 7), as of `coco_rows`, and sums over the anchors."""
+def predict_and_tally(trained: Trained, examine: Evaluator) -> tuple[Detected, AnchorSums]:
+    """One pass over the images: detections, and sums over the anchors.
+
+    The outputs of each batch are post-processed twice: as the config says, and with no score
+    threshold and UNCUT detections an image. `postprocess.per_level` holds for both.
+    """
     anchors = AnchorSums(trained.criterion, trained.code, trained.device)
-    rows = [np.zeros((0, 7))]
+    predictor = examine.predictor
+    per_image = max(UNCUT, predictor.postprocess.per_image)
+    lenient = replace(predictor.postprocess, score=0.0, per_image=per_image)
+    uncut_predictor = replace(predictor, postprocess=lenient)
+    rows, uncut = [np.zeros((0, 7))], [np.zeros((0, 7))]
     for batch in examine.loader:
         batch = batch.to(trained.device)
-        outputs, detections = examine.predictor(trained.net, batch)
+        outputs, detections = predictor(trained.net, batch)
         rows.append(coco_rows(detections, batch.image_ids, examine.category_ids))
+        every = uncut_predictor.detections(outputs, batch)
+        uncut.append(coco_rows(every, batch.image_ids, examine.category_ids))
         height, width = batch.images.shape[-2:]
-        boxes = examine.predictor.anchor_generator(height, width, batch.images.device)
+        boxes = predictor.anchor_generator(height, width, batch.images.device)
         anchors.add(outputs, examine.matcher(boxes, batch))
-    return np.concatenate(rows), anchors
-
-
-def calibration_report(rows: NDArray[np.float64], examine: Evaluator) -> CalibrationReport | None:
-    """Of the detections (D, 7) that are right or wrong at IoU 0.5; None with too few of them."""
-    matches = match(rows, examine.ground_truth, examine.image_ids)
-    counts = ~matches.ignored[0]
-    fitted = calibration.calibrate(
-        matches.scores[counts],
-        matches.hit[0, counts],
-        matches.images[counts],
-        num_images=len(matches.image_ids),
+    detected = Detected(
+        np.concatenate(rows),
+        np.concatenate(uncut),
+        per_image,
+        examine.ground_truth,
+        examine.image_ids,
     )
-    if fitted is None:
-        return None
-    temperature, platt = vars(fitted.by_temperature), vars(fitted.by_platt)
-    return CalibrationReport(
-        iou=0.5,
-        bins_edges=np.linspace(0, 1, calibration.BINS + 1).tolist(),
-        before=fitted.before,
-        temperature=TemperatureScaled(**temperature, temperature=fitted.temperature),
-        platt=PlattScaled(**platt, slope=fitted.slope, intercept=fitted.intercept),
-    )
+    return detected, anchors
 
 
 def training_boxes(trained: Trained) -> list[int] | None:
@@ -185,46 +217,3 @@ def training_boxes(trained: Trained) -> list[int] | None:
     except InputError:
         return None
     return [int(count) for count in index.boxes_per_class]
-
-
-def diagnostics_table(content: Diagnostics) -> str:
-    """The main figures as lines of text; `-` where undefined."""
-    ap, ap50 = _fixed(content.AP), _fixed(content.AP50)
-    lines = [f"AP {ap}   AP50 {ap50}   {content.images} images", ""]
-    lines += [*_distribution_lines(content), "", *_calibration_lines(content.calibration)]
-    lines += ["", "AP50 gained without errors of one kind"]
-    lines += [f"{kind:<15} {_fixed(content.errors[kind])}" for kind in ERRORS]
-    width = max(len("class"), *(len(entry.name) for entry in content.classes))
-    lines += ["", f"{'class':<{width}}      AP    training boxes"]
-    for entry in content.classes:
-        boxes = "-" if entry.training_boxes is None else entry.training_boxes
-        lines.append(f"{entry.name:<{width}}  {_fixed(entry.AP)}  {boxes:>10}")
-    if any(entry.training_boxes is None for entry in content.classes):
-        lines.append("-: the training set of the run's config cannot be read")
-    return "\n".join(lines)
-
-
-def _distribution_lines(content: Diagnostics) -> list[str]:
-    lines = [f"{'share of the loss':<20} {'of hardest 0.1 %':>18} {'1 %':>6} {'10 %':>6}"]
-    for name, kinds in content.loss_distribution.items():
-        for kind, curve in kinds.items():
-            shares = [None] * 3 if curve is None else curve.hardest.values()
-            lines.append(f"{name:<9} {kind:<10} {'':>12}{' '.join(map(_fixed, shares))}")
-    counts = content.anchors
-    return [*lines, f"{counts['foreground']} foreground and {counts['background']} background"]
-
-
-def _calibration_lines(report: CalibrationReport | None) -> list[str]:
-    if report is None:
-        return ["D-ECE: too few detections"]
-    before, temperature, platt = report.before, report.temperature, report.platt
-    return [
-        f"D-ECE         {_fixed(before.d_ece)}  on half of the images; fitted on the other:",
-        f"  temperature {_fixed(temperature.d_ece)}  T {temperature.temperature:.3g}",
-        f"  Platt       {_fixed(platt.d_ece)}  slope {platt.slope:.3g}, "
-        f"intercept {platt.intercept:.3g}",
-    ]
-
-
-def _fixed(value: float | None) -> str:
-    return "     -" if value is None or value == -1 else f"{value:6.3f}"

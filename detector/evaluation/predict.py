@@ -37,9 +37,14 @@ class Predictor:
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Outputs, Detections]:
-        """Outputs of the network, and detections in pixels of images of `original_sizes`."""
+        """Outputs of the network, and the detections that they give."""
         with self.autocast():
             outputs = model(batch.images)
+        return outputs, self.detections(outputs, batch)
+
+    @torch.inference_mode()
+    def detections(self, outputs: Outputs, batch: Batch) -> Detections:
+        """Detections in pixels of images of `original_sizes`."""
         height, width = batch.images.shape[-2:]
         detections = self.postprocess(
             outputs,
@@ -48,7 +53,7 @@ class Predictor:
             batch.sizes,
         )
         boxes = _scaled(detections.boxes, batch.original_sizes / batch.sizes)
-        return outputs, replace(detections, boxes=clip(boxes, batch.original_sizes))
+        return replace(detections, boxes=clip(boxes, batch.original_sizes))
 
 
 def _scaled(boxes: Tensor, factors: Tensor) -> Tensor:

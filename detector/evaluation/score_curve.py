@@ -25,17 +25,15 @@ class ScoreCurve:
     precision: NDArray[np.float64]  # (S,)
     recall: NDArray[np.float64]  # (S,) NaN without boxes
     f1: NDArray[np.float64]  # (S,)
+    wrong: NDArray[np.int64]  # (S,) false positives, in all images
 
     @classmethod
     def of(cls, scores: NDArray[np.float64], right: NDArray[np.bool_], boxes: int) -> ScoreCurve:
         """Of detections (D,) in any order, and the number of boxes to find."""
-        order = np.argsort(-scores, kind="stable")
-        falling = scores[order]
-        # equal scores are above the same thresholds: only behind the last of them is there a point
-        last = np.flatnonzero(np.diff(falling, append=-np.inf))
-        hits, count = np.cumsum(right[order])[last], last + 1
-        recall = hits / boxes if boxes else np.full(len(last), np.nan)
-        return cls(falling[last], hits / count, recall, 2 * hits / (count + boxes))
+        falling, (hits, wrong) = sums_above(scores, np.stack([right, ~right]).astype(np.int64))
+        count = hits + wrong
+        recall = hits / boxes if boxes else np.full(len(falling), np.nan)
+        return cls(falling, hits / count, recall, 2 * hits / (count + boxes), wrong)
 
     @property
     def best(self) -> int | None:
@@ -52,6 +50,18 @@ class BestF1:
     precision: float
     recall: float
     boxes: int
+
+
+def sums_above(scores: NDArray[np.float64], columns: NDArray[Any]) -> tuple[Any, Any]:
+    """The scores (S,) in falling order, each once, and the sums (C, S) at or above each.
+
+    Of scores (D,) and columns (C, D), in any order.
+    """
+    order = np.argsort(-scores, kind="stable")
+    falling = scores[order]
+    # equal scores are above the same thresholds: only behind the last of them is there a point
+    last = np.flatnonzero(np.diff(falling, append=-np.inf))
+    return falling[last], np.cumsum(columns[:, order], axis=1)[:, last]
 
 
 def best_f1(
@@ -82,15 +92,18 @@ def best_f1(
     found = {}
     for category in ground_truth["categories"]:
         own = [entry for entry in entries if entry["category_id"] == category["id"]]
-        scores, right, boxes = _hits(own)
+        scores, right, boxes = hits(own)
         best = _best(ScoreCurve.of(scores, right, boxes), boxes, lowest=lowest)
         if best is not None:
             found[category["id"]] = best
     return found
 
 
-def _hits(entries: list[dict[str, Any]]) -> tuple[NDArray[Any], NDArray[Any], int]:
-    """Scores (D,), which of them are right (D,), and how many boxes there are, of one class."""
+def hits(entries: list[dict[str, Any]]) -> tuple[NDArray[Any], NDArray[Any], int]:
+    """Scores (D,), which of them are right (D,), and how many boxes there are.
+
+    Of `entries` as of `coco_matching.matched`, at their first threshold; crowds count neither way.
+    """
     pairs = [
         (score, is_matched > 0)
         for entry in entries

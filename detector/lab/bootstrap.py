@@ -1,5 +1,8 @@
 """A paired bootstrap over images: how far the choice of images alone moves a difference in AP.
 
+Of one AP alone it gives no interval: AP of resampled images is higher (by 0.002 of 300 digits
+images and 0.004 of 60), so that its percentiles lie beside it. In a difference this cancels.
+
 Letters as in matches.py; H hits that count, over all thresholds; R = 101 recall thresholds 0 .. 1.
 """
 

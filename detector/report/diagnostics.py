@@ -1,7 +1,8 @@
-"""diagnostics.json, what tools/diagnose.py writes of a trained model: its typed content.
+"""diagnostics.json, what `detector diagnose` writes: its typed content.
 
-Shares and AP are fractions, 0..1. AP is -1 for a class without boxes; whatever else is undefined is
-null. A part that a file lacks is None or empty, and the report's page names it as missing.
+Shares, AP and AR are fractions, 0..1. AP and AR are -1 without boxes; whatever else is undefined is
+null. A part that a file lacks, as those of older versions do, is None or empty, and the report's
+page names it as missing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from detector.evaluation.calibration import ReliabilityDiagram
+from detector.evaluation.froc import Froc
+from detector.evaluation.lrp import Lrp
 from detector.lab.distribution import Shares
 from detector.lab.results import read_typed
 
@@ -57,22 +60,27 @@ class CalibrationReport:
 
 
 @dataclass(frozen=True)
-class ClassAP:
-    """AP of one class."""
+class ClassDiagnosis:
+    """AP and LRP error of one class."""
 
     name: str
     training_boxes: int | None  # null where the training set cannot be read
     AP: float
+    lrp: Lrp | None = None  # null without boxes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnostics:
-    """The whole file."""
+    """The whole file. That of a COCO result file lacks what needs the model: its anchors."""
 
-    checkpoint: str = ""
+    checkpoint: str = ""  # or the result file
     images: int = 0
     AP: float = -1.0
     AP50: float = -1.0
+    AP75: float | None = None
+    AR100: float | None = None  # COCO's average recall with 100 detections an image
+    lrp: Lrp | None = None  # mean over the classes with boxes
+    froc: Froc | None = None  # null without boxes
     # foreground and background: how many anchors of all images the matcher made so
     anchors: Mapping[str, int] = field(default_factory=dict)
     # own, gamma=0, gamma=0.5 … (alpha null) on the same logits -> foreground, background; null
@@ -82,7 +90,7 @@ class Diagnostics:
     calibration: CalibrationReport | None = None  # null with too few detections
     # AP50, and by how much it would rise if one kind of error alone were corrected
     errors: Mapping[str, float | None] = field(default_factory=dict)
-    classes: Sequence[ClassAP] = ()
+    classes: Sequence[ClassDiagnosis] = ()
 
 
 DIAGNOSTICS_FILE = TypeAdapter(Diagnostics)

@@ -23,6 +23,7 @@ from detector.report.seed_means import (
     error_gains,
     mean_histogram,
     pooled_bins,
+    recall_curve,
 )
 from detector.report.style import (
     BLUE,
@@ -153,6 +154,24 @@ def error_plot(ablation: AblationFolder, styles: Mapping[str, LineStyle]) -> Fig
                           markeredgecolor=PAPER, markeredgewidth=0.7)  # fmt: skip
     name_rows(grid, [v.name for v in variants], width=24, ticks=3)
     figure.supxlabel("AP50 lost", fontsize=8)
+    return figure
+
+
+def recall_plot(ablation: AblationFolder, styles: Mapping[str, LineStyle]) -> Figure | None:
+    """By variant: recall over false positives an image, on a logarithmic axis."""
+    curves = {v.name: c for v in ablation.diagnosed if (c := recall_curve(v.diagnosed))}
+    if not curves:
+        return None
+    figure = new_figure(3.2)
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        style = styles[name]
+        axes.plot(*curve, style.line, color=style.color, marker=style.marker, markersize=4.5,
+                  markeredgecolor=PAPER, markeredgewidth=0.5)  # fmt: skip
+    axes.set(xscale="log", xlabel="false positives an image", ylabel="recall at IoU 0.5")
+    axes.set_ylim(0, 1.01)
+    axes.xaxis.set_major_formatter("{x:g}")
+    legend(figure, {name: styles[name] for name in curves})
     return figure
 
 

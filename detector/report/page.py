@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from detector.command_line import harmless
 from detector.evaluation.calibration import SLOPES
 from detector.files import write_text
-from detector.report import tables
+from detector.report import measures, tables
 from detector.report.diagnostics import OWN
 from detector.report.folder import AblationFolder, read_folder
 from detector.report.numbers import FILTERS
@@ -38,6 +38,7 @@ def write_report(folder: Path, *, title: str = "") -> Path:
         title=title or folder.resolve().name,
         ablation=ablation,
         tables=tables,
+        measures=measures,
         slopes=SLOPES,
         figures=draw_figures(ablation),
     )
@@ -84,6 +85,7 @@ def draw_figures(ablation: AblationFolder) -> Mapping[str, Drawing | None]:
                 {loss: loss_curves(baseline, loss) for loss in gammas}, gammas
             ),
             "reliability": model_plots.reliability_plot(ablation),
+            "recall": model_plots.recall_plot(ablation, variants),
             "errors": model_plots.error_plot(ablation, variants),
             "histograms": model_plots.histogram_plot(ablation),
             "classes": model_plots.class_plot(ablation, variants),

@@ -10,7 +10,7 @@ import numpy as np
 
 from detector.evaluation.calibration import ReliabilityBin
 from detector.lab.distribution import Shares
-from detector.report.diagnostics import OWN, ClassAP, Diagnostics, Histogram
+from detector.report.diagnostics import OWN, ClassDiagnosis, Diagnostics, Histogram
 from detector.report.folder import ReportedVariant, RunResult
 
 MAX_POINTS = 100  # of a curve over time
@@ -121,6 +121,20 @@ def _pooled(bins: Sequence[ReliabilityBin]) -> ReliabilityBin:
     return ReliabilityBin(int(counts.sum()), score, precision)
 
 
+def recall_curve(diagnosed: Sequence[Diagnostics]) -> Xy | None:
+    """Mean recall over false positives an image, both (P,), as far as all that have a curve go."""
+    curves = [dict(zip(d.froc.false_positives, d.froc.recall, strict=True))
+              for d in diagnosed if d.froc]  # fmt: skip
+    if not curves:
+        return None
+    means = {}
+    for limit in curves[0]:
+        recalls = [recall for curve in curves if (recall := curve.get(limit)) is not None]
+        if len(recalls) == len(curves):
+            means[limit] = float(np.mean(recalls))
+    return np.array(list(means)), np.array(list(means.values()))
+
+
 def error_gains(diagnosed: Sequence[Diagnostics], error: str) -> list[float]:
     """AP50 lost to an error, run by run."""
     return [gain for d in diagnosed if (gain := d.errors.get(error)) is not None]
@@ -135,12 +149,12 @@ def mean_histogram(diagnosed: Sequence[Diagnostics]) -> Histogram | None:
     return Histogram(histograms[0].edges, *(np.mean(k, axis=0).tolist() for k in kinds))
 
 
-def class_means(diagnosed: Sequence[Diagnostics]) -> list[ClassAP]:
+def class_means(diagnosed: Sequence[Diagnostics]) -> list[ClassDiagnosis]:
     """Mean AP of each class in the order of the first run, without those that have no boxes."""
-    by_name: dict[str, list[ClassAP]] = defaultdict(list)
+    by_name: dict[str, list[ClassDiagnosis]] = defaultdict(list)
     for entry in (entry for d in diagnosed for entry in d.classes if entry.AP >= 0):
         by_name[entry.name].append(entry)
     return [
-        ClassAP(name, same[0].training_boxes, sum(entry.AP for entry in same) / len(same))
+        ClassDiagnosis(name, same[0].training_boxes, sum(entry.AP for entry in same) / len(same))
         for name, same in by_name.items()
     ]

@@ -1,45 +1,12 @@
 """The threshold of the best F1, on numbers that are redone by hand."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scenes import HIT, MISS, Scored, boxes_at, rows_of, truth_of
 
 from detector.evaluation.score_curve import BestF1, best_f1
-
-HIT, MISS = True, False
-Scored = list[tuple[float, bool]]
-
-
-def boxes_at(count: int, *, category: int = 7, image: int = 1) -> list[dict[str, Any]]:
-    """Boxes of 10 x 8 in a row, 100 pixels apart."""
-    return [
-        {"image_id": image, "category_id": category, "bbox": [100 * k, 5, 10, 8], "iscrowd": 0}
-        for k in range(count)
-    ]
-
-
-def truth_of(annotations: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "images": [{"id": 1}, {"id": 2}],
-        "categories": [{"id": category, "name": str(category)} for category in (7, 3, 5)],
-        "annotations": [
-            {"id": number, "area": 80, **annotation}
-            for number, annotation in enumerate(annotations, start=1)
-        ],
-    }
-
-
-def rows_of(scored: Scored, *, category: int = 7, image: int = 1) -> np.ndarray:
-    """Hits are on the boxes of the row one after the other, misses below them."""
-    hits = iter(range(len(scored)))
-    rows = [
-        (image, 100 * next(hits) if hit else 0, 5 if hit else 500, 10, 8, score, category)
-        for score, hit in scored
-    ]
-    return np.array(rows, np.float64).reshape(-1, 7)
 
 
 def best(scored: Scored, boxes: int, *, lowest: float = 0.05) -> BestF1 | None:

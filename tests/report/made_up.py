@@ -42,6 +42,16 @@ def diagnostics(seed: int, *, background: bool) -> dict[str, Any]:
         "images": 6,
         "AP": 0.3,
         "AP50": 0.6,
+        "AP75": 0.25,
+        "AR100": 0.4 + seed / 100,
+        "lrp": {"error": 0.7, "localisation": 0.2, "false_positive": 0.3, "false_negative": 0.4,
+                "score": None},
+        "froc": {
+            "per_image": 1000,
+            "false_positives": [0.1, 1.0, 10.0],
+            "recall": [0.2 + seed / 100, 0.6, 0.9 if background else None],
+            "at_recall": {"0.5": 0.75 + seed, "0.8": 5.25 if background or seed else None},
+        },
         "anchors": {"foreground": 100, "background": 9900},
         "loss_distribution": {"own": both, "gamma=0": both, "gamma=2": both},
         "score_histogram": {
@@ -67,10 +77,11 @@ def diagnostics(seed: int, *, background: bool) -> dict[str, Any]:
         },
         "classes": [
             {"name": "zero", "training_boxes": 400, "AP": 0.4 + seed / 100},
+            {"name": "four", "training_boxes": 60, "AP": 0.3},
             {"name": "<nine>", "training_boxes": 25, "AP": 0.2},
             {"name": "absent", "training_boxes": 3, "AP": -1.0},
         ],
-    }
+    }  # fmt: skip
 
 
 def records(value: float | None) -> list[dict[str, Any]]:

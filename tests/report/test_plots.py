@@ -215,3 +215,16 @@ def test_grid_shape_panels_are_even() -> None:
         (2, 5),
         (3, 4),
     ]
+
+
+def test_recall_lies_over_false_positives_on_a_logarithmic_axis(ablation: AblationFolder) -> None:
+    """focal: .20, .21, .22, mean .21; `ignored` has no recall at 10, where its curve ends."""
+    figure = model_plots.recall_plot(
+        ablation, line_styles(["focal", "plain_ce", "ignored"], "focal")
+    )
+    assert figure is not None
+    (axes,) = figure.axes
+    focal, _, ignored = axes.get_lines()
+    assert axes.get_xscale() == "log"
+    assert np.allclose(focal.get_xydata(), [(0.1, 0.21), (1, 0.6), (10, 0.9)])
+    assert np.allclose(ignored.get_xydata(), [(0.1, 0.21), (1, 0.6)])
