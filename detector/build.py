@@ -57,9 +57,8 @@ def load_config(
     if frozen and backbone.weights is None and config.model.weights is None:
         raise InputError(
             f"{path}: model.backbone.frozen_stages is {stages}, frozen_epochs {epochs} and norm "
-            f"{backbone.norm}, but with model.backbone.weights and model.weights null nothing was "
-            "learned that could be frozen: name weights (--set model.weights=FILE), or set both to "
-            "0 and norm to batch or group."
+            f"{backbone.norm}, but with model.backbone.weights and model.weights null nothing is "
+            "learned yet: name weights (--set model.weights=FILE), or set 0, 0 and batch or group."
         )
     return config
 
@@ -91,8 +90,8 @@ def data_index(config: Config, part: Literal["train", "val"]) -> CocoIndex:
     if folds is None:
         index = source_index(config, own)
     else:
-        train, val = source_index(config, "train"), source_index(config, "val")
-        index = fold_part(train, val, count=folds.count, fold=folds.fold, part=own)
+        both = source_index(config, "train"), source_index(config, "val")
+        index = fold_part(*both, count=folds.count, fold=folds.fold, part=own)
     index = index if share is None else tuning_part(index, share, part)
     if part == "train" and index.crowd.all():
         crowds = f"no boxes but {len(index.crowd)} crowds" if len(index.crowd) else "no boxes"
@@ -126,9 +125,8 @@ def source_index(config: Config, name: Literal["train", "val"]) -> CocoIndex:
     if not source.annotations.exists():
         raise InputError(
             f"{source.annotations}: there is no such file, and data.{name}.annotations names it; "
-            f"name your own by --set data.{name}.annotations=FILE data.{name}.images=DIR (those of "
-            "the shipped configs are made by programs of the repository: python data/digits.py "
-            "--output data/digits; so do data/fruit.py and data/coco.py)."
+            f"give yours by --set data.{name}.annotations=FILE data.{name}.images=DIR (digits of "
+            "the shipped configs are made by python data/digits.py, others by other data/*.py)."
         )
     with about(f"data.{name}.reader"):
         read = reader(source.reader)
@@ -174,8 +172,7 @@ def precision(config: Config, on: torch.device) -> torch.dtype:
     if name == "auto" and on.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
-    dtypes = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-    return dtypes.get(name, torch.float32)
+    return {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(name, torch.float32)
 
 
 def autocast(dtype: torch.dtype, on: torch.device) -> Autocast:

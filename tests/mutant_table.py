@@ -643,17 +643,19 @@ TABLE = [
     ("detector/cli/convert.py", "tests/formats/test_layouts.py", [
         (" if not label.ignored\n", "\n"),
     ]),
-    ("detector/formats/split.py", "tests/formats/test_split.py", [
+    ("detector/data/sampling.py", "tests/formats/test_split.py", [
         ("for part in (1 - share, share)", "for part in (share, 1 - share)"),
         ("(total[name], name)", "(-total[name], name)"),
         ("lacking[part].subtract(counts[index])", "pass"),
         ("classes[i] or {EMPTY}", "classes[i]"),
         ("random.Random(seed)", "random.Random(0)"),
         ("return int(val > train)", "return int(val < train)"),
+        ("rest[part] -= len(left[index])", "pass"),
+    ]),
+    ("detector/formats/split.py", "tests/formats/test_split.py", [
         ("[*equal, *_alike([thumbnail for _, thumbnail in looks])]", "[*equal]"),
         ("pixels[second]).max() <= ALIKE", "pixels[second]).mean() <= ALIKE"),
         ('if image.mode[0] in "IF":', "if False:"),
-        ("rest[part] -= len(left[index])", "pass"),
     ]),
     ("detector/cli/convert.py", "tests/formats/test_split.py", [
         ("(index + 1, converted.images[index]) for index in indices",

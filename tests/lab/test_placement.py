@@ -84,8 +84,9 @@ def test_of_this_process(
     assert Placement.of(read(tmp_path), [], workers=2).cores == 64
 
 
-def test_loader_processes_are_lowered_only(tmp_path: Path) -> None:
+def test_loader_processes_are_lowered_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three fit: of a's four they are too few, of b's one more than enough."""
+    monkeypatch.setattr(build, "data_index", lambda config, part: range(32))
     plan = read(tmp_path)
     on_gpu, on_cpu = placed(workers=4, gpus="0"), placed(workers=4)
     runs = [*trials_of(plan, tmp_path, on_gpu), *runs_of(plan, tmp_path, on_gpu)]
@@ -130,7 +131,7 @@ def test_the_forecast_knows_what_it_does_not_know(
 ) -> None:
     """8 runs of 10 steps (2 trials and 2 x 3) of 1 s: 80 s one after the other, at best 80 / 8."""
     monkeypatch.setattr(ablation_runs, "_seconds_a_step", lambda config, placement: 1.0)
-    monkeypatch.setattr(ablation_runs, "_total_steps", lambda config, images: 10)
+    monkeypatch.setattr(build, "data_index", lambda config, part: range(16))
     plan, output = read(tmp_path), tmp_path / "out"
     said = forecast(plan, output, placed(workers=8, gpus="0"))
     assert "about 0:00:10 (if the 8 runs on a GPU do not slow each other down) to 0:01:20" in said
