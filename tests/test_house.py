@@ -3,6 +3,7 @@
 import ast
 import statistics
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,12 @@ def test_imports_only_go_down(path: Path) -> None:
     others -= {"__version__"}
     wrong = {o for o in others if FLOOR[o] > FLOOR[room] or FLOOR[o] == FLOOR[room] > 0}
     assert not wrong, f"{path.name} reaches sideways or up: {sorted(wrong)}"
+
+
+def test_no_two_modules_of_the_tests_have_one_name() -> None:
+    """All their folders are on the path, where the second of a name is never imported."""
+    names = Counter(path.name for path in (HOME / "tests").rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_files_are_short() -> None:

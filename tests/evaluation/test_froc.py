@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import HIT, MISS, boxes_at, entries_of, rows_of, truth_of
+from truth_and_detections import HIT, MISS, boxes_at, entries_of, rows_of, truth_of
 
 from detector.evaluation.froc import GRID, Froc, froc
 

@@ -207,7 +207,7 @@ def test_a_run_and_its_evaluation_from_outside(
     more = [f"evaluation.metrics=['{module}:truths', '{module}:one']"]
     assert "finished already" in here("train", *words, *more, "--resume")
     other = here("train", *words, "evaluation.best=AP", "--resume", code=2)
-    assert "the run to resume has evaluation.best 'truths/boxes'" in other
+    assert 'the run to resume has evaluation.best "truths/boxes"' in other
 
 
 def test_a_failing_function_ends_a_training_that_goes_on_when_it_is_mended(

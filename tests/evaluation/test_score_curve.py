@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import HIT, MISS, Scored, boxes_at, rows_of, truth_of
+from truth_and_detections import HIT, MISS, Scored, boxes_at, rows_of, truth_of
 
 from detector.evaluation.score_curve import BestF1, best_f1
 
