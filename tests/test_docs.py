@@ -188,6 +188,9 @@ NOT_RUN = {
     f"{BENCHMARK_R50} --only step parts {AT_320} --output runs/benchmark_r50": "minutes",
     f"{BENCHMARK_R50} --only predict loader {AT_320} --images 500"
     " --output runs/benchmark_r50_predict": "minutes",
+    "python data/digits.py --classes 0 1 2 3 4 --output data/low":
+    "3300 images; tests/test_digits_data.py makes some",
+    "python data/digits.py --classes 5 6 7 8 9 --output data/high": "likewise",
     f"{TRAIN} --config configs/bccd.yaml": "needs BCCD and ImageNet weights",
     f"{TRAIN} --config configs/bccd_cross_entropy.yaml": "needs BCCD and ImageNet weights",
     f"{TRAIN} --config configs/bccd_background_cross_entropy.yaml": "needs BCCD",
