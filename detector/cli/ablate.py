@@ -13,7 +13,7 @@ from statistics import mean
 from detector import build
 from detector.cli.ablation_external import external_run, measure_external
 from detector.cli.ablation_merge import merge
-from detector.cli.ablation_results import bootstraps, collect_results, results_table
+from detector.cli.ablation_results import bootstraps, collect_results
 from detector.cli.ablation_runs import describe, forecast, runs_of, trial_name, trials_of
 from detector.command_line import add_set, program
 from detector.data.settings import DataSettings
@@ -27,6 +27,7 @@ from detector.lab.records import TrialChoice, choose, last_metric
 from detector.lab.results import Amendment, Results, RunnerTime, read_results, write_results
 from detector.lab.sweep import STATE, Outcome, Run, Sweep, read_finished
 from detector.lab.variants import PLACEHOLDER, of_seed
+from detector.report.markdown import results_table
 from detector.report.page import write_report
 from detector.trained import check_class_of, own_metrics_of
 
