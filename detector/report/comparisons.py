@@ -38,9 +38,9 @@ class Row:
 
 
 def verdicts(ablation: AblationFolder) -> dict[str, list[str]]:
-    """Verdict -> the contrasts of which it is said, each with its estimate."""
+    """Verdict -> the contrasts of which it is said, each with its estimate; what is found first."""
     by_verdict: dict[str, list[str]] = {}
-    for comparison in ablation.comparisons:
+    for comparison in sorted(ablation.comparisons, key=_rank):
         mean = comparison.mean
         estimate = "" if mean is None else f" ({decimal(mean, sign='+')})"
         names = by_verdict.setdefault(comparison.verdict, [])
@@ -48,12 +48,17 @@ def verdicts(ablation: AblationFolder) -> dict[str, list[str]]:
     return by_verdict
 
 
+def _rank(comparison: Comparison) -> tuple[bool, ...]:
+    one = comparison
+    return not one.contrast.planned, one.test is None, not one.different, not one.equal
+
+
 def contrasts(ablation: AblationFolder) -> tuple[list[str], list[Row]]:
     """Head and rows, those that were planned first."""
     margin = ablation.margin
     equality = [f"p (equal within ±{margin:g})", "replicates needed"] if margin else []
     seeds = "by seed: " + ", ".join(map(str, ablation.seeds))
-    head = ["contrast", "estimate", seeds, "p", "p (corrected)", *equality, "verdict"]
+    head = ["contrast", "verdict", "estimate", seeds, "p", "p (corrected)", *equality]
     ordered = sorted(ablation.comparisons, key=lambda one: not one.contrast.planned)
     return head, [_row(ablation, one) for one in ordered]
 
