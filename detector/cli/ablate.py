@@ -29,6 +29,7 @@ from detector.lab.sweep import STATE, Outcome, Run, Sweep, read_finished
 from detector.lab.variants import PLACEHOLDER, of_seed
 from detector.report.markdown import results_table
 from detector.report.page import write_report
+from detector.report.paper import write_paper
 from detector.trained import check_class_of, own_metrics_of
 
 
@@ -38,8 +39,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="ablation YAML")
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
-        help="gets runs/, tuning/, results.json and report.html; goes on with what is there "
-        "(runs/NAME OF THE CONFIG)",
+        help="gets runs/, tuning/, results.json, report.html and paper/; goes on with what is "
+        "there (runs/NAME OF THE CONFIG)",
     )  # fmt: skip
     parser.add_argument(
         "--workers",
@@ -266,6 +267,7 @@ def _write(
     write_results(output / "results.json", results)
     say(results_table(results))
     say(f"report: {write_report(output)}")
+    say(f"for a paper: {write_paper(output)}")
 
 
 def check_data(plan: Plan) -> None:
