@@ -48,10 +48,12 @@ def forest_plot(ablation: AblationFolder, styles: Mapping[str, LineStyle]) -> Fi
         _forest_row(upper, y, styles[v.name], v.mean, v.interval, known)
         if v.published:
             upper.plot(v.published.value, y, "|", color=TEXT, markersize=13, markeredgewidth=1.6)
-    upper.set_xlabel(ablation.metric)
+    # what the bars are must be read in a figure that was copied out of its page
+    upper.set_xlabel(f"{ablation.metric}, each with its 95 % interval")
     name_rows([upper], [v.name for v in variants], width=NAME, ticks=9)
     if compared:
-        _contrast_panels(parts[1, 0], compared, styles, f"difference in {ablation.metric}")
+        label = f"difference in {ablation.metric}, 95 % intervals of all together"
+        _contrast_panels(parts[1, 0], compared, styles, label)
     return figure
 
 
