@@ -66,7 +66,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--amend", metavar="REASON",
-        help="change seeds, metric or margin though runs are finished; it is shown in the results",
+        help="change seeds, metric or margin, or leave out contrasts, though runs are finished; it "
+        "is shown in the results",
     )  # fmt: skip
     return parser.parse_args(argv)
 

@@ -22,6 +22,8 @@ EFFECTS = {  # of a change of the design after its first result, on what is said
     "one at .05 in 12 % of cases without any.",
     "metric": "P-values are too small: they count one metric, where the others could have been "
     "taken as well.",
+    "contrasts": "P-values are too small: they are corrected for fewer contrasts than were "
+    "declared.",
     "margin": "That two are called equal promises little: the margin was chosen with results to "
     "look at.",
 }
