@@ -85,7 +85,8 @@ def is_newer(file: Path, began: float) -> bool:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page takes longer than a run does; `undisturbed` has one."""
-    monkeypatch.setattr(ablate, "write_report", lambda output: output / "none")
+    for name in ("write_report", "write_paper"):
+        monkeypatch.setattr(ablate, name, lambda output: output / "none")
 
 
 @pytest.fixture(scope="module")

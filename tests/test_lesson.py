@@ -16,16 +16,14 @@ from detector.errors import InputError
 from detector.lab.plan import Plan
 
 MEASURED = sorted((HOME / "docs" / "ablations").glob("*.json"))
-PLAIN = {"n": 2, "mean": -0.25, "standard_deviation": 0.1, "interval": [-0.3, -0.2], "p": 0.1,
-         "differences": [-0.3, -0.2], "p_holm": 0.1, "seeds_for_half_a_point": 9}  # fmt: skip
 
 
-def variant(name: str, mean: float | None, ends: list[float] | None, difference: Any) -> Any:
+def variant(name: str, mean: float | None, ends: list[float] | None, *values: float) -> Any:
     """An entry of results.json."""
     return {
-        "name": name, "question": "", "published": None, "changes": {}, "values": {}, "n": 2,
-        "mean": mean, "standard_deviation": None, "interval": ends, "difference": difference,
-        "confounders": {}, "tuning": None,
+        "name": name, "question": "", "published": None, "changes": {},
+        "values": dict(enumerate(values)), "n": len(values), "mean": mean,
+        "standard_deviation": None, "interval": ends, "confounders": {}, "tuning": None,
     }  # fmt: skip
 
 
@@ -35,9 +33,9 @@ RESULTS: dict[str, Any] = {
     "baseline": "focal",
     "seeds": [0, 1],
     "variants": [
-        variant("focal", 0.5, [0.4, 0.6], None),
-        variant("plain", 0.25, [0.2, 0.3], PLAIN),
-        variant("gone", None, None, None),
+        variant("focal", 0.5, [0.4, 0.6], 0.5, 0.5 + 1e-6),
+        variant("plain", 0.25, [0.2, 0.3], 0.2, 0.3),
+        variant("gone", None, None),
     ],
     "failed_trials": [],
     "seconds": {},
@@ -62,9 +60,11 @@ def test_totals_by_hand() -> None:
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     file = tmp_path / "gamma.json"
     focal, plain, gone = RESULTS["variants"]
-    alone = plain | {"interval": None, "difference": PLAIN | {"interval": None}}
-    file.write_text(json.dumps(RESULTS | {"variants": [focal, alone, gone]}))
-    assert answer(file).splitlines()[-2] == "| `plain` | 0.250 | -0.250 |"
+    first = [one | {"values": {"0": one["mean"]}, "interval": None} for one in (focal, plain)]
+    file.write_text(json.dumps(RESULTS | {"variants": [*first, gone], "seeds": [0]}))
+    lines = answer(file).splitlines()
+    assert "| plain | 0.250 |  |" in lines
+    assert "| plain - focal | −0.250 |  | – | not tested |" in lines
 
 
 def test_the_page_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,17 +89,26 @@ def test_the_page_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_table_repeats_its_file(tmp_path: Path) -> None:
+    """-.3 and -.2: t = .25 / .05 = 5; one degree: p = 1 - 2/pi atan 5 = .1257, of two tests .251.
+
+    t(1) leaves .05 / 4 above at 25.452, and 25.452 / 20 = 1.273.
+    """
     file = tmp_path / "gamma.json"
     file.write_text(json.dumps(RESULTS))
     assert answer(file).splitlines()[1:] == [
         "Measured by `python tools/ablate.py --config configs/ablations/gamma.yaml` (2 seeds; "
-        "interval of 95 % over seeds):",
+        "intervals and p as in [statistics.md](statistics.md)):",
         "",
-        "| variant | AP | difference from `focal` |",
-        "|---|---|---|",
-        "| `focal` | 0.500 (0.400 to 0.600) | baseline |",
-        "| `plain` | 0.250 (0.200 to 0.300) | -0.250 (-0.300 to -0.200) |",
-        "| `gone` | failed | |",
+        "| variant | AP | 95 % interval |",
+        "| --- | --- | --- |",
+        "| focal | 0.500 | 0.400 to 0.600 |",
+        "| plain | 0.250 | 0.200 to 0.300 |",
+        "| gone (0 of 2 seeds) | – |  |",
+        "",
+        "| contrast | estimate | 95 % interval | p (corrected) | verdict |",
+        "| --- | --- | --- | --- | --- |",
+        "| plain - focal | −0.250 | −1.523 to +1.023 | 0.251 | not told apart |",
+        "| gone - focal | – |  | – | not tested |",
     ]
     assert "not measured yet" in answer(tmp_path / "alpha.json")
 

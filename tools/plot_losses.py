@@ -25,8 +25,8 @@ from detector.config import Config
 from detector.data.loader import DetectionDataset, train_loader
 from detector.errors import InputError, exit_codes
 from detector.files import make_directory, write_text
-from detector.lab.results import Results, VariantResult, read_results
-from detector.lab.statistics import Interval
+from detector.lab.results import read_results
+from detector.report.markdown import results_table
 from detector.structures import IGNORED
 
 TOOLS = Path(__file__).parent
@@ -157,7 +157,7 @@ def untrained(counts: AnchorCounts) -> list[HeadLoss]:
 
 
 def answer(file: Path) -> str:
-    """A Markdown table of an ablation's results.json; a sentence where there is none.
+    """Markdown tables of an ablation's results.json; a sentence where there is none.
 
     InputError where not even the folder is there, for that is a mistyped name.
     """
@@ -170,14 +170,11 @@ def answer(file: Path) -> str:
     described = Path(results.ablation)
     if described.stem != file.stem:
         raise InputError(f"{file}: it is of {described}; call it {described.stem}.json.")
-    lines = [
+    return (
         f"\nMeasured by `python tools/ablate.py --config {yaml}` ({len(results.seeds)} seeds; "
-        "interval of 95 % over seeds):\n",
-        f"| variant | {results.metric} | difference from `{results.baseline}` |",
-        "|---|---|---|",
-        *(_row(variant, results) for variant in results.variants),
-    ]
-    return "\n".join(lines)
+        "intervals and p as in [statistics.md](statistics.md)):\n\n"
+        f"{results_table(results)}"
+    )
 
 
 def draw_plots(counts: AnchorCounts, totals: list[HeadLoss], folder: Path) -> list[Path]:
@@ -189,22 +186,6 @@ def draw_plots(counts: AnchorCounts, totals: list[HeadLoss], folder: Path) -> li
             totals, counts.foreground, counts.background, counts.classes
         )
     ]
-
-
-def _row(variant: VariantResult, results: Results) -> str:
-    if variant.mean is None:
-        return f"| `{variant.name}` | failed | |"
-    difference = variant.difference
-    shown = "baseline" if variant.name == results.baseline else ""
-    if difference is not None:
-        shown = _with_interval(difference.mean, difference.interval, sign="+")
-    return f"| `{variant.name}` | {_with_interval(variant.mean, variant.interval)} | {shown} |"
-
-
-def _with_interval(mean: float, interval: Interval | None, *, sign: str = "") -> str:
-    """A mean; one seed has no interval."""
-    spread = f" ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})" if interval else ""
-    return f"{mean:{sign}.3f}{spread}"
 
 
 def main() -> int:

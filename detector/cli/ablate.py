@@ -13,7 +13,7 @@ from statistics import mean
 from detector import build
 from detector.cli.ablation_external import external_run, measure_external
 from detector.cli.ablation_merge import merge
-from detector.cli.ablation_results import bootstraps, collect_results, results_table
+from detector.cli.ablation_results import bootstraps, collect_results
 from detector.cli.ablation_runs import describe, forecast, runs_of, trial_name, trials_of
 from detector.command_line import add_set, program
 from detector.data.settings import DataSettings
@@ -27,7 +27,9 @@ from detector.lab.records import TrialChoice, choose, last_metric
 from detector.lab.results import Amendment, Results, RunnerTime, read_results, write_results
 from detector.lab.sweep import STATE, Outcome, Run, Sweep, read_finished
 from detector.lab.variants import PLACEHOLDER, of_seed
+from detector.report.markdown import results_table
 from detector.report.page import write_report
+from detector.report.paper import write_paper
 from detector.trained import check_class_of, own_metrics_of
 
 
@@ -37,8 +39,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="ablation YAML")
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
-        help="gets runs/, tuning/, results.json and report.html; goes on with what is there "
-        "(runs/NAME OF THE CONFIG)",
+        help="gets runs/, tuning/, results.json, report.html and paper/; goes on with what is "
+        "there (runs/NAME OF THE CONFIG)",
     )  # fmt: skip
     parser.add_argument(
         "--workers",
@@ -64,7 +66,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--amend", metavar="REASON",
-        help="change seeds, metric or margin though runs are finished; it is shown in the results",
+        help="change seeds, metric or margin, or leave out contrasts, though runs are finished; it "
+        "is shown in the results",
     )  # fmt: skip
     return parser.parse_args(argv)
 
@@ -265,6 +268,7 @@ def _write(
     write_results(output / "results.json", results)
     say(results_table(results))
     say(f"report: {write_report(output)}")
+    say(f"for a paper: {write_paper(output)}")
 
 
 def check_data(plan: Plan) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,9 @@ from detector.lab.statistics import (
 )
 from detector.settings.ablation import ContrastNames
 
-Outcomes = Mapping[str, Mapping[Any, float | None]]  # variant -> replicate -> value; None: it
+Outcomes = Mapping[str, Mapping[int, float | None]]  # variant -> replicate -> value; None: it
 # ran and has no value, since it diverged. A replicate that did not run is not there.
+UNPLANNED = "it was not declared before the first result, and what is chosen by a look has no p"
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,47 @@ class Comparison:
     """What the replicates say of one contrast."""
 
     contrast: Contrast
-    values: tuple[float, ...]  # of the contrast, one a replicate that all its variants have
+    values: Mapping[int, float]  # of the contrast, by replicate that all its variants have
     mean: float | None  # the estimate; None without a value
     test: PairedTest | None  # None: see untested
     untested: str  # the sentence that says why there is no test; empty where there is one
     equivalence: Equivalence | None  # these two None without a test, or without a margin
     needed: ReplicatesNeeded | None  # to find a difference as large as the margin
+
+    @property
+    def different(self) -> bool:
+        """Whether p is below .05 after the correction."""
+        return self.test is not None and self.test.p < LEVEL
+
+    @property
+    def equal(self) -> bool:
+        """Whether it is shown to lie within the margin; it may be different, too, by less."""
+        return self.equivalence is not None and self.equivalence.p < LEVEL
+
+    @property
+    def verdict(self) -> str:
+        """What may be said of it, in words; never that there is no difference."""
+        margin = self.equivalence.margin if self.equivalence else 0.0
+        if not self.contrast.planned:
+            return "not planned"
+        if self.test is None:
+            return "not tested"
+        if self.different:
+            return f"different, by less than {margin:g}" if self.equal else "different"
+        return f"equal within ±{margin:g}" if self.equal else "not told apart"
+
+
+def default_contrasts(
+    names: Sequence[str], baseline: str, tuned: Mapping[str, str]
+) -> tuple[ContrastNames, ...]:
+    """Each variant less the baseline, and each at its tuned values less the baseline at its own.
+
+    tuned: variant -> the name that it has at its tuned values, of those that tune.
+    """
+    pairs = [(name, baseline) for name in names]
+    if baseline in tuned:
+        pairs += [(own, tuned[baseline]) for own in tuned.values()]
+    return tuple((pair,) for pair in dict.fromkeys(pairs) if pair[0] != pair[1])
 
 
 def difference(variant: str, other: str) -> Contrast:
@@ -127,22 +162,23 @@ def compare(
     worst: float | None,
     margin: float | None = None,
 ) -> tuple[Comparison, ...]:
-    """Test the contrasts that were declared, corrected for their number; in their order.
+    """Test the contrasts that were planned, corrected for their number; in their order.
 
     worst: the value of a run without one: 0 of AP and the like; None where a metric has no worst
     value, as a loss. margin: what counts as equal, in the metric's unit, above 0; None: no test of
     equivalence.
 
     Each contrast's values, one a replicate, go through a paired t-test with Bonferroni's correction
-    over the contrasts, those without a test included. ValueError for a variant that has no
-    outcomes, a value that is not finite, and a margin that is not above 0.
+    over the planned contrasts, those without a test included; the others are estimated alone.
+    ValueError for a variant that has no outcomes, a value that is not finite, and a margin that is
+    not above 0.
     """
     if margin is not None and not 0 < margin < math.inf:
         raise ValueError(f"found margin {margin}; expected a number above 0")
     missing = {v for contrast in contrasts for v in contrast.coefficients} - {*outcomes}
     if missing:
         raise ValueError(f"found no outcomes of {sorted(missing)}, only of {sorted(outcomes)}")
-    tests = len(contrasts)
+    tests = sum(contrast.planned for contrast in contrasts)
     return tuple(_compare(outcomes, one, worst, margin, tests) for one in contrasts)
 
 
@@ -162,18 +198,19 @@ def _compare(
             if absent
             else "no replicate has run in all of its variants"
         )
-        return Comparison(contrast, (), None, None, reason, None, None)
+        return Comparison(contrast, {}, None, None, reason, None, None)
     table = np.array([finite_array(columns[variant]) for variant in contrast.coefficients])
     values = np.array(list(contrast.coefficients.values())) @ table
+    by_replicate = dict(zip(replicates, values.tolist(), strict=True))
     mean = float(values.mean())
-    reason = _without_spread(contrast, table, values)
+    reason = _without_spread(contrast, table, values) if contrast.planned else UNPLANNED
     if reason:
-        return Comparison(contrast, tuple(values.tolist()), mean, None, reason, None, None)
+        return Comparison(contrast, by_replicate, mean, None, reason, None, None)
     n, deviation = len(values), float(values.std(ddof=1))
     error = deviation / math.sqrt(n)
     return Comparison(
         contrast=contrast,
-        values=tuple(values.tolist()),
+        values=by_replicate,
         mean=mean,
         test=_test(mean, error, n - 1, tests),
         untested="",

@@ -102,6 +102,9 @@ def declared(plan: Plan, output: Path, reason: str | None) -> Record:
         return replace(record, design=design_of(plan))
     now, before = design_of(plan), record.last
     changed = [key for key in FIXED if key not in before or now[key] != before[key]]
+    # more contrasts are marked as not planned; with fewer, p would be corrected for too few
+    if not {*before.get("contrasts", ())} <= {*now["contrasts"]}:
+        changed.append("contrasts")
     if not changed:
         return record
     if reason is None:

@@ -15,7 +15,7 @@ from detector import shipped
 from detector.config import Config, flat, load_as
 from detector.config.messages import nearest
 from detector.errors import InputError
-from detector.lab.contrasts import Contrast
+from detector.lab.contrasts import Contrast, default_contrasts
 from detector.lab.variants import PLACEHOLDER, Load, Trial, Variant, read_variants
 from detector.settings.ablation import Ablation, ContrastNames
 from detector.settings.figures import unknown_figure
@@ -72,8 +72,9 @@ class Plan:
         baseline = ablation.baseline or variants[0].name
         pairs: Sequence[ContrastNames] | None = ablation.contrasts
         if pairs is None:
+            tuned = {v.name: v.tuned_name for v in variants if v.trials}
             names = [*(v.name for v in variants), *ablation.external]
-            pairs = [((name, baseline),) for name in names if name != baseline]
+            pairs = default_contrasts(names, baseline, tuned)
         plan = cls(
             file=path,
             overrides=tuple(overrides),

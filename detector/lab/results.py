@@ -6,41 +6,22 @@ A value that is not known, of a failed run for example, is null. AP is a fractio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from detector.errors import InputError
 from detector.files import write_json
-from detector.lab.contrasts import Contrast
-from detector.lab.statistics import Interval, Summary
+from detector.lab.contrasts import Comparison, Contrast, compare, default_contrasts
+from detector.lab.statistics import Interval, Success, replicate_correlation, success, valued
 from detector.settings.ablation import Published
+from detector.settings.figures import worst_value
 
 T = TypeVar("T")
-ALPHA = 0.05  # a difference is called significant where its corrected p is below it
-
-
-@dataclass(frozen=True)
-class Difference(Summary):
-    """From the baseline, over the seeds that both have finished.
-
-    p and p_holm are null without a test: of one seed, and where a variant's values are all equal.
-    The interval agrees with p_holm: both are corrected over the declared variants, by Bonferroni's
-    rule (in docs/ablations/, of 2026-11-27 and before, p_holm alone, by Holm's).
-    """
-
-    differences: tuple[float, ...]
-    p: float | None  # before the correction
-    p_holm: float | None  # after it; null of a variant that tuning added, whose baseline is not
-    # tuned here, and whose interval is its own
-    seeds_for_half_a_point: int | None  # pairs that find a difference of 0.005 with a power of 80 %
-
-    @property
-    def significant(self) -> bool:
-        """Whether p is below ALPHA after the correction."""
-        return self.p_holm is not None and self.p_holm < ALPHA
 
 
 @dataclass(frozen=True)
@@ -53,8 +34,6 @@ class Tuning:
     at_edge: tuple[str, ...]  # keys whose chosen value is the least or largest of three or more
     lead: float | None  # of the best trial over the second best, at least 0; null: it is alone
     tuned_variant: str | None  # the variant with the chosen values; null where they are its own
-    difference: Difference | None  # of the variant at its chosen values from the baseline at its
-    # own, p_holm over these differences; null of the baseline, and where either has none
 
 
 @dataclass(frozen=True)
@@ -67,14 +46,27 @@ class VariantResult:
     changes: Mapping[str, tuple[Any, Any]]  # key -> the baseline's value, the variant's
     values: Mapping[int, float | None]  # seed -> metric at the last validation; null: the training
     # failed, or the metric is undefined there (AP of a class without boxes)
-    n: int  # of these values that are known
-    mean: float | None
+    n: int  # of the seeds that count: those with a value and, at the metric's worst, the diverged
+    mean: float | None  # of these, as the next two
     standard_deviation: float | None
     interval: Interval | None  # 95 % t-interval of the mean
-    difference: Difference | None  # null of the baseline, and without a seed that both have
     confounders: Mapping[str, float | None]  # as of lab/records.py; and score_threshold,
     # which is postprocess.score
     tuning: Tuning | None  # null where nothing is tuned, or a trial failed without diverging
+    diverged: tuple[int, ...] = ()  # seeds whose training diverged; others without a value failed
+    # otherwise, or have an undefined one, and count for nothing
+    figures: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)  # those of
+    # `metrics`: name -> seed -> value at the last validation
+
+    @property
+    def outcomes(self) -> Mapping[int, float | None]:
+        """Seed -> value, None of one that diverged, without those that count for nothing."""
+        return {s: v for s, v in self.values.items() if v is not None or s in self.diverged}
+
+    @property
+    def success(self) -> Success:
+        """How many runs did not diverge, and their mean."""
+        return success(self.outcomes.values())
 
 
 @dataclass(frozen=True)
@@ -135,14 +127,48 @@ class Results:
     amendments: tuple[Amendment, ...] = ()  # p-values hold as they are only where there is none
     bootstrap: tuple[SeedBootstrap, ...] | None = None  # None, absent from the file: not computed
 
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """What the values say of each contrast."""
+        outcomes: dict[str, Mapping[int, float | None]] = {
+            name: {} for contrast in self.contrasts for name in contrast.coefficients
+        }
+        outcomes |= {variant.name: variant.outcomes for variant in self.variants}
+        worst = worst_value(self.metric)
+        return compare(outcomes, self.contrasts, worst=worst, margin=self.margin)
+
+    @property
+    def replicate_correlation(self) -> float | None:
+        """As of the function of that name, over the seeds that count in every variant."""
+        seeds = [s for s in self.seeds if all(s in v.outcomes for v in self.variants)]
+        rows = [
+            valued([v.outcomes[seed] for seed in seeds], worst_value(self.metric))
+            for v in self.variants
+        ]
+        known = [row for row in rows if row and None not in row]
+        return replicate_correlation(np.array(known, np.float64)) if known else None
+
 
 RESULTS_FILE = TypeAdapter(Results)
+COMPARISONS = TypeAdapter(tuple[Comparison, ...])
 
 
 def read_results(file: Path) -> Results:
-    """The content of a results.json; InputError where the file is none."""
+    """The content of a results.json; InputError where the file is none.
+
+    Comparisons are computed from the values, also those of a file that was written with other
+    statistics. One without contrasts is of a version that always compared with the baseline.
+    """
     again = "delete it, and write it again by detector ablate"
-    return read_typed(file, RESULTS_FILE, "the results.json of an ablation", remedy=again)
+    results = read_typed(file, RESULTS_FILE, "the results.json of an ablation", remedy=again)
+    if results.contrasts:
+        return results
+    tunings = {v.name: v.tuning for v in results.variants if v.tuning}
+    tuned = {name: tuning.tuned_variant or name for name, tuning in tunings.items()}
+    added = {tuning.tuned_variant for tuning in tunings.values()}
+    names = [v.name for v in results.variants if v.name not in added]
+    pairs = default_contrasts(names, results.baseline, tuned)
+    return replace(results, contrasts=tuple(map(Contrast.of, pairs)))
 
 
 def read_typed(file: Path, content: TypeAdapter[T], what: str, *, remedy: str) -> T:
@@ -156,6 +182,16 @@ def read_typed(file: Path, content: TypeAdapter[T], what: str, *, remedy: str) -
 
 
 def write_results(file: Path, results: Results) -> None:
-    """Write results.json whole; the bootstrap only where it was computed."""
+    """Write results.json whole; the bootstrap only where it was computed.
+
+    What follows from the values is written for other programs, and not read again.
+    """
     absent = {"bootstrap"} if results.bootstrap is None else None
-    write_json(file, RESULTS_FILE.dump_python(results, exclude=absent))
+    content = RESULTS_FILE.dump_python(results, exclude=absent)
+    for variant, entry in zip(results.variants, content["variants"], strict=True):
+        entry["success"] = asdict(variant.success)
+    comparisons = COMPARISONS.dump_python(results.comparisons)
+    for comparison, entry in zip(results.comparisons, comparisons, strict=True):
+        entry["verdict"] = comparison.verdict
+    derived = {"comparisons": comparisons, "replicate_correlation": results.replicate_correlation}
+    write_json(file, content | derived)

@@ -40,7 +40,8 @@ class Summary:
     interval: Interval | None  # 95 % t-interval of the mean
 
 
-class Success(NamedTuple):
+@dataclass(frozen=True)
+class Success:
     """How often a variant's runs came to a value, and its mean where they did."""
 
     runs: int
@@ -48,7 +49,8 @@ class Success(NamedTuple):
     mean: float | None  # of those that succeeded; None where none did
 
 
-class ReplicatesNeeded(NamedTuple):
+@dataclass(frozen=True)
+class ReplicatesNeeded:
     """How many find a difference of a given size four times in five, and how well that is known."""
 
     n: int
@@ -70,6 +72,25 @@ def success(outcomes: Iterable[float | None]) -> Success:
     runs = list(outcomes)
     known = [outcome for outcome in runs if outcome is not None]
     return Success(len(runs), len(known), float(np.mean(known)) if known else None)
+
+
+def replicate_correlation(table: NDArray[np.float64]) -> float | None:
+    """Intraclass correlation of the replicates: the share of the variance that a replicate moves.
+
+    table: values of each variant (rows) by replicate, all finite. Of two variants' runs it is how
+    much those of one replicate are alike; 0: pairing them gives nothing, below: chance, or runs of
+    one replicate that are less alike than others. ICC(3,1) of Shrout and Fleiss 1979, in which a
+    variant is a judge. None of fewer than two variants or replicates, and of values that are equal.
+    """
+    variants, replicates = table.shape
+    if min(variants, replicates) < 2:
+        return None
+    centred = table - table.mean(axis=1, keepdims=True)
+    shared = centred.mean(axis=0)
+    between = variants * float((shared**2).sum()) / (replicates - 1)
+    rest = float(((centred - shared) ** 2).sum()) / ((replicates - 1) * (variants - 1))
+    whole = between + (variants - 1) * rest
+    return (between - rest) / whole if whole > 0 else None
 
 
 def summarize(values: Values) -> Summary:

@@ -6,7 +6,7 @@ Only results.json must be there; of the rest what is missing is None or empty.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class RunResult:
     log: str  # its last lines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportedVariant(VariantResult):
     """A variant's results with its runs."""
 
@@ -88,7 +88,9 @@ def read_folder(folder: Path) -> AblationFolder:
         for variant in results.variants
     ]
     return AblationFolder(
-        **{**vars(results), "variants": _tuned_beside(variants)},
+        # not vars, which also hold what is computed from the fields
+        **{f.name: getattr(results, f.name) for f in fields(results) if f.name != "variants"},
+        variants=_tuned_beside(variants),
         command=about.get("command"),
         config=about.get("config"),
     )

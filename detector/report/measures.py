@@ -46,6 +46,16 @@ def more_than_ap(ablation: AblationFolder) -> tuple[list[str], Rows]:
     return ["variant", *MEASURES], rows
 
 
+def other_figures(ablation: AblationFolder) -> tuple[list[str], Rows]:
+    """Head and rows: the figures that were to be shown beside the metric; no rows without any."""
+    names = list(dict.fromkeys(name for v in ablation.variants for name in v.figures))
+    rows = [
+        (v.name, [_cell([*v.figures.get(name, {}).values()]) for name in names])
+        for v in ablation.variants
+    ]
+    return ["variant", *names], rows if names else []
+
+
 def diagnosed_before(ablation: AblationFolder) -> int:
     """How many diagnoses are of a version that had AP alone."""
     return sum(d.AR100 is None for v in ablation.diagnosed for d in v.diagnosed)
@@ -94,7 +104,7 @@ def _defined(value: float | None) -> float | None:
 def _cell(values: Sequence[float | None]) -> Cell:
     """The mean, where every run has a value: the mean of those that do would flatter the others."""
     known = [value for value in values if value is not None]
-    if len(known) < len(values):
+    if len(known) < len(values) or not known:
         return NONE, f"{len(known)} of {len(values)} runs have it" if known else ""
     # false positives an image may be hundreds, where a third decimal says nothing
     write = decimal if max(known) <= 1 else four_digits

@@ -14,11 +14,12 @@ from markupsafe import Markup, escape
 from detector.command_line import harmless
 from detector.evaluation.calibration import SLOPES
 from detector.files import write_text
-from detector.report import measures, tables
+from detector.report import comparisons, measures, tables
 from detector.report.diagnostics import OWN
 from detector.report.folder import AblationFolder, read_folder
 from detector.report.numbers import FILTERS
 from detector.report.seed_means import loss_curves, other_losses, share_curves
+from detector.settings.figures import worst_value
 
 if TYPE_CHECKING:
     from detector.report.style import Drawing
@@ -37,9 +38,11 @@ def write_report(folder: Path, *, title: str = "") -> Path:
         HERE / "page.html.j2",
         title=title or folder.resolve().name,
         ablation=ablation,
+        comparisons=comparisons,
         tables=tables,
         measures=measures,
         slopes=SLOPES,
+        worst=worst_value(ablation.metric),
         figures=draw_figures(ablation),
     )
     path = folder / "report.html"

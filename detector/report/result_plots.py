@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
-from detector.lab.results import Difference
+from detector.lab.contrasts import Comparison
 from detector.report.folder import AblationFolder
 from detector.report.seed_means import Curve, points, seed_curve
 from detector.report.style import (
@@ -25,36 +25,54 @@ from detector.report.style import (
     wrapped,
 )
 
+NAME = 34  # characters on a line of a row's name
 ZOOM_RATIO = 3.0  # a variant that reaches so many times as far as the next has the rest drawn again
 GROUP_COLORS = {"positives": BLUE, "hard_negatives": ORANGE, "easy_negatives": MUTED}
 Groups = Mapping[str, Curve]
 
 
 def forest_plot(ablation: AblationFolder, styles: Mapping[str, LineStyle]) -> Figure | None:
-    """On the left each variant's values, on the right its differences from the baseline."""
+    """Above each variant's values, below the estimates of the contrasts."""
     variants = [v for v in ablation.variants if v.mean is not None]
     if not variants:
         return None
-    near = zoom_width([_reach(v.difference) for v in variants if v.difference])
-    figure = new_figure(0.8 + 0.38 * len(variants))
-    left, *right = figure.subplots(1, 3 if near else 2, sharey=True)
+    compared = [one for one in ablation.comparisons if one.mean is not None]
+    rows = [len(variants), len(compared)] if compared else [len(variants)]
+    figure = new_figure(sum(0.7 + 0.34 * count for count in rows))
+    # each row as high in either panel, beside what its axis takes
+    parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=[2 + n for n in rows])
+    upper = parts[0, 0].subplots()
     for y, v in enumerate(variants):
         assert v.mean is not None
         known = [value for value in v.values.values() if value is not None]
-        _forest_row(left, y, styles[v.name], v.mean, v.interval, known)
+        _forest_row(upper, y, styles[v.name], v.mean, v.interval, known)
         if v.published:
-            left.plot(v.published.value, y, "|", color=TEXT, markersize=13, markeredgewidth=1.6)
-        if d := v.difference:
-            for axes in right:
-                _forest_row(axes, y, styles[v.name], d.mean, d.interval, d.differences)
-    left.set_xlabel(ablation.metric)
-    for axes in right:
-        axes.axvline(0, color=TEXT, linewidth=0.8)
-        axes.set_xlabel(f"difference in {ablation.metric}")
-    if near:
-        right[1].set(xlim=(-near, near), xlabel="the same, near 0")
-    name_rows([left, *right], [v.name for v in variants], width=30, ticks=5)
+            upper.plot(v.published.value, y, "|", color=TEXT, markersize=13, markeredgewidth=1.6)
+    # what the bars are must be read in a figure that was copied out of its page
+    upper.set_xlabel(f"{ablation.metric}, each with its 95 % interval")
+    name_rows([upper], [v.name for v in variants], width=NAME, ticks=9)
+    if compared:
+        label = f"difference in {ablation.metric}, 95 % intervals of all together"
+        _contrast_panels(parts[1, 0], compared, styles, label)
     return figure
+
+
+def _contrast_panels(
+    part: SubFigure, compared: Sequence[Comparison], styles: Mapping[str, LineStyle], label: str
+) -> None:
+    near = zoom_width([_reach(one) for one in compared])
+    panels = part.subplots(1, 2 if near else 1, sharey=True, squeeze=False)[0]
+    for axes in panels:
+        axes.axvline(0, color=TEXT, linewidth=0.8)
+        axes.set_xlabel(label)
+        for y, one in enumerate(compared):
+            first = next(iter(one.contrast.coefficients))
+            ends = one.test.interval if one.test else None
+            assert one.mean is not None
+            _forest_row(axes, y, styles[first], one.mean, ends, [*one.values.values()])
+    if near:
+        panels[1].set(xlim=(-near, near), xlabel="the same, near 0")
+    name_rows(panels, [one.contrast.name for one in compared], width=NAME, ticks=9 // len(panels))
 
 
 def zoom_width(reaches: Sequence[float]) -> float | None:
@@ -68,8 +86,9 @@ def zoom_width(reaches: Sequence[float]) -> float | None:
     return 1.25 * inside if ratio >= ZOOM_RATIO else None
 
 
-def _reach(difference: Difference) -> float:
-    return max(abs(d) for d in (*difference.differences, *(difference.interval or ())))
+def _reach(comparison: Comparison) -> float:
+    ends = comparison.test.interval if comparison.test else ()
+    return max(abs(d) for d in (*comparison.values.values(), *ends))
 
 
 def _forest_row(

@@ -6,18 +6,16 @@ Rows are a name and its cells as text; all means are over seeds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from detector.evaluation.calibration import ReliabilityBin, chance_d_ece
-from detector.lab.results import Difference
 from detector.report.diagnostics import ERRORS, OWN, CalibrationReport
 from detector.report.folder import AblationFolder, RunResult
-from detector.report.numbers import NONE, decimal, four_digits, interval, percent
+from detector.report.numbers import NONE, decimal, interval, percent
 from detector.report.seed_means import (
     ANCHOR_KINDS,
     class_means,
@@ -26,73 +24,15 @@ from detector.report.seed_means import (
     other_losses,
 )
 from detector.settings.ablation import changing_measure
-from detector.settings.figures import is_coco_figure
 
 NOT_COMPARED = {"command", "started"}
 Rows = list[list[str]]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Names of the variants that were compared with one baseline, by what the tests say."""
-
-    baseline: str
-    different: list[str]  # p below 0.05 after the correction
-    undecided: list[str]
-    untested: list[str]  # fewer than two seeds that both have, or equal values
-
-
-def verdicts(ablation: AblationFolder) -> list[Verdict]:
-    """Of the declared variants against the baseline, and of tuned ones against it at its own best.
-
-    The second is there where the baseline was tuned; either only where something is compared.
-    """
-    added = {v.tuning.tuned_variant for v in ablation.variants if v.tuning}
-    others = [v for v in ablation.variants if v.name not in {*added, ablation.baseline}]
-    compared = [_verdict(ablation.baseline, {v.name: v.difference for v in others})]
-    if ablation.variant(ablation.baseline).tuning:
-        tuned = {v.name: v.tuning.difference for v in others if v.tuning}
-        compared.append(_verdict(f"{ablation.baseline}, both tuned", tuned))
-    return [v for v in compared if v.different or v.undecided or v.untested]
-
-
-def _verdict(baseline: str, differences: Mapping[str, Difference | None]) -> Verdict:
-    tested = {name: d for name, d in differences.items() if d and d.p_holm is not None}
-    return Verdict(
-        baseline,
-        different=[name for name, d in tested.items() if d.significant],
-        undecided=[name for name, d in tested.items() if not d.significant],
-        untested=[name for name in differences if name not in tested],
-    )
 
 
 def changed_measure(ablation: AblationFolder) -> list[str]:
     """Keys that differ between the variants and make the metric another one."""
     changed = {key for v in ablation.variants for key in v.changes}
     return list(changing_measure(ablation.metric, changed))
-
-
-def seed_differences(ablation: AblationFolder) -> tuple[list[str], Rows]:
-    """Head and rows: the differences from the baseline, and their std and power."""
-    # half a point is a unit of AP; a loss has none
-    power = ["seeds to see 0.005"] if is_coco_figure(ablation.metric) else []
-    rows = []
-    for v in ablation.variants:
-        if v.difference:
-            by_seed = _by_seed(v.difference, v.values, ablation.variant(ablation.baseline).values)
-            cells = [decimal(by_seed.get(seed), sign="+") for seed in ablation.seeds]
-            needed = four_digits(v.difference.seeds_for_half_a_point)
-            std = decimal(v.difference.standard_deviation)
-            rows.append([v.name, *cells, std, *(needed for _ in power)])
-    return ["variant", *(f"seed {seed}" for seed in ablation.seeds), "std", *power], rows
-
-
-def _by_seed(
-    difference: Difference, values: Mapping[int, float | None], baseline: Mapping[int, float | None]
-) -> dict[int, float]:
-    """Of the seeds that both have."""
-    seeds = [s for s, v in values.items() if v is not None and baseline[s] is not None]
-    return dict(zip(seeds, difference.differences, strict=True))
 
 
 def hardest_anchors(ablation: AblationFolder) -> tuple[list[str], Rows]:

@@ -94,7 +94,7 @@ class Ablation(Section):
     contrasts: Contrasts | None = item(
         None,
         "what is tested, each as [a, b]: a - b, or [[a, b], [c, d]]: (a - b) - (c - d); null: each "
-        "variant less the baseline",
+        "variant less the baseline, and each tuned one less the tuned baseline",
     )
     margin: Positive | None = item(
         None, "differences of the metric below it count as none; null: equality is not tested"
@@ -127,9 +127,11 @@ class Ablation(Section):
                 f"tuning_seeds and seeds share {', '.join(map(str, both))}; a run that helped to "
                 "choose the values cannot be reported: name other tuning_seeds"
             )
-        if self.external and self.metric in LOSSES:
+        losses = [name for name in (self.metric, *self.metrics) if name in LOSSES]
+        if self.external and losses:
+            key = "metric is" if self.metric in losses else "metrics name"
             raise ValueError(
-                f"metric is {self.metric}, which detections from elsewhere do not have; compare "
+                f"{key} {losses[0]}, which detections from elsewhere do not have; name "
                 "an AP, or leave out external"
             )
         for name, files in self.external.items():

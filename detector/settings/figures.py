@@ -22,6 +22,11 @@ def is_coco_figure(name: str) -> bool:
     return name in COCO_FIGURES or name.removeprefix("AP/") not in {"", name}
 
 
+def worst_value(name: str) -> float | None:
+    """What a run that diverged counts with: 0 of an AP or AR; None of what has no worst value."""
+    return 0.0 if is_coco_figure(name) else None
+
+
 def figure_of(metric: str) -> str:
     """The name of the figure of a metric "module:function"."""
     return metric.partition(":")[2]

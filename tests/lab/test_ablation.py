@@ -85,7 +85,7 @@ def by_seed(a: float, b: float) -> Figure:
 def test_a_failed_diagnosis_leaves_the_figure_of_a_finished_training(shell: Any) -> None:
     found = shell(PLAIN, by_seed(0.5, 0.25), code=1)
     assert found["by_name"]["b"]["values"] == {"0": 0.25, "1": 0.26}
-    assert found["by_name"]["b"]["difference"]["mean"] == pytest.approx(-0.25)
+    assert found["comparisons"][0]["mean"] == pytest.approx(-0.25)
     assert sum(text.startswith("failed: ") for text in found["said"]) == 4
     assert found["bootstrap"] == []
 
@@ -93,7 +93,8 @@ def test_a_failed_diagnosis_leaves_the_figure_of_a_finished_training(shell: Any)
 def test_without_a_figure_every_key_is_there(shell: Any) -> None:
     found = shell(PLAIN, lambda name: 0.5 if "/a" in name else "exit 1", code=1)
     b = found["by_name"]["b"]
-    assert b["values"] == {"0": None, "1": None} and b["difference"] is None
+    assert b["values"] == {"0": None, "1": None} and b["success"]["runs"] == 0
+    assert found["comparisons"][0]["verdict"] == "not tested"
     assert [b[key] for key in ("n", "mean", "standard_deviation", "interval")] == [0, *[None] * 3]
 
 
@@ -121,15 +122,31 @@ def but(folder: str, instead: str) -> Figure:
 
 
 def test_the_correction_is_over_like_with_like(shell: Any) -> None:
-    """One declared variant is compared, and one tuned: each p is the corrected one, not doubled."""
+    """b less a, and tuned less tuned: of .465 and .405; never tuned less untuned."""
     found = shell(TUNE, tuned, code=1)
-    b, b_tuned = found["by_name"]["b"], found["by_name"]["b_tuned"]
-    assert b["difference"]["p_holm"] == b["difference"]["p"] > 0
-    assert b_tuned["difference"]["mean"] == pytest.approx(0.16)  # of .46 and .305
-    assert b_tuned["difference"]["p_holm"] is None
-    both = b["tuning"]["difference"]
-    assert both["mean"] == pytest.approx(0.06) and both["p_holm"] == both["p"] > 0
-    assert found["by_name"]["a"]["tuning"]["difference"] is None
+    untuned, both = found["comparisons"]
+    names = [one["contrast"]["name"] for one in (untuned, both)]
+    assert names == ["b - a", "b_tuned - a_tuned"]
+    assert (untuned["mean"], both["mean"]) == pytest.approx((-0.04, 0.06))
+    for one in (untuned, both):
+        assert one["test"]["p"] == pytest.approx(2 * one["test"]["p_alone"])
+
+
+def test_a_diverged_run_is_an_outcome(shell: Any) -> None:
+    """b diverges from seed 1, which gives 0 where a has .51; the mean of b is that of .25 and 0."""
+
+    def fails(name: str) -> float | str:
+        return "mkdir failure; exit 1" if "/b/seed1" in name else by_seed(0.5, 0.25)(name)
+
+    found = shell(PLAIN.replace("variants", "metrics: [AP]\nvariants"), fails, code=1)
+    b = found["by_name"]["b"]
+    assert b["values"] == {"0": 0.25, "1": None} and b["diverged"] == [1]
+    assert (b["n"], b["mean"]) == (2, 0.125)
+    assert b["success"] == {"runs": 2, "succeeded": 1, "mean": 0.25}
+    assert found["comparisons"][0]["values"] == {"0": -0.25, "1": -0.51}
+    assert b["figures"] == {"AP": {"0": 0.25, "1": None}}
+    (table,) = [text for text in found["said"] if text.startswith("| variant")]
+    assert "| b | 0.125 | −1.463 to 1.713 | 1 of 2 | 0.250 |" in table
 
 
 @pytest.mark.parametrize("gone", ["tuning/a/", "tuning/b/"])
@@ -138,7 +155,8 @@ def test_where_all_trials_diverged_nothing_is_called_tuned(shell: Any, gone: str
         found = shell(TUNE, but(gone, "mkdir failure; exit 1"), code=1)
         variant = found["by_name"][gone[-2]]
         assert variant["tuning"]["chosen"] is None and variant["tuning"]["tuned_variant"] is None
-        assert found["by_name"]["b"]["tuning"]["difference"] is None
+        (both,) = [c for c in found["comparisons"] if "_tuned" in c["contrast"]["name"]]
+        assert both["verdict"] == "not tested" and both["values"] == {}
         trials = [name for name in found["seconds"] if name.startswith(gone)]
         assert len(trials) == 2 and found["failed_trials"] == []
     assert [found["seconds"][name] for name in trials] == [None, None]

@@ -19,6 +19,7 @@ from detector.lab.contrasts import (
     Outcomes,
     PairedTest,
     compare,
+    default_contrasts,
     difference,
     interaction,
 )
@@ -99,7 +100,7 @@ def test_two_contrasts_by_hand() -> None:
     outcomes = table(a=ABOVE, b=BASE, c=[0.3, 0.1, 0.2])
     first, second = compare(outcomes, [difference("a", "b"), difference("c", "b")], worst=None)
     test, alone = the_test(first), 1 - math.sqrt(12 / 14)
-    assert first.values == pytest.approx((0.03, 0.01, 0.02))
+    assert [*first.values.values()] == pytest.approx((0.03, 0.01, 0.02))
     assert (test.p_alone, test.p) == pytest.approx((alone, 2 * alone))  # 0.0742
     assert test.interval == pytest.approx((0.02 - 0.035827, 0.02 + 0.035827), abs=1e-6)
     assert second.contrast.name == "c - b" and second.mean == pytest.approx(-0.15)
@@ -111,7 +112,7 @@ def test_an_interaction_by_hand() -> None:
     assert contrast.name == "(a - b) - (c - d)"
     outcomes = table(a=ABOVE, b=BASE, c=[0.26, 0.25, 0.24], d=[0.25, 0.25, 0.22])
     (found,) = compare(outcomes, [contrast], worst=None)
-    assert found.values == pytest.approx((0.02, 0.01, 0.0))
+    assert [*found.values.values()] == pytest.approx((0.02, 0.01, 0.0))
     assert found.mean == pytest.approx(0.01)
 
 
@@ -170,14 +171,14 @@ def test_a_small_spread_is_a_spread() -> None:
 def test_a_diverged_run_counts_as_the_worst() -> None:
     """Differences 0.1, 0 - 0.2 and 0.1, of mean 0, where those of what succeeded have 0.1."""
     found = one(table(a=[0.3, None, 0.4], b=[0.2, 0.2, 0.3]), worst=0.0)
-    assert found.values == pytest.approx((0.1, -0.2, 0.1))
+    assert [*found.values.values()] == pytest.approx((0.1, -0.2, 0.1))
     assert found.mean == pytest.approx(0.0) and the_test(found).p == pytest.approx(1.0)
 
 
 def test_replicates_go_by_their_names() -> None:
     """Those that both have, whatever their order: 0.36 - 0.33 and 0.41 - 0.39."""
     outcomes = {"a": {(0, 7): 0.36, (1, 7): 0.41}, "b": {(1, 7): 0.39, (2, 7): 0.1, (0, 7): 0.33}}
-    assert one(outcomes).values == pytest.approx((0.03, 0.02))
+    assert [*one(outcomes).values.values()] == pytest.approx((0.03, 0.02))
 
 
 def test_a_contrast_without_a_test_still_counts() -> None:
@@ -185,6 +186,34 @@ def test_a_contrast_without_a_test_still_counts() -> None:
     outcomes = table(a=ABOVE, b=BASE, c=[0.0, 0.0, 0.0])
     first, _ = compare(outcomes, [difference("a", "b"), difference("c", "b")], worst=None)
     assert the_test(first).p == pytest.approx(2 * the_test(first).p_alone)
+
+
+def test_what_was_not_planned_is_an_estimate_and_no_test_more() -> None:
+    outcomes = table(a=ABOVE, b=BASE, c=[0.3, 0.1, 0.2])
+    added = dataclasses.replace(difference("a", "c"), planned=False)
+    first, second = compare(outcomes, [difference("a", "b"), added], worst=None, margin=0.01)
+    assert the_test(first).p == the_test(first).p_alone
+    assert second.mean == pytest.approx(0.17) and len(second.values) == 3
+    assert second.test is second.equivalence is second.needed is None
+    assert second.verdict == "not planned" and "before the first result" in second.untested
+
+
+def test_verdicts() -> None:
+    """Means of 2 and of 0, deviation 1 hundredth: p = .074 and 1; TOST's as in R, of the data."""
+    above, same = table(a=ABOVE, b=BASE), table(a=[0.26, 0.25, 0.24], b=[0.25, 0.25, 0.25 - 1e-6])
+    assert one(above).verdict == "not told apart"
+    assert one(table(a=[0.5] * 3, b=BASE)).verdict == "not tested"
+    assert one(same, margin=0.1).verdict == "equal within ±0.1"
+    clear = table(a=[0.31, 0.32, 0.33], b=[0.21, 0.22, 0.23 - 1e-4])
+    assert one(clear).verdict == one(clear, margin=0.05).verdict == "different"
+    assert one(clear, margin=0.5).verdict == "different, by less than 0.5"
+
+
+def test_default_contrasts_compare_like_with_like() -> None:
+    """b's own values were its best, so that it stands against the tuned a, too; c tunes nothing."""
+    found = default_contrasts(["a", "b", "c"], "a", {"a": "a_tuned", "b": "b"})
+    assert found == ((("b", "a"),), (("c", "a"),), (("b", "a_tuned"),))
+    assert default_contrasts(["a", "b"], "a", {"b": "b_tuned"}) == ((("b", "a"),),)
 
 
 def test_needed_is_for_the_margin_after_the_correction() -> None:

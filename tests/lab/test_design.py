@@ -84,6 +84,18 @@ def test_contrasts_that_are_added_are_not_planned(tmp_path: Path, begun: Path) -
     }  # fmt: skip
 
 
+def test_a_contrast_that_is_left_out_is_a_change(tmp_path: Path, begun: Path) -> None:
+    """Otherwise what is found would choose what p is corrected for."""
+    other = plan(tmp_path, contrasts=[["c", "a"]])
+    with pytest.raises(InputError, match=r'contrasts was \["b - a"\] .* now it is \["c - a"\]'):
+        declared(other, begun, None)
+    (amendment,) = declared(other, begun, "b is of no use").amendments
+    assert (amendment.before, amendment.after) == (
+        {"contrasts": ["b - a"]},
+        {"contrasts": ["c - a"]},
+    )
+
+
 def test_a_folder_of_an_older_version_has_no_design(tmp_path: Path, begun: Path) -> None:
     content = json.loads((begun / "ablation.json").read_text())
     del content["design"], content["amendments"]

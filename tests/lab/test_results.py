@@ -8,13 +8,10 @@ import pytest
 from conftest import HOME
 
 from detector.errors import InputError
+from detector.lab.contrasts import difference
 from detector.lab.results import read_results, write_results
 
 SHIPPED = sorted((HOME / "docs" / "ablations").glob("*.json"))
-DIFFERENCE = {
-    "n": 2, "mean": -0.1, "standard_deviation": 0.0, "interval": [-0.1, -0.1],
-    "differences": [-0.1, -0.1], "p": 0.0, "p_holm": None, "seeds_for_half_a_point": None,
-}  # fmt: skip
 TUNED: dict[str, Any] = {
     "ablation": "a.yaml",
     "metric": "AP",
@@ -25,12 +22,13 @@ TUNED: dict[str, Any] = {
             "name": "a", "question": "", "published": {"value": 0.5, "source": "table 1"},
             "changes": {"x": [1, 1.0], "y": [None, "ohem"], "z": [[1, 2], {"k": True}]},
             "values": {"3": None, "0": 0.1}, "n": 1, "mean": 0.1, "standard_deviation": None,
-            "interval": None, "difference": DIFFERENCE, "confounders": {"divisor": None},
+            "interval": None, "confounders": {"divisor": None},
             "tuning": {
                 "keys": {"x": [1, 1.0, "a", [2]]}, "values": {"x=1": None, "x=1.0": 0.2},
                 "chosen": {"x": 1}, "at_edge": ["x"], "lead": None, "tuned_variant": "a_tuned",
-                "difference": DIFFERENCE | {"p": None},
             },
+            "diverged": [3], "figures": {"AR100": {"3": None, "0": 0.25}},
+            "success": {"runs": 2, "succeeded": 1, "mean": 0.1},
         }
     ],
     "failed_trials": ["tuning/a/x=1, seed 3"],
@@ -39,17 +37,52 @@ TUNED: dict[str, Any] = {
     "contrasts": [{"name": "b - a", "coefficients": {"b": 1.0, "a": -1.0}, "planned": False}],
     "margin": 0.02,
     "amendments": [],
+    "comparisons": [
+        {
+            "contrast": {"name": "b - a", "coefficients": {"b": 1.0, "a": -1.0}, "planned": False},
+            "values": {}, "mean": None, "test": None,
+            "untested": "no replicate has run in all of its variants", "equivalence": None,
+            "needed": None, "verdict": "not planned",
+        }
+    ],
+    "replicate_correlation": None,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_a_shipped_file_is_written_back_equally(file: Path, tmp_path: Path) -> None:
-    """What an ablation of today has beside it says that nothing was declared."""
+    """Its statistics are those of today."""
     write_results(tmp_path / "again.json", read_results(file))
-    again = json.loads((tmp_path / "again.json").read_text())
-    declared = [again.pop(key) for key in ("contrasts", "margin", "amendments")]
-    assert declared == [[], None, []]
-    assert json.dumps(again) == json.dumps(json.loads(file.read_text()))
+    assert (tmp_path / "again.json").read_text() == file.read_text()
+
+
+def test_a_file_without_contrasts_compares_with_the_baseline(tmp_path: Path) -> None:
+    """As older versions did, whose statistics in it are not looked at."""
+    a = TUNED["variants"][0] | {"tuning": None, "difference": None}
+    b = a | {"name": "b", "values": {"3": 0.25, "0": 0.375}, "difference": {"p_holm": 0.001}}
+    older = {key: TUNED[key] for key in ("ablation", "metric", "baseline", "seeds", "runner",
+                                         "failed_trials", "seconds")}  # fmt: skip
+    (tmp_path / "old.json").write_text(json.dumps(older | {"variants": [a, b]}))
+    (found,) = read_results(tmp_path / "old.json").comparisons
+    assert found.contrast == difference("b", "a") and found.values == {3: 0.25, 0: 0.275}
+
+
+def test_only_a_diverged_run_counts_as_the_worst(tmp_path: Path) -> None:
+    """Seed 3 of a failed; whether it would have been good nobody knows, unless it diverged."""
+    a = TUNED["variants"][0] | {"tuning": None, "diverged": []}
+    b = a | {"name": "b", "values": {"3": 0.25, "0": 0.375}, "diverged": []}
+    contrasts = [{"name": "b - a", "coefficients": {"b": 1, "a": -1}}]
+
+    def found(diverged: list[int], metric: str) -> tuple[dict[int, float], tuple[int, int]]:
+        content = TUNED | {"variants": [a | {"diverged": diverged}, b], "metric": metric}
+        (tmp_path / "r.json").write_text(json.dumps(content | {"contrasts": contrasts}))
+        results = read_results(tmp_path / "r.json")
+        success = results.variants[0].success
+        return dict(results.comparisons[0].values), (success.succeeded, success.runs)
+
+    assert found([], "AP") == ({0: pytest.approx(0.275)}, (1, 1))
+    assert found([3], "AP") == ({3: 0.25, 0: pytest.approx(0.275)}, (1, 2))
+    assert found([3], "loss") == ({}, (1, 2))
 
 
 def test_tuned_values_and_unknown_ones_are_written_back_equally(tmp_path: Path) -> None:

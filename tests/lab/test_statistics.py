@@ -9,6 +9,8 @@ from scipy import stats
 
 from detector.lab.statistics import (
     Interval,
+    Success,
+    replicate_correlation,
     replicates_needed,
     seeds_needed,
     success,
@@ -138,5 +140,17 @@ def test_a_diverged_run_has_the_worst_value() -> None:
 
 
 def test_success_stands_beside_the_mean() -> None:
-    assert success([0.5, None, 0.25, None]) == (4, 2, 0.375)
-    assert success([None]) == (1, 0, None)
+    assert success([0.5, None, 0.25, None]) == Success(4, 2, 0.375)
+    assert success([None]) == Success(1, 0, None)
+
+
+def test_what_replicates_share_by_hand() -> None:
+    """Two variants, centred -1, 0, 1 and -1, 1, 0: shared -1, 1/2, 1/2; mean square 2 (3/2) / 2.
+
+    The rest, 0, -1/2, 1/2 and its opposite: 1 / 2. (1.5 - .5) / (1.5 + .5) = .5.
+    """
+    assert replicate_correlation(np.array([[1.0, 2, 3], [6, 8, 7]])) == pytest.approx(0.5)
+    assert replicate_correlation(np.array([[1.0, 2, 3], [7, 8, 9]])) == pytest.approx(1)
+    assert replicate_correlation(np.array([[1.0, 2, 3], [9, 8, 7]])) == pytest.approx(-1)
+    assert replicate_correlation(np.array([[1.0, 1], [2, 2]])) is None
+    assert replicate_correlation(np.array([[1.0, 2]])) is None

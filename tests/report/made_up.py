@@ -106,27 +106,17 @@ def records(value: float | None) -> list[dict[str, Any]]:
 
 
 def results() -> dict[str, Any]:
-    """results.json; its statistics are made up too, each with digits of its own."""
-    difference = {
-        "n": 3,
-        "mean": -0.009,
-        "standard_deviation": 0.001,
-        "interval": [-0.0115, -0.0065],
-        "differences": [-0.010, -0.008, -0.009],
-        "p": 0.0041,
-        "p_holm": 0.0082,
-        "seeds_for_half_a_point": 2,
-    }
-    far = difference | {"n": 2, "mean": -0.358, "interval": [-0.421, -0.295],
-                        "differences": [-0.349, -0.367], "p": 0.123, "p_holm": 0.124,
-                        "seeds_for_half_a_point": 34}  # fmt: skip
+    """results.json; means and their intervals are made up too, with digits of their own.
+
+    Without contrasts, as an older file, which compares each with focal.
+    """
     common = {"standard_deviation": 0.0101, "interval": [0.3352, 0.3848], "n": 3}
     published = {"value": 0.302, "source": "Lin et al. 2017, table 1a"}
     changes = {"loss.classification.gamma": [2.0, 0.0], "loss.classification.alpha": [0.25, None]}
     rows = [
-        ("focal", HOSTILE, None, {}, 0.36, None),
-        ("plain_ce", "no focus", published, changes, 0.351, difference),
-        ("ignored", "", None, changes, 0.002, far),
+        ("focal", HOSTILE, None, {}, 0.36),
+        ("plain_ce", "no focus", published, changes, 0.351),
+        ("ignored", "", None, changes, 0.002),
     ]
     return {
         "ablation": "a.yaml",
@@ -135,13 +125,38 @@ def results() -> dict[str, Any]:
         "seeds": list(SEEDS),
         "variants": [
             {"name": name, "question": question, "published": source, "changes": changed,
-             "values": VALUES[name], **common, "mean": mean, "difference": against,
+             "values": VALUES[name], **common, "mean": mean,
              "confounders": {}, "tuning": None}
-            for name, question, source, changed, mean, against in rows
+            for name, question, source, changed, mean in rows
         ],
         "failed_trials": [],
         "seconds": {f"{name}, seed {seed}": 600.0 for name in VALUES for seed in SEEDS},
         "runner": {"workers": 2, "wall": 1.0, "busy": 1.0, "idle": 0.0, "overhead": None},
+    }  # fmt: skip
+
+
+def declared_results() -> dict[str, Any]:
+    """The same with a design: two contrasts and a margin, one contrast more, and an amendment.
+
+    Seed 1 of `ignored` diverged, so that it counts as 0.
+    """
+    content = results()
+    for entry in content["variants"]:
+        entry["figures"] = {"AR_100": {"0": 0.5, "1": 0.25, "2": 0.75}}
+    content["variants"][2] |= {"diverged": [1]}
+    return content | {
+        "margin": 0.02,
+        "contrasts": [
+            {"name": "plain_ce - ignored", "coefficients": {"plain_ce": 1.0, "ignored": -1.0},
+             "planned": False},
+            {"name": "plain_ce - focal", "coefficients": {"plain_ce": 1.0, "focal": -1.0}},
+            {"name": "ignored - focal", "coefficients": {"ignored": 1.0, "focal": -1.0}},
+        ],
+        "amendments": [
+            {"date": "2026-11-27T10:00:00+00:00", "reason": "a reviewer <asked>",
+             "before": {"seeds": [0, 1], "margin": None},
+             "after": {"seeds": [0, 1, 2], "margin": 0.02}, "results_seen": True},
+        ],
     }  # fmt: skip
 
 
@@ -156,14 +171,9 @@ def tuned_results() -> dict[str, Any]:
         "at_edge": ["optimizer.lr"],
         "lead": None,
         "tuned_variant": None,
-        "difference": None,
     }
-    both = {"n": 3, "standard_deviation": 0.001, "seeds_for_half_a_point": 3,
-            "mean": -0.002, "interval": [-0.0081, 0.0041], "p": 0.414, "p_holm": 0.828,
-            "differences": [-0.001, -0.002, -0.003]}  # fmt: skip
     focal["tuning"] = tuning
-    plain["tuning"] = tuning | {"lead": 0.0123, "tuned_variant": "plain_ce_tuned",
-                                "difference": both}  # fmt: skip
+    plain["tuning"] = tuning | {"lead": 0.0123, "tuned_variant": "plain_ce_tuned"}
     plain["confounders"] = {"clipped_share": 0.45, "classification_over_box": 2.5,
                             "divisor": 358.66, "gradient_norm": None,
                             "score_threshold": 0.05}  # fmt: skip

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_up import HOSTILE, Reader, folder, results, tuned_results, write
+from made_up import HOSTILE, Reader, declared_results, folder, results, tuned_results, write
 
 from detector.errors import InputError
 from detector.report.page import write_report
@@ -81,23 +81,54 @@ def test_is_the_same_twice(ablation: Path, page: str, tmp_path: Path) -> None:
 
 def test_main_table(read: Reader) -> None:
     assert read.table("AP of each variant") == [
-        ["variant", "AP", "std", "by seed: 0, 1, 2", "difference", "p", "p (corrected)",
-         "published"],
+        ["variant", "AP", "std", "by seed: 0, 1, 2", "published"],
         ["focal (baseline)|" + HOSTILE, "0.360|0.335 to 0.385", "0.010", "0.350   0.360   0.370",
-         "–", "–", "–", "–"],
+         "–"],
         ["plain_ce|no focus", "0.351|0.335 to 0.385", "0.010", "0.340   0.352   0.361",
-         "−0.009|−0.011 to −0.006", "0.004", "0.008", "0.302|Lin et al. 2017, table 1a"],
-        ["ignored", "0.002|0.335 to 0.385", "0.010", "0.001   none   0.003",
-         "−0.358|−0.421 to −0.295", "0.123", "0.124", "–"],
+         "0.302|Lin et al. 2017, table 1a"],
+        ["ignored", "0.002|0.335 to 0.385", "0.010", "0.001   none   0.003", "–"],
     ]  # fmt: skip
 
 
-def test_differences_stand_under_their_seeds(read: Reader) -> None:
-    """The failed run is seed 1 of `ignored`: its two differences are of seeds 0 and 2."""
-    assert read.table("seed by seed")[1:] == [
-        ["plain_ce", "−0.010", "−0.008", "−0.009", "0.001", "2"],
-        ["ignored", "−0.349", "–", "−0.367", "0.001", "34"],
-    ]
+def test_contrasts_stand_under_their_seeds(read: Reader) -> None:
+    """Mean 9, deviation 1 thousandths: t = 9 sqrt 3; t(2) leaves .05 / 4 above at 6.2053.
+
+    The failed run is seed 1 of `ignored`: mean .358 of two, half their distance .009; t(1): 25.452.
+    """
+    assert read.table("Contrasts of AP") == [
+        ["contrast", "verdict", "estimate", "by seed: 0, 1, 2", "p", "p (corrected)"],
+        ["plain_ce - focal", "different", "−0.009|−0.013 to −0.005", "−0.010   −0.008   −0.009",
+         "0.004", "0.008"],
+        ["ignored - focal", "different", "−0.358|−0.587 to −0.129", "−0.349   –   −0.367",
+         "0.016", "0.032"],
+    ]  # fmt: skip
+
+
+def test_a_declared_design(tmp_path: Path) -> None:
+    """Planned before unplanned; equal by two one-sided tests: 11 sqrt 3 = 19.05, p .00137 doubled.
+
+    Diverged, `ignored` has 0 at seed 1, so that its mean difference is .35867.
+    """
+    write(tmp_path / "results.json", declared_results())
+    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    head, *rows = read.table("Contrasts of AP")
+    assert head[6:] == ["p (equal within ±0.02)", "replicates needed"]
+    assert [row[0] for row in rows] == ["plain_ce - focal", "ignored - focal", "plain_ce - ignored"]
+    assert rows[0][1] == "different, by less than 0.02"
+    assert rows[0][6:] == ["0.003|−0.011 to −0.007", "3|2 to 4"]
+    assert rows[1][2:4] == ["−0.359|−0.391 to −0.326", "−0.349   −0.360   −0.367"]
+    assert rows[2][1:4] == ["not planned", "+0.350", "+0.339   +0.352   +0.358"]
+    assert rows[2][4:] == ["–", "–", "–", "–"]
+    ignored = read.table("AP of each variant")[3]
+    assert ignored[3:6] == ["0.001   diverged   0.003", "67 %|2 of 3", "0.002"]
+    assert read.table("Other figures")[1] == ["focal", "0.500|0.250 to 0.750"]
+    text = "".join(read.text)
+    assert "2 planned, 1 not planned" in text and "±0.02" in text
+    assert (
+        "2026-11-27: seeds from 0, 1 to 0, 1, 2; margin from none on record to 0.02, after" in text
+    )
+    assert "Reason given: a reviewer <asked>. P-values are too small" in text
+    assert "Intraclass correlation of the replicates: " in text
 
 
 def test_tables_of_diagnostics_hold_means_over_seeds(read: Reader) -> None:
@@ -233,12 +264,13 @@ def test_one_seed_and_nothing_finished(tmp_path: Path) -> None:
     content = results()
     content["seeds"] = [0]
     for entry in content["variants"]:
-        entry.update(values={"0": None}, n=0, mean=None, difference=None)
+        entry.update(values={"0": None}, n=0, mean=None)
         entry.update(interval=None, standard_deviation=None)
     write(tmp_path / "results.json", content)
     text = "".join(Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)
     assert "Forest plot: missing. No run has finished." in text
-    assert "have finished: plain_ce, ignored." in text
+    assert "Not tested: plain_ce - focal; ignored - focal." in text
+    assert "plain_ce - focal: no replicate has run in all of its variants." in text
 
 
 def test_bootstrap_over_images_is_shown_where_it_was_made(tmp_path: Path) -> None:
@@ -264,10 +296,12 @@ def test_tuned_stands_beside_untuned(tmp_path: Path) -> None:
     ]  # fmt: skip
     rates, weights = "optimizer.lr: 0.02 (of 0.01, 0.02, at an edge)", "loss.weight: 1 (of 1, 2)"
     assert read.table("What was tuned")[1:] == [
-        ["focal", f"{rates}\n{weights}", "–", "0.360|0.335 to 0.385", "the same", "–", "–",
-         "–"],
+        ["focal", f"{rates}\n{weights}", "–", "0.360|0.335 to 0.385", "the same"],
         ["plain_ce", f"{rates}\n{weights}", "0.012", "0.351|0.335 to 0.385",
-         "0.358|0.350 to 0.366", "−0.002|−0.008 to +0.004", "0.414", "0.828"],
+         "0.358|0.350 to 0.366"],
+    ]  # fmt: skip
+    assert [row[0] for row in read.table("Contrasts of AP")[1:]] == [
+        "plain_ce - focal", "ignored - focal", "plain_ce_tuned - focal"
     ]  # fmt: skip
     assert read.table("each combination")[1:3] == [
         ["focal", "lr=0.01", "0.250"], ["focal", "lr=0.02", "diverged or undefined"]
@@ -283,7 +317,7 @@ def test_where_every_trial_diverged_nothing_is_the_same(tmp_path: Path) -> None:
     read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
     assert read.table("What was tuned")[1] == [
         "focal", "optimizer.lr: none, all diverged or are undefined (of 9.0)", "–",
-        "0.360|0.335 to 0.385", "–", "–", "–", "–",
+        "0.360|0.335 to 0.385", "–",
     ]  # fmt: skip
 
 
@@ -292,7 +326,6 @@ def test_failed_trials_are_shown(tmp_path: Path) -> None:
     content = results() | {"failed_trials": [trial]}
     ignored = content["variants"][2]
     ignored["values"] = ignored["values"] | {"1": 0.002}
-    ignored["difference"] |= {"differences": [-0.349, -0.358, -0.367]}
     write(tmp_path / "results.json", content)
     text = "".join(Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)
     assert f"stand beside them: {trial}. The same" in text

@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import folder, tuned_results, write
+from made_up import declared_results, folder, results, write
 
+from detector.lab.results import Amendment
 from detector.report import numbers
+from detector.report.comparisons import EFFECTS, amended, flatness, verdicts
 from detector.report.folder import AblationFolder, read_folder
 from detector.report.page import write_report
-from detector.report.tables import Verdict, verdicts
 
 
 @pytest.fixture(scope="module")
@@ -47,49 +48,73 @@ def test_values_of_a_config_are_written_as_in_one() -> None:
 
 
 def test_significance_is_a_matter_of_the_corrected_p(ablation: AblationFolder) -> None:
-    """plain_ce has p_holm .0082; ignored .124, for it has two seeds: a large difference, unseen."""
-    assert verdicts(ablation) == [Verdict("focal", ["plain_ce"], ["ignored"], [])]
-
-
-def test_significant_before_the_correction_alone_is_not_significant(
-    ablation: AblationFolder,
-) -> None:
-    focal, plain, ignored = ablation.variants
-    assert plain.difference is not None
-    nearly = replace(plain, difference=replace(plain.difference, p=0.02, p_holm=0.06))
-    (verdict,) = verdicts(replace(ablation, variants=(focal, nearly, ignored)))
-    assert verdict == Verdict("focal", [], ["plain_ce", "ignored"], [])
+    """p of ignored is .016 alone, of two contrasts .032 and of four .064; of plain_ce .004."""
+    assert verdicts(ablation) == {
+        "different": ["plain_ce - focal (−0.009)", "ignored - focal (−0.358)"]
+    }
+    more = [replace(one, name=f"{one.name}, again") for one in ablation.contrasts]
+    found = verdicts(replace(ablation, contrasts=(*ablation.contrasts, *more)))
+    assert [*found] == ["different", "not told apart"]
+    assert found["not told apart"][0] == "ignored - focal (−0.358)"
 
 
 def test_one_variant_alone_has_no_verdict(ablation: AblationFolder) -> None:
-    assert verdicts(replace(ablation, variants=ablation.variants[:1])) == []
-
-
-def test_tuned_is_compared_with_tuned_alone(tmp_path: Path) -> None:
-    """plain_ce_tuned is far from the untuned baseline by any p, which no sentence may say."""
-    results = tuned_results()
-    _, plain, _, tuned = results["variants"]
-    tuned["difference"] = plain["difference"] | {"mean": 0.777, "p_holm": 0.0001}
-    plain["tuning"]["difference"] |= {"p": 0.04, "p_holm": 0.04}
-    write(tmp_path / "results.json", results)
-    assert verdicts(read_folder(tmp_path)) == [
-        Verdict("focal", ["plain_ce"], ["ignored"], []),
-        Verdict("focal, both tuned", ["plain_ce"], [], []),
-    ]
-
-
-def test_a_tuned_variant_without_a_tuned_baseline_has_no_verdict(tmp_path: Path) -> None:
-    results = tuned_results()
-    results["variants"][0]["tuning"] = None
-    write(tmp_path / "results.json", results)
-    assert [verdict.baseline for verdict in verdicts(read_folder(tmp_path))] == ["focal"]
+    assert verdicts(replace(ablation, variants=ablation.variants[:1], contrasts=())) == {}
 
 
 def test_a_verdict_is_a_sentence_of_the_page(tmp_path: Path) -> None:
-    page = write_report(folder(tmp_path / "tiny")).read_text(encoding="utf-8")
-    assert "<li>Different from focal (p &lt; 0.05 after the correction): plain_ce.</li>" in page
-    assert "<li>Not shown to differ from focal: ignored. That does not prove them" in page
-    assert "Not tested" not in page
+    write(tmp_path / "results.json", declared_results())
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    correction = "(p &lt; 0.05 after the correction for 2 planned contrasts"
+    assert f"<li><b>Different</b> {correction}): ignored - focal (−0.359).</li>" in page
+    assert f"<li><b>Different, by less than 0.02</b> {correction}, and within the margin" in page
+    assert "<li><b>Not planned</b>: plain_ce - ignored (+0.350). These were added when" in page
+    assert "Not tested" not in page and "no difference" not in page.casefold()
+
+
+def test_not_told_apart_is_not_called_equal(tmp_path: Path) -> None:
+    content = results()
+    content["variants"][2]["values"] = {"0": 0.1, "1": 0.7, "2": 0.3}
+    write(tmp_path / "results.json", content)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "<b>Not told apart</b>: ignored - focal (+0.007). That does not show them equal" in page
+
+
+def ending(ablation: AblationFolder, *last: float) -> AblationFolder:
+    """Of plain_ce alone, whose run of seed k rose by last[k] at its last validation."""
+    runs = [
+        replace(
+            run, records=[{"epoch": e, "validation/AP": v} for e, v in ((1, 0.5), (2, 0.5 + d))]
+        )
+        for run, d in zip(ablation.variants[1].runs, last, strict=True)
+    ]
+    return replace(ablation, variants=(replace(ablation.variants[1], runs=tuple(runs)),))
+
+
+def test_flat_is_below_the_margin(ablation: AblationFolder) -> None:
+    """Mean of .03, .03 and 0: +.02. Without a margin nobody says what is flat."""
+    rising = ending(ablation, 0.03, 0.03, 0.0)
+    said = "AP changed most under plain_ce: by +0.020, mean over seeds"
+    assert f"{said}. No margin was declared" in flatness(rising)
+    assert "less than the margin of 0.03: it was flat" in flatness(replace(rising, margin=0.03))
+    moving = flatness(replace(rising, margin=0.01))
+    assert "not flat at the end, by the margin of 0.01, under plain_ce:" in moving
+    falling = replace(ending(ablation, -0.03, -0.03, 0.0), margin=0.01)
+    assert "by −0.020" in flatness(falling) and "not flat" in flatness(falling)
+    once = replace(ablation, variants=())
+    assert flatness(once).startswith("No run was validated twice")
+
+
+def test_an_amendment_says_what_p_is_worth() -> None:
+    late = Amendment(
+        "2026-11-27T10:00:00", "more power.", {"metric": "AP"}, {"metric": "AP50"}, True
+    )
+    assert amended(late) == [
+        "2026-11-27: metric from AP to AP50, after results.json was written first.",
+        "Reason given: more power.",
+        EFFECTS["metric"],
+    ]
+    assert "before results.json" in amended(replace(late, results_seen=False))[0]
 
 
 def test_a_half_written_line_is_left(ablation: AblationFolder) -> None:

@@ -1,0 +1,170 @@
+"""What the page says of an ablation's contrasts, its design, and whether the training was over.
+
+page.html.j2 calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from detector.lab.contrasts import Comparison
+from detector.lab.results import Amendment
+from detector.lab.statistics import ReplicatesNeeded
+from detector.report.folder import AblationFolder, ReportedVariant
+from detector.report.numbers import NONE, decimal, four_digits, interval, probability
+from detector.report.seed_means import points
+
+Cell = tuple[str, str]  # its text and a note
+EFFECTS = {  # of a change of the design after its first result, on what is said of it
+    "seeds": "P-values are too small: with seeds added until a difference shows, three looks find "
+    "one at .05 in 12 % of cases without any.",
+    "metric": "P-values are too small: they count one metric, where the others could have been "
+    "taken as well.",
+    "contrasts": "P-values are too small: they are corrected for fewer contrasts than were "
+    "declared.",
+    "margin": "That two are called equal promises little: the margin was chosen with results to "
+    "look at.",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Of the table of contrasts."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    verdict: str
+    different: bool
+
+
+def verdicts(ablation: AblationFolder) -> dict[str, list[str]]:
+    """Verdict -> the contrasts of which it is said, each with its estimate; what is found first."""
+    by_verdict: dict[str, list[str]] = {}
+    for comparison in sorted(ablation.comparisons, key=_rank):
+        mean = comparison.mean
+        estimate = "" if mean is None else f" ({decimal(mean, sign='+')})"
+        names = by_verdict.setdefault(comparison.verdict, [])
+        names.append(f"{comparison.contrast.name}{estimate}")
+    return by_verdict
+
+
+def _rank(comparison: Comparison) -> tuple[bool, ...]:
+    one = comparison
+    return not one.contrast.planned, one.test is None, not one.different, not one.equal
+
+
+def contrasts(ablation: AblationFolder) -> tuple[list[str], list[Row]]:
+    """Head and rows, those that were planned first."""
+    margin = ablation.margin
+    equality = [f"p (equal within ±{margin:g})", "replicates needed"] if margin else []
+    seeds = "by seed: " + ", ".join(map(str, ablation.seeds))
+    head = ["contrast", "verdict", "estimate", seeds, "p", "p (corrected)", *equality]
+    ordered = sorted(ablation.comparisons, key=lambda one: not one.contrast.planned)
+    return head, [_row(ablation, one) for one in ordered]
+
+
+def _row(ablation: AblationFolder, comparison: Comparison) -> Row:
+    test, equality = comparison.test, comparison.equivalence
+    by_seed = [
+        decimal(comparison.values.get(seed), sign="+" if seed in comparison.values else "")
+        for seed in ablation.seeds
+    ]
+    cells = [
+        (decimal(comparison.mean, sign="+"), interval(test.interval, sign="+") if test else ""),
+        ("   ".join(by_seed), ""),
+        (probability(test.p_alone if test else None), ""),
+        (probability(test.p if test else None), ""),
+    ]
+    if ablation.margin:
+        inside = interval(equality.interval, sign="+") if equality else ""
+        cells += [(probability(equality.p if equality else None), inside)]
+        cells += [_needed(comparison.needed)]
+    return Row(comparison.contrast.name, tuple(cells), comparison.verdict, comparison.different)
+
+
+def _needed(needed: ReplicatesNeeded | None) -> Cell:
+    return (NONE, "") if needed is None else (str(needed.n), f"{needed.low} to {needed.high}")
+
+
+def untested(ablation: AblationFolder) -> list[str]:
+    """A sentence of each planned contrast that has no test."""
+    return [
+        f"{one.contrast.name}: {one.untested}"
+        for one in ablation.comparisons
+        if one.contrast.planned and one.test is None
+    ]
+
+
+def amended(amendment: Amendment) -> list[str]:
+    """What was changed, why, and what that does to what is said of it."""
+    changes = [
+        f"{key} from {_value(amendment.before.get(key))} to {_value(value)}"
+        for key, value in amendment.after.items()
+    ]
+    seen = "after" if amendment.results_seen else "before"
+    return [
+        f"{amendment.date[:10]}: {'; '.join(changes)}, {seen} results.json was written first.",
+        f"Reason given: {amendment.reason.rstrip('.')}.",
+        *(EFFECTS[key] for key in amendment.after if key in EFFECTS),
+    ]
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "none on record"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def last_changes(ablation: AblationFolder) -> Mapping[str, float]:
+    """Variant -> change of the metric between its last two validations, mean over its runs."""
+    changes = {v.name: _changes(v, f"validation/{ablation.metric}") for v in ablation.variants}
+    return {name: fmean(of_runs) for name, of_runs in changes.items() if of_runs}
+
+
+def _changes(variant: ReportedVariant, key: str) -> list[float]:
+    series = [[value for _, value in points(run, key)] for run in variant.finished]
+    return [values[-1] - values[-2] for values in series if len(values) > 1]
+
+
+def flatness(ablation: AblationFolder) -> str:
+    """Whether the metric was flat at the end of the training, as far as two validations say."""
+    metric, changes, margin = ablation.metric, last_changes(ablation), ablation.margin
+    if not changes:
+        return f"No run was validated twice: whether {metric} was flat at the end is not known."
+    most = max(changes, key=lambda name: abs(changes[name]))
+    said = (
+        f"Between the last two validations {metric} changed most under {most}: by "
+        f"{decimal(changes[most], sign='+')}, mean over seeds"
+    )
+    if margin is None:
+        return f"{said}. No margin was declared to judge that by."
+    moving = [name for name, change in changes.items() if abs(change) >= margin]
+    if not moving:
+        return f"{said}, which is less than the margin of {margin:g}: it was flat at the end."
+    return (
+        f"{said}. It was not flat at the end, by the margin of {margin:g}, under "
+        f"{', '.join(moving)}: these trainings are compared before they are over."
+    )
+
+
+def correlation(ablation: AblationFolder) -> str:
+    """What replicates share, in a sentence; empty where it is not known."""
+    shared = ablation.replicate_correlation
+    if shared is None:
+        return ""
+    return (
+        f"Intraclass correlation of the replicates: {decimal(shared)}, the share of the variance "
+        "that a seed moves in all variants alike."
+    )
+
+
+def success_cells(ablation: AblationFolder, variant: ReportedVariant) -> list[Cell]:
+    """How many runs came to a value, and their mean; no cells where no run diverged."""
+    if not any(v.diverged for v in ablation.variants):
+        return []
+    found = variant.success
+    rate = f"{100 * found.succeeded / found.runs:.0f} %" if found.runs else NONE
+    counted = four_digits(found.succeeded) + " of " + four_digits(found.runs)
+    return [(rate, counted), (decimal(found.mean), "")]

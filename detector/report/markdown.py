@@ -1,0 +1,50 @@
+"""An ablation's results as Markdown tables, to paste."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from detector.lab.contrasts import Comparison
+from detector.lab.results import Results, VariantResult
+from detector.report.numbers import decimal, interval, probability
+
+
+def results_table(results: Results) -> str:
+    """One table of the variants, and one of their contrasts where there are some."""
+    metric, diverged = results.metric, any(v.diverged for v in results.variants)
+    success = ["succeeded", f"{metric} of these"] if diverged else []
+    rows = [
+        [*_variant(v, len(results.seeds)), *(_success(v) if diverged else [])]
+        for v in results.variants
+    ]
+    tables = [_table(["variant", metric, "95 % interval", *success], rows)]
+    if results.comparisons:
+        head = ["contrast", "estimate", "95 % interval", "p (corrected)", "verdict"]
+        tables.append(_table(head, [_contrast(one) for one in results.comparisons]))
+    return "\n\n".join(tables)
+
+
+def _variant(variant: VariantResult, seeds: int) -> list[str]:
+    missing = f" ({variant.n} of {seeds} seeds)" if variant.n < seeds else ""
+    return [variant.name + missing, decimal(variant.mean), interval(variant.interval)]
+
+
+def _success(variant: VariantResult) -> list[str]:
+    found = variant.success
+    return [f"{found.succeeded} of {found.runs}", decimal(found.mean)]
+
+
+def _contrast(comparison: Comparison) -> list[str]:
+    test = comparison.test
+    return [
+        comparison.contrast.name,
+        decimal(comparison.mean, sign="+"),
+        interval(test.interval if test else None, sign="+"),
+        probability(test.p if test else None),
+        comparison.verdict,
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
