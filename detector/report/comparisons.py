@@ -154,9 +154,10 @@ def correlation(ablation: AblationFolder) -> str:
     shared = ablation.replicate_correlation
     if shared is None:
         return ""
+    chance = "; below 0 by chance" if shared < 0 else ""
     return (
-        f"Intraclass correlation of the replicates: {decimal(shared)}, the share of the variance "
-        "that a seed moves in all variants alike."
+        f"Intraclass correlation of the replicates: {decimal(shared)} (the share of the variance "
+        f"that a seed moves in all variants alike{chance})."
     )
 
 

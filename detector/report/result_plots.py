@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from detector.lab.contrasts import Comparison
+from detector.lab.statistics import valued
 from detector.report.folder import AblationFolder
 from detector.report.seed_means import Curve, points, seed_curve
 from detector.report.style import (
@@ -24,6 +25,7 @@ from detector.report.style import (
     new_figure,
     wrapped,
 )
+from detector.settings.figures import worst_value
 
 NAME = 34  # characters on a line of a row's name
 ZOOM_RATIO = 3.0  # a variant that reaches so many times as far as the next has the rest drawn again
@@ -44,7 +46,8 @@ def forest_plot(ablation: AblationFolder, styles: Mapping[str, LineStyle]) -> Fi
     upper = parts[0, 0].subplots()
     for y, v in enumerate(variants):
         assert v.mean is not None
-        known = [value for value in v.values.values() if value is not None]
+        counted = valued(v.outcomes.values(), worst_value(ablation.metric))
+        known = [value for value in counted if value is not None]
         _forest_row(upper, y, styles[v.name], v.mean, v.interval, known)
         if v.published:
             upper.plot(v.published.value, y, "|", color=TEXT, markersize=13, markeredgewidth=1.6)

@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -128,6 +129,14 @@ def test_forest_rows_are_the_results(ablation: AblationFolder) -> None:
         assert seeds == (pytest.approx([-0.010, -0.008, -0.009]), [0.24] * 3)
         assert mark == (pytest.approx([-0.009]), [0])
     assert near.get_xlim() == pytest.approx((-1.25 * 0.012583, 1.25 * 0.012583), abs=1e-6)
+
+
+def test_a_diverged_run_has_its_dot_at_the_worst(ablation: AblationFolder) -> None:
+    """Or the mean would lie beside its dots."""
+    gone = replace(ablation.variants[2], diverged=(1,))
+    figure = result_plots.forest_plot(replace(ablation, variants=(gone,), contrasts=()), STYLES)
+    assert figure is not None and len(figure.axes) == 1
+    assert drawn(figure.axes[0], COLORS[1])[1] == ([0.001, 0.0, 0.003], [0.24] * 3)
 
 
 def test_zoom_is_for_rows_far_from_the_others() -> None:
