@@ -793,6 +793,33 @@ TABLE = [
         ("evaluation.params.catIds = np.searchsorted(categories, category_ids).tolist()", "pass"),
         ('int(categories[entry["category_id"]])', 'entry["category_id"] + 1'),
     ]),
+    ("detector/lab/contrasts.py", "tests/lab/test_contrasts.py", [
+        ("sum(contrast.planned for contrast in contrasts)", "len(contrasts)"),
+        ("self.test.p < LEVEL", "self.test.p_alone < LEVEL"),
+        ("if pair[0] != pair[1]", "if pair"),
+    ]),
+    ("detector/lab/results.py", "tests/lab/test_results.py", [
+        ("if v is not None or s in self.diverged", "if v is not None"),
+        ("tuning.tuned_variant or name", "name"),
+        ("if v.name not in added", "if v.name"),
+    ]),
+    ("detector/lab/statistics.py", "tests/lab/test_statistics.py", [
+        ("(variants - 1) * rest\n", "rest\n"),
+        ("(replicates - 1) * (variants - 1)", "replicates * variants"),
+    ]),
+    ("detector/lab/design.py", "tests/lab/test_design.py", [
+        ('changed.append("contrasts")', "pass"),
+    ]),
+    ("detector/report/paper.py", "tests/report/test_paper.py", [
+        ("len(known) == len(values)", "True"),
+        ("end.replace('−', '-')", "end"),
+        ('if text in ("", NONE)', 'if text == ""'),
+    ]),
+    ("detector/report/comparisons.py", "tests/report/test_verdicts.py", [
+        ("values[-1] - values[-2]", "values[-1] - values[0]"),
+        ("abs(change) >= margin", "change >= margin"),
+        ("not one.contrast.planned, one.test", "one.contrast.planned, one.test"),
+    ]),
     ("detector/report/run_evaluation.py", "tests/report/test_run_evaluation.py", [
         ("chosen, boxes = ~matches.ignored[0],", "chosen, boxes = matches.scores >= 0,"),
         ("boxes = matches.truth_classes == of_class", "pass"),

@@ -268,5 +268,5 @@ def test_an_ablation_compares_it(
     assert {v["name"]: v["values"] for v in found["variants"]} == {
         "many": {"0": 20}, "few": {"0": 5}
     }  # fmt: skip
-    assert found["variants"][1]["difference"]["mean"] == -15
+    assert found["comparisons"][0]["mean"] == -15
     assert "mean_boxes" in (tmp_path / "out/report.html").read_text()

@@ -209,6 +209,15 @@ def test_verdicts() -> None:
     assert one(clear, margin=0.5).verdict == "different, by less than 0.5"
 
 
+def test_a_verdict_is_of_the_corrected_p() -> None:
+    """2, 1, 3, 2 hundredths: t = 4.899, three degrees: p = .0163, of four contrasts .0651."""
+    outcomes = table(a=[0.22, 0.31, 0.43, 0.52], b=[0.2, 0.3, 0.4, 0.5])
+    assert one(outcomes).verdict == "different"
+    four = compare(outcomes, [difference("a", "b")] * 4, worst=None)
+    assert the_test(four[0]).p == pytest.approx(0.0651, abs=1e-4)
+    assert four[0].verdict == "not told apart"
+
+
 def test_default_contrasts_compare_like_with_like() -> None:
     """b's own values were its best, so that it stands against the tuned a, too; c tunes nothing."""
     found = default_contrasts(["a", "b", "c"], "a", {"a": "a_tuned", "b": "b"})

@@ -67,6 +67,16 @@ def test_a_file_without_contrasts_compares_with_the_baseline(tmp_path: Path) -> 
     assert found.contrast == difference("b", "a") and found.values == {3: 0.25, 0: 0.275}
 
 
+def test_an_older_file_compares_tuned_with_tuned(tmp_path: Path) -> None:
+    """b's own values were its best; a's were not, and the variant that has them stands last."""
+    a = TUNED["variants"][0]
+    b = a | {"name": "b", "tuning": a["tuning"] | {"tuned_variant": None}}
+    variants = [a, b, a | {"name": "a_tuned", "tuning": None}]
+    (tmp_path / "old.json").write_text(json.dumps(TUNED | {"variants": variants, "contrasts": []}))
+    contrasts = read_results(tmp_path / "old.json").contrasts
+    assert [contrast.name for contrast in contrasts] == ["b - a", "b - a_tuned"]
+
+
 def test_only_a_diverged_run_counts_as_the_worst(tmp_path: Path) -> None:
     """Seed 3 of a failed; whether it would have been good nobody knows, unless it diverged."""
     a = TUNED["variants"][0] | {"tuning": None, "diverged": []}

@@ -152,5 +152,8 @@ def test_what_replicates_share_by_hand() -> None:
     assert replicate_correlation(np.array([[1.0, 2, 3], [6, 8, 7]])) == pytest.approx(0.5)
     assert replicate_correlation(np.array([[1.0, 2, 3], [7, 8, 9]])) == pytest.approx(1)
     assert replicate_correlation(np.array([[1.0, 2, 3], [9, 8, 7]])) == pytest.approx(-1)
+    # shared -1/3, 0, 1/3: 3 (2/9) / 2 = 1/3; the rest 16/3 over 4; (1/3 - 4/3) / (1/3 + 2 4/3)
+    third = np.array([[1.0, 2, 3], [1, 2, 3], [3, 2, 1]])
+    assert replicate_correlation(third) == pytest.approx(-1 / 3)
     assert replicate_correlation(np.array([[1.0, 1], [2, 2]])) is None
     assert replicate_correlation(np.array([[1.0, 2]])) is None

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,13 @@ def test_the_tex_table_is_latex(ablation: Path) -> None:
         assert not re.search(r"(?<!\\)[_%#]|[−±–]", line.removeprefix("%")), line
     columns = {line.count(" & ") for line in text.splitlines() if " & " in line}
     assert columns == {5, 4}
+
+
+def test_a_figure_that_a_run_lacks_has_no_mean(ablation: Path) -> None:
+    results = read_results(ablation / "results.json")
+    lacking = replace(results.variants[0], figures={"AR_100": {0: 0.5, 1: None, 2: 0.75}})
+    text = tex_table(replace(results, variants=(lacking, *results.variants[1:])))
+    assert "focal & $0.360$ & $0.335$ to $0.385$ & 3 & 3 of 3 & -- \\\\" in text
 
 
 def test_what_latex_takes_for_its_own_is_escaped() -> None:

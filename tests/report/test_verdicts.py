@@ -69,6 +69,8 @@ def test_a_verdict_is_a_sentence_of_the_page(tmp_path: Path) -> None:
     assert f"<li><b>Different</b> {correction}): ignored - focal (−0.359).</li>" in page
     assert f"<li><b>Different, by less than 0.02</b> {correction}, and within the margin" in page
     assert "<li><b>Not planned</b>: plain_ce - ignored (+0.350). These were added when" in page
+    found = [page.index(f"<b>{verdict}") for verdict in ("Different,", "Different<", "Not planned")]
+    assert found == sorted(found)
     assert "Not tested" not in page and "no difference" not in page.casefold()
 
 
@@ -84,7 +86,10 @@ def ending(ablation: AblationFolder, *last: float) -> AblationFolder:
     """Of plain_ce alone, whose run of seed k rose by last[k] at its last validation."""
     runs = [
         replace(
-            run, records=[{"epoch": e, "validation/AP": v} for e, v in ((1, 0.5), (2, 0.5 + d))]
+            run,
+            records=[
+                {"epoch": e, "validation/AP": v} for e, v in ((1, 0.1), (2, 0.5), (3, 0.5 + d))
+            ],
         )
         for run, d in zip(ablation.variants[1].runs, last, strict=True)
     ]
