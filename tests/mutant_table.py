@@ -810,8 +810,10 @@ TABLE = [
     ("detector/lab/design.py", "tests/lab/test_design.py", [
         ('changed.append("contrasts")', "pass"),
     ]),
-    ("detector/report/paper.py", "tests/report/test_paper.py", [
+    ("detector/lab/statistics.py", "tests/report/test_paper.py", [
         ("len(known) == len(values)", "True"),
+    ]),
+    ("detector/report/paper.py", "tests/report/test_paper.py", [
         ("end.replace('−', '-')", "end"),
         ('if text in ("", NONE)', 'if text == ""'),
     ]),

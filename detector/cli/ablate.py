@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 
 from detector import build
 from detector.cli.ablation_external import external_run, measure_external
@@ -25,6 +24,7 @@ from detector.lab.placement import ALL, Placement, Shard, visible_gpus
 from detector.lab.plan import Plan
 from detector.lab.records import TrialChoice, choose, last_metric
 from detector.lab.results import Amendment, Results, RunnerTime, read_results, write_results
+from detector.lab.statistics import complete_mean
 from detector.lab.sweep import STATE, Outcome, Run, Sweep, read_finished
 from detector.lab.variants import PLACEHOLDER, of_seed
 from detector.report.markdown import results_table
@@ -223,15 +223,10 @@ def _choices(plan: Plan, trials: list[Run], finished: Collection[str]) -> dict[s
             for run in runs:
                 value = None if run.diverged else last_metric(run.directory, plan.metric)
                 metrics[names[run.variant]].append(value)
-            means = {name: _mean(of_seeds) for name, of_seeds in metrics.items()}
+            # a combination that diverges from some seed is not chosen
+            means = {name: complete_mean(of_seeds) for name, of_seeds in metrics.items()}
             choices[v.name] = choose(v, means, plan.metric)
     return choices
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None where one of them is: a combination that diverges from some seed is not chosen."""
-    known = [value for value in values if value is not None]
-    return mean(known) if len(known) == len(values) else None
 
 
 def _with_best(plan: Plan, choices: Mapping[str, TrialChoice]) -> Plan:

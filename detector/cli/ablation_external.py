@@ -57,9 +57,7 @@ def _measure(plan: Plan, seed: int, file: Path, source: dict[str, str], folder: 
     rows = load_detections(file, truth)
     ids, own = index.image_ids.tolist(), own_metrics_of(config)
     result = evaluate(rows, truth, image_ids=ids, engine=config.evaluation.engine, own=own)
-    per_class = {f"AP/{name}": ap for name, ap in result.per_class.items()}
-    figures = {**result.summary, **per_class, **result.own}
-    record = {f"validation/{name}": finite(value) for name, value in figures.items()}
+    record = {f"validation/{name}": finite(value) for name, value in result.figures.items()}
     with new_directory(folder) as draft:
         write_text(draft / CONFIG, config.to_yaml())
         write_text(draft / "metrics.jsonl", json.dumps({"step": 0, "epoch": 0.0, **record}) + "\n")

@@ -57,6 +57,12 @@ class CocoResult:
         """The K class names; a name that several categories have is followed by the id."""
         return list(self.per_class)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """All by the names that a run records: the summary, AP/CLASS, and a user's own."""
+        per_class = {f"AP/{name}": ap for name, ap in self.per_class.items()}
+        return {**self.summary, **per_class, **self.own}
+
 
 def evaluate(
     detections: np.ndarray,

@@ -125,9 +125,7 @@ class Evaluator:
         metrics = None
         with together():  # a user's own metric may fail, and only here
             if is_main():
-                result = self.metrics(evaluation.rows)
-                per_class = {f"AP/{name}": ap for name, ap in result.per_class.items()}
-                metrics = {**result.summary, **per_class, **result.own, **evaluation.losses}
+                metrics = {**self.metrics(evaluation.rows).figures, **evaluation.losses}
         shared = gather_objects(metrics)[0]
         assert isinstance(shared, dict)
         return Validation(shared, evaluation.pictures)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,12 @@ class ReplicatesNeeded:
     n: int
     low: int  # for the lower and upper end of the deviation's 95 % chi-square interval
     high: int
+
+
+def complete_mean(values: Collection[float | None]) -> float | None:
+    """None where a run has no value, or there is none: the mean of the others would flatter."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
 
 
 def valued(outcomes: Iterable[float | None], worst: float | None) -> list[float | None]:

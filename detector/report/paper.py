@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from detector.files import make_directory, whole_file, write_text
 from detector.lab.contrasts import Comparison
 from detector.lab.results import Results, VariantResult
+from detector.lab.statistics import complete_mean
 from detector.report.folder import read_folder
 from detector.report.methods import methods
 from detector.report.numbers import NONE, decimal, interval, probability
@@ -118,7 +118,7 @@ def tex_table(results: Results) -> str:
     rows = [
         [escaped(v.name), _number(decimal(v.mean)), _number(interval(v.interval)), str(v.n)]
         + [f"{v.success.succeeded} of {v.success.runs}" for _ in success]
-        + [_number(decimal(_mean(v.figures.get(name, {}).values()))) for name in names]
+        + [_number(decimal(complete_mean(v.figures.get(name, {}).values()))) for name in names]
         for v in results.variants
     ]
     tables = [_tabular("l" + "r" * (len(head) - 1), head, rows)]
@@ -137,12 +137,6 @@ def _tex_row(comparison: Comparison) -> list[str]:
         _number(probability(test.p if test else None)),
         escaped(comparison.verdict),
     ]
-
-
-def _mean(values: Collection[float | None]) -> float | None:
-    """None where a run has none: the mean of the others would flatter the variant."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known and len(known) == len(values) else None
 
 
 def _tabular(columns: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
