@@ -164,10 +164,7 @@ NOT_RUN = {
     " --merge runs/mine_part1 runs/mine_part2": "tests/lab/test_merge.py does it",
     f"{ABLATE} --config configs/ablations/background.yaml --output runs/background --workers 2":
     "fifteen runs",
-    f"{ABLATE} --config configs/ablations/gamma.yaml --output runs/gamma --workers 2": "21 runs",
-    f"{ABLATE} --config configs/ablations/alpha.yaml --output runs/alpha --workers 2": "24 runs",
-    f"{ABLATE} --config configs/ablations/weight.yaml --output runs/weight --workers 2": "12 runs",
-    f"{ABLATE} --config configs/ablations/prior.yaml --output runs/prior --workers 2": "24 runs",
+    f"{ABLATE} --config configs/ablations/coco_background.yaml --workers 8": "needs COCO",
     "python tools/export.py --run runs/fruit --output runs/fruit.onnx":
     "tests/test_export.py does it",
     "python tools/export.py --run runs/demo --output runs/demo/detector.onnx":
