@@ -113,8 +113,9 @@ def ablate(
 ) -> int:
     """Do what is not done yet and, unless it is a shard, write results.json; the exit code.
 
-    0; 1 if a run failed, or what was merged is not all; 128 + signal if one ended the sweep, which
-    the same call goes on with. InputError where another process does the same.
+    0, also if runs diverged, which is an outcome; 1 if one failed otherwise, or what was merged is
+    not all; 128 + signal if one ended the sweep, which the same call goes on with. InputError where
+    another process does the same.
 
     sources: folders whose runs are taken in first. amend: why the design changes, if it does.
     """
@@ -145,7 +146,7 @@ def _run_shard(
     if sweep.received is not None:
         return _stopped(sweep.received, say)
     say(f"{len(runs)} runs of shard {shard}; --merge of all shards' folders makes the results")
-    return _report_failed([run for run in outcomes if outcomes[run].code != 0], say)
+    return _report_unfinished([run for run in outcomes if outcomes[run].code != 0], say)
 
 
 def _known_runs(plan: Plan, output: Path, placement: Placement) -> list[Run]:
@@ -178,14 +179,12 @@ def _run_all(
     sweep = Sweep(output, environments=placement.environments(), say=say)
     trials = trials_of(plan, output, placement)
     # one sweep for both: the runs start on workers that the last trials leave free
-    todo = [run for run in trials if not run.diverged]
-    outcomes = {run: Outcome(1, None) for run in trials if run.diverged}
-    outcomes |= sweep([*todo, *runs_of(plan, output, placement)])
+    outcomes = _performed(sweep, [*trials, *runs_of(plan, output, placement)])
     choices = _choices(plan, trials, {run.name for run in outcomes if outcomes[run].code == 0})
     plan = _with_best(plan, choices)
     if sweep.received is None:
         tuned = [run for run in runs_of(plan, output, placement) if run not in outcomes]
-        outcomes |= sweep(tuned)
+        outcomes |= _performed(sweep, tuned)
     if sweep.received is not None:
         return _stopped(sweep.received, say)
     spent = sweep.runner_time()
@@ -194,9 +193,13 @@ def _run_all(
     _write(plan, output, results, outcomes, say)
     if (overhead := spent.overhead) is not None:
         say(f"runner overhead while runs were in progress {100 * overhead:.1f} % of their time")
-    diverged_trials = {run for run in trials if run.diverged}
-    failed = [run for run in outcomes if outcomes[run].code != 0 and run not in diverged_trials]
-    return _report_failed(failed, say)
+    return _report_unfinished([run for run in outcomes if outcomes[run].code != 0], say)
+
+
+def _performed(sweep: Sweep, runs: Sequence[Run]) -> dict[Run, Outcome]:
+    """Those that diverged before are not tried again: until they succeed is no fair trial."""
+    before = {run: Outcome(1, None) for run in runs if run.diverged}
+    return before | sweep([run for run in runs if run not in before])
 
 
 def _stopped(signum: int, say: Callable[[str], None]) -> int:
@@ -204,9 +207,11 @@ def _stopped(signum: int, say: Callable[[str], None]) -> int:
     return 128 + signum
 
 
-def _report_failed(failed: Sequence[Run], say: Callable[[str], None]) -> int:
-    for run in failed:
-        say(f"failed: {run.name}; see {run.log}")
+def _report_unfinished(runs: Sequence[Run], say: Callable[[str], None]) -> int:
+    failed = [run for run in runs if not run.diverged]
+    for run in runs:
+        what = "failed" if run in failed else "diverged, an outcome that is not tried again"
+        say(f"{what}: {run.name}; see {run.log}")
     if failed:
         say("the same command goes on from their checkpoints; without their folders, from nothing")
     return 1 if failed else 0

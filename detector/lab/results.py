@@ -120,7 +120,7 @@ class Results:
     variants: tuple[VariantResult, ...]
     failed_trials: tuple[str, ...]  # names of the trials that failed without diverging
     seconds: Mapping[str, float | None]  # run -> seconds of its processes, without those that were
-    # killed or stopped; null of a trial that diverged in an earlier call
+    # killed or stopped; null of one that diverged in an earlier call
     runner: RunnerTime
     contrasts: tuple[Contrast, ...] = ()
     margin: float | None = None  # of equivalence, in the metric's unit; null: none was declared
