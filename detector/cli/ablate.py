@@ -17,6 +17,7 @@ from detector.cli.ablation_runs import describe, forecast, runs_of, trial_name, 
 from detector.command_line import add_set, program
 from detector.data.settings import DataSettings
 from detector.engine.logger import logger_classes
+from detector.engine.run import revision
 from detector.errors import InputError
 from detector.files import locked
 from detector.lab.design import declared
@@ -140,6 +141,8 @@ def ablate(
 def _run_shard(
     plan: Plan, output: Path, placement: Placement, say: Callable[[str], None], shard: Shard
 ) -> int:
+    if (revision() or "").endswith("+"):
+        say("careful: files of the checkout are changed; --merge will refuse runs of unknown code")
     runs = shard.of(_known_runs(plan, output, placement))
     sweep = Sweep(output, environments=placement.environments(), say=say)
     outcomes = sweep([run for run in runs if not run.diverged])

@@ -107,7 +107,7 @@ def run_environment(command: Sequence[str]) -> dict[str, Any]:
         "command": list(command),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "detector": __version__,
-        "git": _revision(),
+        "git": revision(),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -119,7 +119,7 @@ def run_environment(command: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _revision() -> str | None:
+def revision() -> str | None:
     """The commit of the source tree, with `+` if files were changed; None outside a checkout."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():  # installed, perhaps inside of somebody else's repository
