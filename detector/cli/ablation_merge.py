@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.config import parse
-from detector.engine.run import CONFIG, last_state
+from detector.engine.run import CONFIG, last_state, resumptions
 from detector.errors import InputError
 from detector.files import locked, new_directory, read_object, write_json
 from detector.lab.design import FIXED, MARK, Record, first_difference
@@ -20,7 +20,6 @@ from detector.lab.plan import Plan
 from detector.lab.sweep import STATE, read_finished
 
 ENVIRONMENT = "environment.json"
-RESUMED = "environment.resumed_at_*.json"
 CODE = ("detector", "git", "torch", "torchvision", "processes")  # keys of these files
 
 
@@ -59,7 +58,7 @@ class Origin:
 
 def _code_of(run: Path) -> dict[str, Any]:
     """That of its first process; InputError where other code resumed it, or nobody knows it."""
-    files = [run / ENVIRONMENT, *sorted(run.glob(RESUMED))]
+    files = [run / ENVIRONMENT, *resumptions(run)]
     environments = [read_object(file, *CODE, "gpus") for file in files]
     code, *resumed = (
         {key: environment[key] for key in CODE} | {"GPU": bool(environment["gpus"])}

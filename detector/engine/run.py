@@ -75,6 +75,12 @@ def note_resumption(run: Path, command: Sequence[str], step: int) -> None:
     write_json(run / f"environment.resumed_at_{step}.json", run_environment(command))
 
 
+def resumptions(run: Path) -> list[Path]:
+    """The files of `note_resumption`, by their steps."""
+    files = run.glob("environment.resumed_at_*.json")
+    return sorted(files, key=lambda file: int(file.stem.rpartition("_")[2]))
+
+
 def config_file(run: Path) -> Path:
     """The path of the resolved config of a run; InputError if `run` is no run directory."""
     if not run.is_dir():

@@ -124,6 +124,8 @@ class Results:
     runner: RunnerTime
     contrasts: tuple[Contrast, ...] = ()
     margin: float | None = None  # of equivalence, in the metric's unit; null: none was declared
+    by_seed: tuple[str, ...] | None = None  # key=value of the config in which {seed} is the run's,
+    # as of data that are drawn anew; null of older versions: not known
     amendments: tuple[Amendment, ...] = ()  # p-values hold as they are only where there is none
     bootstrap: tuple[SeedBootstrap, ...] | None = None  # None, absent from the file: not computed
 
@@ -182,11 +184,11 @@ def read_typed(file: Path, content: TypeAdapter[T], what: str, *, remedy: str) -
 
 
 def write_results(file: Path, results: Results) -> None:
-    """Write results.json whole; the bootstrap only where it was computed.
+    """Write results.json whole; the bootstrap only where it was computed, and by_seed where known.
 
     What follows from the values is written for other programs, and not read again.
     """
-    absent = {"bootstrap"} if results.bootstrap is None else None
+    absent = {key for key in ("bootstrap", "by_seed") if getattr(results, key) is None}
     content = RESULTS_FILE.dump_python(results, exclude=absent)
     for variant, entry in zip(results.variants, content["variants"], strict=True):
         entry["success"] = asdict(variant.success)

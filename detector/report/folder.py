@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from detector.engine.run import resumptions
 from detector.errors import InputError
 from detector.files import read_object
 from detector.lab.records import read_records
@@ -30,6 +31,7 @@ class RunResult:
     seconds: float | None
     records: Sequence[Mapping[str, Any]]  # of metrics.jsonl
     environment: Mapping[str, Any]
+    resumptions: Sequence[Mapping[str, Any]]  # the environments of the processes that resumed it
     diagnostics: Diagnostics | None
     log: str  # its last lines
 
@@ -123,6 +125,7 @@ def _run(
         seconds=seconds.get(name),
         records=read_records(own / "metrics.jsonl"),
         environment=read_object(environment) if environment.exists() else {},
+        resumptions=[read_object(file) for file in resumptions(own)],
         diagnostics=read_diagnostics(own / "diagnosis" / "last" / "diagnostics.json"),
         log=_tail(own.with_name(f"{own.name}.log")),
     )
