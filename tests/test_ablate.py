@@ -85,8 +85,8 @@ def is_newer(file: Path, began: float) -> bool:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page takes longer than a run does; `undisturbed` has one."""
-    for name in ("write_report", "write_paper"):
-        monkeypatch.setattr(ablate, name, lambda output: output / "none")
+    for name in ("write_ablation_page", "write_paper"):
+        monkeypatch.setattr(ablate, name, lambda ablation: ablation.path / "none")
 
 
 @pytest.fixture(scope="module")

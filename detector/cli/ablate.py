@@ -28,8 +28,9 @@ from detector.lab.results import Amendment, Results, RunnerTime, read_results, w
 from detector.lab.statistics import complete_mean
 from detector.lab.sweep import STATE, Outcome, Run, Sweep, read_finished
 from detector.lab.variants import PLACEHOLDER, of_seed
+from detector.report.folder import read_folder
 from detector.report.markdown import results_table
-from detector.report.page import write_report
+from detector.report.page import write_ablation_page
 from detector.report.paper import write_paper
 from detector.trained import check_class_of, own_metrics_of
 
@@ -256,11 +257,10 @@ def _write(
 ) -> None:
     """results.json, also before the bootstrap, which may take long; the page and the table."""
     write_results(output / "results.json", results)
-    names = {variant.name for variant in results.variants}
     directories = {
         (run.variant, run.seed): run.directory
         for run, outcome in outcomes.items()
-        if outcome.code == 0 and run.variant in names
+        if outcome.code == 0 and run.variant in plan.names
     } | {
         (one.name, seed): external_run(output, one.name, seed)
         for one in plan.external
@@ -270,8 +270,9 @@ def _write(
     results = replace(results, bootstrap=tuple(bootstraps(directories, results.baseline, say)))
     write_results(output / "results.json", results)
     say(results_table(results))
-    say(f"report: {write_report(output)}")
-    say(f"for a paper: {write_paper(output)}")
+    ablation = read_folder(output)
+    say(f"report: {write_ablation_page(ablation)}")
+    say(f"for a paper: {write_paper(ablation)}")
 
 
 def check_data(plan: Plan) -> None:
@@ -294,7 +295,6 @@ def check_data(plan: Plan) -> None:
                 build.data_index(config, "val")
             except InputError as error:
                 raise InputError(f"{plan.file}: variant {variant.name!r}: {error}") from None
-    for figure in (plan.metric, *plan.metrics):
-        if figure.startswith("AP/"):
-            index = build.data_index(plan.variants[0].config, "val")
-            check_class_of(figure, index, f"{plan.file}: metric")
+    for figure in [name for name in (plan.metric, *plan.metrics) if name.startswith("AP/")]:
+        index = build.data_index(plan.variants[0].config, "val")
+        check_class_of(figure, index, f"{plan.file}: metric")

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from detector.errors import InputError
 from detector.files import write_json
-from detector.lab.contrasts import Comparison, Contrast, compare, default_contrasts
+from detector.lab.contrasts import Comparison, Contrast, compare_contrasts, default_contrasts
 from detector.lab.statistics import Interval, Success, replicate_correlation, success, valued
 from detector.settings.ablation import Published
 from detector.settings.figures import worst_value
@@ -137,7 +137,7 @@ class Results:
         }
         outcomes |= {variant.name: variant.outcomes for variant in self.variants}
         worst = worst_value(self.metric)
-        return compare(outcomes, self.contrasts, worst=worst, margin=self.margin)
+        return compare_contrasts(outcomes, self.contrasts, worst=worst, margin=self.margin)
 
     @property
     def replicate_correlation(self) -> float | None:

@@ -57,6 +57,7 @@ class ReportedVariant(VariantResult):
 class AblationFolder(Results):
     """results.json, with the runs of each variant and what ablation.json says of the call."""
 
+    path: Path  # of the folder
     variants: tuple[ReportedVariant, ...]
     command: Sequence[str] | None  # that made it
     config: str | None  # the file that all variants change
@@ -92,6 +93,7 @@ def read_folder(folder: Path) -> AblationFolder:
     return AblationFolder(
         # not vars, which also hold what is computed from the fields
         **{f.name: getattr(results, f.name) for f in fields(results) if f.name != "variants"},
+        path=folder,
         variants=_tuned_beside(variants),
         command=about.get("command"),
         config=about.get("config"),

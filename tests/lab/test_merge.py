@@ -83,7 +83,7 @@ def training(plan: Plan, seed: int, folder: Path, changes: tuple[str, ...]) -> t
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(command, "check_data", lambda plan: None)
-    monkeypatch.setattr(command, "write_report", lambda output: output)
+    monkeypatch.setattr(command, "write_ablation_page", lambda ablation: ablation.path)
     monkeypatch.setattr(command, "bootstraps", lambda *words: [])
     monkeypatch.setattr(build, "data_index", lambda config, part: range(100))
     monkeypatch.setattr(ablation_runs, "_training", training)

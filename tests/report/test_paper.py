@@ -24,13 +24,13 @@ def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_of_it_is_written_and_twice_the_same(ablation: Path) -> None:
-    paper = write_paper(ablation)
+    paper = write_paper(read_folder(ablation))
     first = {file.name: file.read_bytes() for file in paper.iterdir()}
     assert sorted(first) == [
         "curves.pdf", "curves.svg", "forest.pdf", "forest.svg", "methods.md", "table.csv",
         "table.tex",
     ]  # fmt: skip
-    write_paper(ablation)
+    write_paper(read_folder(ablation))
     assert {file.name: file.read_bytes() for file in paper.iterdir()} == first
     assert first["forest.pdf"].startswith(b"%PDF") and first["curves.pdf"].startswith(b"%PDF")
 
@@ -40,7 +40,7 @@ def test_figures_stand_alone_with_their_intervals(ablation: Path) -> None:
 
     The third row, not planned, has no interval.
     """
-    svg = (write_paper(ablation) / "forest.svg").read_text()
+    svg = (write_paper(read_folder(ablation)) / "forest.svg").read_text()
     bars = re.findall(rf"stroke: {BLUE}; stroke-opacity: 0.75; stroke-width: 2\b", svg)
     assert len(bars) == 3
     assert "<text" not in svg and not re.search(r"@import|url\((?!#)|<image|<style[^>]*src", svg)
@@ -51,7 +51,7 @@ def test_a_folder_without_runs_has_tables_alone(tmp_path: Path) -> None:
     for entry in content["variants"]:
         entry.update(values={"0": None}, n=0, mean=None, interval=None)
     write(tmp_path / "results.json", content | {"seeds": [0]})
-    paper = write_paper(tmp_path)
+    paper = write_paper(read_folder(tmp_path))
     assert sorted(file.name for file in paper.iterdir()) == [
         "methods.md", "table.csv", "table.tex"
     ]  # fmt: skip

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import declared_results, folder, results, write
+from made_up import ablation_page, declared_results, folder, results, write
 
 from detector.lab.results import Amendment, Tuning
 from detector.report import numbers
@@ -17,7 +17,6 @@ from detector.report.comparisons import (
     verdicts,
 )
 from detector.report.folder import AblationFolder, read_folder
-from detector.report.page import write_report
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +70,7 @@ def test_one_variant_alone_has_no_verdict(ablation: AblationFolder) -> None:
 
 def test_a_verdict_is_a_sentence_of_the_page(tmp_path: Path) -> None:
     write(tmp_path / "results.json", declared_results())
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    page = ablation_page(tmp_path)
     correction = "(p &lt; 0.05 after the correction for 2 planned contrasts"
     assert f"<li><b>Different</b> {correction}): ignored - focal (−0.359).</li>" in page
     assert f"<li><b>Different, by less than 0.02</b> {correction}, and within the margin" in page
@@ -85,7 +84,7 @@ def test_not_told_apart_is_not_called_equal(tmp_path: Path) -> None:
     content = results()
     content["variants"][2]["values"] = {"0": 0.1, "1": 0.7, "2": 0.3}
     write(tmp_path / "results.json", content)
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    page = ablation_page(tmp_path)
     assert "<b>Not told apart</b>: ignored - focal (+0.007). That does not show them equal" in page
 
 
