@@ -23,6 +23,10 @@ SPECIAL = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$",
 }  # fmt: skip
+TEX_HEAD = (  # two kinds of interval, which a caption must tell apart
+    r"\usepackage{booktabs}",
+    "intervals of variants hold one by one, those of contrasts all together; p is corrected",
+)
 DATE = {"svg": "Date", "pdf": "CreationDate"}  # left out, so that equal figures are equal files
 
 
@@ -125,7 +129,7 @@ def tex_table(results: Results) -> str:
     if results.comparisons:
         head = ["contrast", metric, r"95\,\% interval", "$p$", "verdict"]
         tables.append(_tabular("lrrrl", head, [_tex_row(one) for one in results.comparisons]))
-    return "% \\usepackage{booktabs}\n" + "\n".join(tables)
+    return "".join(f"% {line}\n" for line in TEX_HEAD) + "\n".join(tables)
 
 
 def _tex_row(comparison: Comparison) -> list[str]:
