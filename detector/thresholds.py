@@ -48,9 +48,8 @@ def best_scores(trained: Trained) -> list[BestF1 | None]:
     From the detections that `detector evaluate` left of this checkpoint with these settings, or
     else by evaluating, which leaves nothing. Raises InputError where the set cannot be read.
     """
-    index, folder = trained.validation(), evaluation_folder(trained)
-    examine = trained.evaluator(index)
-    if folder is not None and _is_of(folder, trained, index.annotations_file):
+    examine, folder = trained.evaluator(trained.validation()), evaluation_folder(trained)
+    if folder is not None and _is_of(folder, trained):
         rows = load_detections(folder / "detections.json", examine.ground_truth)
     else:
         rows = examine.run(trained.net).rows
@@ -66,13 +65,13 @@ def evaluation_folder(trained: Trained) -> Path | None:
     return file.parent.parent / "evaluation" / file.stem if inside else None
 
 
-def _is_of(folder: Path, trained: Trained, annotations: Path) -> bool:
+def _is_of(folder: Path, trained: Trained) -> bool:
     """Whether an evaluation is one of these weights, on this data, with this post-processing."""
     detections, config = folder / "detections.json", folder / "config.yaml"
     if not (detections.is_file() and config.is_file()):
         return False
     made = detections.stat().st_mtime
-    if any(made < file.stat().st_mtime for file in (trained.weights, annotations)):
+    if any(made < file.stat().st_mtime for file in (trained.weights, *trained.truth_files)):
         return False  # the training went on since, or there are other boxes or images
     there, here = load(config), trained.config
     keys = ("data", "model", "anchors", "postprocess")

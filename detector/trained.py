@@ -168,13 +168,20 @@ class Trained:
 
     def origin(self) -> dict[str, Any]:
         """What metrics.json says of where its figures come from."""
-        data = self.config.data
-        annotations = (data.val if data.tuning is None else data.train).annotations
-        origin: dict[str, Any] = {"weights": str(self.weights), "ground_truth": str(annotations)}
+        data, truth = self.config.data, " and ".join(map(str, self.truth_files))
+        origin: dict[str, Any] = {"weights": str(self.weights), "ground_truth": truth}
         if data.folds is not None:
-            both = f"{data.train.annotations} and {data.val.annotations}"
-            origin |= {"ground_truth": both, "folds": data.folds.model_dump()}
+            origin["folds"] = data.folds.model_dump()
         return origin if data.tuning is None else {**origin, "tuning": data.tuning}
+
+    @property
+    def truth_files(self) -> list[Path]:
+        """The annotation files that the boxes of the validation set stand in."""
+        data = self.config.data
+        files = [(data.val if data.tuning is None else data.train).annotations]
+        if data.folds is not None:
+            files = [data.train.annotations, data.val.annotations]
+        return [file for file in files if file is not None]
 
     def validation(self) -> CocoIndex:
         """The validation set of the config (or the one that `--set data.val…` names)."""

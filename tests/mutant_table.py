@@ -818,7 +818,10 @@ TABLE = [
         ('if text in ("", NONE)', 'if text == ""'),
     ]),
     ("detector/report/comparisons.py", "tests/report/test_verdicts.py", [
-        ("values[-1] - values[-2]", "values[-1] - values[0]"),
+        ("if epoch <= LATE * series[-1][0]", "if epoch < series[-1][0]"),
+        ("value in early[-1:]", "value in early[:1]"),
+        ('key.startswith("data.") and not', "not"),
+        ("if any(variant.tuning for", "if all(variant.tuning for"),
         ("abs(change) >= margin", "change >= margin"),
         ("not one.contrast.planned, one.test", "one.contrast.planned, one.test"),
     ]),

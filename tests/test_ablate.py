@@ -85,8 +85,8 @@ def is_newer(file: Path, began: float) -> bool:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page takes longer than a run does; `undisturbed` has one."""
-    for name in ("write_report", "write_paper"):
-        monkeypatch.setattr(ablate, name, lambda output: output / "none")
+    for name in ("write_ablation_page", "write_paper"):
+        monkeypatch.setattr(ablate, name, lambda ablation: ablation.path / "none")
 
 
 @pytest.fixture(scope="module")
@@ -259,15 +259,16 @@ def test_tuning(tiny: list[str], tool: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_report")
-def test_a_failed_run_stops_no_other(ablation: Path, tool: Command, tmp_path: Path) -> None:
+def test_a_diverged_run_stops_no_other(ablation: Path, tool: Command, tmp_path: Path) -> None:
     text = ablation.read_text().replace(
         "gamma=0]", "gamma=0, optimizer.lr=1e30, optimizer.name=sgd]"
     )
     file = tmp_path / "bad.yaml"
     file.write_text(text.replace("seeds: [0, 1]", "seeds: [0]"))
     done = tool("ablate", "--config", file, "--output", tmp_path / "out")
-    assert done.returncode == 1, done.stderr
-    assert "failed: plain, seed 0" in done.stdout
+    assert done.returncode == 0, done.stderr  # it diverges, which is an outcome
+    assert "diverged, an outcome that is not tried again: plain, seed 0" in done.stdout
+    assert "2/2  plain, seed 0: diverged after" in done.stdout
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     focal, plain = found["variants"]
     assert focal["values"]["0"] >= 0 and plain["values"] == {"0": None}

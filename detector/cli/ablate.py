@@ -17,6 +17,7 @@ from detector.cli.ablation_runs import describe, forecast, runs_of, trial_name, 
 from detector.command_line import add_set, program
 from detector.data.settings import DataSettings
 from detector.engine.logger import logger_classes
+from detector.engine.run import revision
 from detector.errors import InputError
 from detector.files import locked
 from detector.lab.design import declared
@@ -27,8 +28,9 @@ from detector.lab.results import Amendment, Results, RunnerTime, read_results, w
 from detector.lab.statistics import complete_mean
 from detector.lab.sweep import STATE, Outcome, Run, Sweep, read_finished
 from detector.lab.variants import PLACEHOLDER, of_seed
+from detector.report.folder import read_folder
 from detector.report.markdown import results_table
-from detector.report.page import write_report
+from detector.report.page import write_ablation_page
 from detector.report.paper import write_paper
 from detector.trained import check_class_of, own_metrics_of
 
@@ -113,8 +115,9 @@ def ablate(
 ) -> int:
     """Do what is not done yet and, unless it is a shard, write results.json; the exit code.
 
-    0; 1 if a run failed, or what was merged is not all; 128 + signal if one ended the sweep, which
-    the same call goes on with. InputError where another process does the same.
+    0, also if runs diverged, which is an outcome; 1 if one failed otherwise, or what was merged is
+    not all; 128 + signal if one ended the sweep, which the same call goes on with. InputError where
+    another process does the same.
 
     sources: folders whose runs are taken in first. amend: why the design changes, if it does.
     """
@@ -139,13 +142,15 @@ def ablate(
 def _run_shard(
     plan: Plan, output: Path, placement: Placement, say: Callable[[str], None], shard: Shard
 ) -> int:
+    if (revision() or "").endswith("+"):
+        say("careful: files of the checkout are changed; --merge will refuse runs of unknown code")
     runs = shard.of(_known_runs(plan, output, placement))
     sweep = Sweep(output, environments=placement.environments(), say=say)
     outcomes = sweep([run for run in runs if not run.diverged])
     if sweep.received is not None:
         return _stopped(sweep.received, say)
     say(f"{len(runs)} runs of shard {shard}; --merge of all shards' folders makes the results")
-    return _report_failed([run for run in outcomes if outcomes[run].code != 0], say)
+    return _report_unfinished([run for run in outcomes if outcomes[run].code != 0], say)
 
 
 def _known_runs(plan: Plan, output: Path, placement: Placement) -> list[Run]:
@@ -178,14 +183,12 @@ def _run_all(
     sweep = Sweep(output, environments=placement.environments(), say=say)
     trials = trials_of(plan, output, placement)
     # one sweep for both: the runs start on workers that the last trials leave free
-    todo = [run for run in trials if not run.diverged]
-    outcomes = {run: Outcome(1, None) for run in trials if run.diverged}
-    outcomes |= sweep([*todo, *runs_of(plan, output, placement)])
+    outcomes = _performed(sweep, [*trials, *runs_of(plan, output, placement)])
     choices = _choices(plan, trials, {run.name for run in outcomes if outcomes[run].code == 0})
     plan = _with_best(plan, choices)
     if sweep.received is None:
         tuned = [run for run in runs_of(plan, output, placement) if run not in outcomes]
-        outcomes |= sweep(tuned)
+        outcomes |= _performed(sweep, tuned)
     if sweep.received is not None:
         return _stopped(sweep.received, say)
     spent = sweep.runner_time()
@@ -194,9 +197,13 @@ def _run_all(
     _write(plan, output, results, outcomes, say)
     if (overhead := spent.overhead) is not None:
         say(f"runner overhead while runs were in progress {100 * overhead:.1f} % of their time")
-    diverged_trials = {run for run in trials if run.diverged}
-    failed = [run for run in outcomes if outcomes[run].code != 0 and run not in diverged_trials]
-    return _report_failed(failed, say)
+    return _report_unfinished([run for run in outcomes if outcomes[run].code != 0], say)
+
+
+def _performed(sweep: Sweep, runs: Sequence[Run]) -> dict[Run, Outcome]:
+    """Those that diverged before are not tried again: until they succeed is no fair trial."""
+    before = {run: Outcome(1, None) for run in runs if run.diverged}
+    return before | sweep([run for run in runs if run not in before])
 
 
 def _stopped(signum: int, say: Callable[[str], None]) -> int:
@@ -204,9 +211,11 @@ def _stopped(signum: int, say: Callable[[str], None]) -> int:
     return 128 + signum
 
 
-def _report_failed(failed: Sequence[Run], say: Callable[[str], None]) -> int:
-    for run in failed:
-        say(f"failed: {run.name}; see {run.log}")
+def _report_unfinished(runs: Sequence[Run], say: Callable[[str], None]) -> int:
+    failed = [run for run in runs if not run.diverged]
+    for run in runs:
+        what = "failed" if run in failed else "diverged, an outcome that is not tried again"
+        say(f"{what}: {run.name}; see {run.log}")
     if failed:
         say("the same command goes on from their checkpoints; without their folders, from nothing")
     return 1 if failed else 0
@@ -248,11 +257,10 @@ def _write(
 ) -> None:
     """results.json, also before the bootstrap, which may take long; the page and the table."""
     write_results(output / "results.json", results)
-    names = {variant.name for variant in results.variants}
     directories = {
         (run.variant, run.seed): run.directory
         for run, outcome in outcomes.items()
-        if outcome.code == 0 and run.variant in names
+        if outcome.code == 0 and run.variant in plan.names
     } | {
         (one.name, seed): external_run(output, one.name, seed)
         for one in plan.external
@@ -262,8 +270,9 @@ def _write(
     results = replace(results, bootstrap=tuple(bootstraps(directories, results.baseline, say)))
     write_results(output / "results.json", results)
     say(results_table(results))
-    say(f"report: {write_report(output)}")
-    say(f"for a paper: {write_paper(output)}")
+    ablation = read_folder(output)
+    say(f"report: {write_ablation_page(ablation)}")
+    say(f"for a paper: {write_paper(ablation)}")
 
 
 def check_data(plan: Plan) -> None:
@@ -286,7 +295,6 @@ def check_data(plan: Plan) -> None:
                 build.data_index(config, "val")
             except InputError as error:
                 raise InputError(f"{plan.file}: variant {variant.name!r}: {error}") from None
-    for figure in (plan.metric, *plan.metrics):
-        if figure.startswith("AP/"):
-            index = build.data_index(plan.variants[0].config, "val")
-            check_class_of(figure, index, f"{plan.file}: metric")
+    for figure in [name for name in (plan.metric, *plan.metrics) if name.startswith("AP/")]:
+        index = build.data_index(plan.variants[0].config, "val")
+        check_class_of(figure, index, f"{plan.file}: metric")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.config import parse
-from detector.engine.run import CONFIG, last_state
+from detector.engine.run import CONFIG, last_state, resumptions
 from detector.errors import InputError
 from detector.files import locked, new_directory, read_object, write_json
 from detector.lab.design import FIXED, MARK, Record, first_difference
@@ -20,7 +20,7 @@ from detector.lab.plan import Plan
 from detector.lab.sweep import STATE, read_finished
 
 ENVIRONMENT = "environment.json"
-CODE = ("detector", "git", "torch", "torchvision", "processes")  # keys of environment.json
+CODE = ("detector", "git", "torch", "torchvision", "processes")  # keys of these files
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,16 @@ class Origin:
     folder: Path
     code: Mapping[str, Any]  # versions, and whether it was on a GPU, where it rounds otherwise
     files: Mapping[str, Any]  # keys of data that say which images
-    digests: Mapping[str, str] | None  # of these images and boxes; None where none were saved
+    digests: Mapping[str, str] | None  # of these images and boxes; None where none were saved, as
+    # of a run that diverged before its first checkpoint
 
     @classmethod
     def of(cls, folder: Path) -> Origin:
-        """Of a run's folder."""
-        environment = read_object(folder / ENVIRONMENT, *CODE, "gpus")
-        code = {key: environment[key] for key in CODE} | {"GPU": bool(environment["gpus"])}
+        """Of a run's folder; InputError where its own code is not one that is known."""
         config = parse((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG))
         files = config.data.model_dump(mode="json", include={"train", "val", "tuning", "folds"})
         state = last_state(folder)
-        return cls(folder, code, files, state and state.get("data"))
+        return cls(folder, _code_of(folder), files, state and state.get("data"))
 
     def check(self, other: Origin) -> None:
         """InputError where another run is of other code, or of other data in the same files."""
@@ -49,11 +48,34 @@ class Origin:
                 f"{other.folder}: it was trained by other code than {self.folder}: "
                 f"{first_difference(self.code, other.code)}; train it again by the same."
             )
-        if self.files == other.files and self.digests != other.digests:
+        known = self.digests is not None and other.digests is not None
+        if known and self.files == other.files and self.digests != other.digests:
             raise InputError(
                 f"{other.folder}: the images or boxes of its data were others than those of "
                 f"{self.folder}, in files of the same names; train it again on the same."
             )
+
+
+def _code_of(run: Path) -> dict[str, Any]:
+    """That of its first process; InputError where other code resumed it, or nobody knows it."""
+    files = [run / ENVIRONMENT, *resumptions(run)]
+    environments = [read_object(file, *CODE, "gpus") for file in files]
+    code, *resumed = (
+        {key: environment[key] for key in CODE} | {"GPU": bool(environment["gpus"])}
+        for environment in environments
+    )
+    for other in resumed:
+        if other != code:
+            raise InputError(
+                f"{run}: it was resumed by other code than it began with: "
+                f"{first_difference(code, other)}; train it again by one."
+            )
+    if str(code["git"]).endswith("+"):
+        raise InputError(
+            f"{run}: it was trained by {code['git']}, a checkout with changes, which may be others "
+            "on each machine; commit them, and train it again."
+        )
+    return code
 
 
 def merge(
@@ -99,6 +121,12 @@ def _joined(plan: Plan, record: Record, sources: Sequence[Path]) -> Record:
                 f"--merge {source}: it is of another design: {first_difference(there, here)}; "
                 "merge with its own, and change the design of the whole afterwards (--amend)."
             )
+        lost = {*theirs.last.get("contrasts", ())} - {contrast.name for contrast in plan.contrasts}
+        if lost:
+            raise InputError(
+                f"--merge {source}: it declared {min(lost)} as well, and p would be corrected for "
+                "too few contrasts; merge with its own, and leave it out afterwards (--amend)."
+            )
         planned = [name for name in planned if name in (theirs.design or {}).get("contrasts", ())]
         amendments += [one for one in theirs.amendments if one not in amendments]
     design = {**(record.design or {}), "contrasts": planned}
@@ -108,21 +136,26 @@ def _joined(plan: Plan, record: Record, sources: Sequence[Path]) -> Record:
 def _to_copy(sources: Sequence[Path], output: Path) -> tuple[dict[Path, Path], dict[str, float]]:
     """Folders of runs by where they go, and seconds by name of all that are finished then."""
     origins = [Origin.of(run.folder) for run in _ended(output)]
-    places = {run.path: run.folder for run in _ended(output)}
+    places = {run.path: run for run in _ended(output)}
     copied, finished = {}, read_finished(output / STATE)
     for run in chain.from_iterable(map(_ended, sources)):
         finished |= {} if run.seconds is None else {run.name: run.seconds}
-        before = places.setdefault(run.path, output / run.path)
-        if not before.exists():
+        before = places.setdefault(run.path, run)
+        if before is run:
+            if (output / run.path).exists():
+                raise InputError(
+                    f"{output / run.path}: it is not finished, and {run.folder} is; delete the "
+                    "first to take in the other, or go on without --merge."
+                )
             origin = Origin.of(run.folder)
             for other in origins:
                 other.check(origin)
             origins.append(origin)
-            places[run.path] = copied[run.path] = run.folder
-        elif not _is_same(before, run.folder):
+            copied[run.path] = run.folder
+        elif not _is_same(before, run):
             raise InputError(
-                f"{run.folder}: {before} is another run of the same variant and seed; delete one "
-                "of them, or leave out its folder."
+                f"{run.folder}: {before.folder} is another run of the same variant and seed; "
+                "delete one of them, or leave out its folder."
             )
     return copied, finished
 
@@ -148,10 +181,11 @@ def _ended(ablation: Path) -> Iterator[Ended]:
                 yield Ended(folder, path, name, finished.get(name))
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    """Whether two folders are of one training: it notes its command, start and machine."""
-    files = [folder / ENVIRONMENT for folder in (one, other)]
-    return all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes()
+def _is_same(one: Ended, other: Ended) -> bool:
+    """Whether two are one training, of one end: it notes its command, start and machine."""
+    files = [run.folder / ENVIRONMENT for run in (one, other)]
+    start = all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes()
+    return start and (one.seconds is None) == (other.seconds is None)
 
 
 def _copy(folder: Path, to: Path) -> None:

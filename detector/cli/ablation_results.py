@@ -10,7 +10,7 @@ from detector.cli.ablation_external import external_run
 from detector.cli.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
 from detector.lab.bootstrap import paired_draws, resample
-from detector.lab.plan import Plan
+from detector.lab.plan import External, Plan
 from detector.lab.records import TrialChoice, confounders, last_metric, read_records
 from detector.lab.results import (
     Amendment,
@@ -43,30 +43,8 @@ def collect_results(
     output: the ablation's folder, where the external variants were measured.
     InputError where a run that was trained has no metrics.jsonl, or not this metric in it.
     """
-    trained = [
-        VariantResult(
-            name=variant.name,
-            question=variant.question,
-            published=variant.published,
-            changes=plan.differences(variant),
-            **_of_runs(plan, variant.name, outcomes),
-            confounders=_confounders(variant, outcomes),
-            tuning=_tuning(plan, variant, choices),
-        )
-        for variant in plan.variants
-    ]
-    external = [
-        VariantResult(
-            name=one.name,
-            question="detections of another detector",
-            published=None,
-            changes={},
-            **_measured(plan, {s: external_run(output, one.name, s) for s in one.files}),
-            confounders={**confounders([]), "score_threshold": None},
-            tuning=None,
-        )
-        for one in plan.external
-    ]
+    trained = [_trained(plan, variant, outcomes, choices) for variant in plan.variants]
+    external = [_external(plan, output, one) for one in plan.external]
     return Results(
         ablation=str(plan.file),
         metric=plan.metric,
@@ -78,7 +56,38 @@ def collect_results(
         runner=runner,
         contrasts=plan.contrasts,
         margin=plan.margin,
+        by_seed=plan.by_seed,
         amendments=tuple(amendments),
+    )
+
+
+def _trained(
+    plan: Plan,
+    variant: Variant,
+    outcomes: Mapping[Run, Outcome],
+    choices: Mapping[str, TrialChoice],
+) -> VariantResult:
+    return VariantResult(
+        name=variant.name,
+        question=variant.question,
+        published=variant.published,
+        changes=plan.differences(variant),
+        **_of_runs(plan, variant.name, outcomes),
+        confounders=_confounders(variant, outcomes),
+        tuning=_tuning(plan, variant, choices),
+    )
+
+
+def _external(plan: Plan, output: Path, external: External) -> VariantResult:
+    folders = {seed: external_run(output, external.name, seed) for seed in external.files}
+    return VariantResult(
+        name=external.name,
+        question="detections of another detector",
+        published=None,
+        changes={},
+        **_measured(plan, folders),
+        confounders={**confounders([]), "score_threshold": None},
+        tuning=None,
     )
 
 

@@ -152,8 +152,7 @@ def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
     runs, trials = runs_of(plan, output, placement), trials_of(plan, output, placement)
     steps = _steps(plan)
     done = read_finished(output / "state.json")
-    to_do = [run for run in trials if run.name not in done and not run.diverged]
-    to_do += [run for run in runs if run.name not in done]
+    to_do = [run for run in [*trials, *runs] if run.name not in done and not run.diverged]
     left = sum(steps[run.variant] for run in to_do) / placement.workers  # steps of each worker
     finished = [run for run in [*trials, *runs] if run.name in done]
     if finished:

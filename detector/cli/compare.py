@@ -18,7 +18,7 @@ from detector.engine import run
 from detector.errors import InputError
 from detector.evaluation.coco_files import index_ground_truth, load_detections, load_ground_truth
 from detector.files import new_directory, write_json
-from detector.lab.bootstrap import Comparison, paired_bootstrap
+from detector.lab.bootstrap import BootstrapResult, paired_bootstrap
 from detector.lab.matches import Matches, match
 
 DETECTIONS = "detections.json"
@@ -156,7 +156,7 @@ def evaluated_file(detections: Path, ground_truth: Path) -> Evaluated:
 
 def bootstrap_comparison(
     first: Evaluated, second: Evaluated, *, resamples: int, seed: int
-) -> Comparison:
+) -> BootstrapResult:
     """The paired bootstrap of two that are about the same images, classes and boxes."""
     if resamples < FEWEST_RESAMPLES:
         raise InputError(
@@ -199,7 +199,7 @@ def check_same_truth(first: Evaluated, second: Evaluated) -> None:
 
 
 def comparison_content(
-    first: Evaluated, second: Evaluated, comparison: Comparison, *, seed: int
+    first: Evaluated, second: Evaluated, comparison: BootstrapResult, *, seed: int
 ) -> dict[str, Any]:
     """The content of comparison.json: the figures, and where they come from."""
 
@@ -217,7 +217,7 @@ def comparison_content(
     }
 
 
-def comparison_table(first: Evaluated, second: Evaluated, comparison: Comparison) -> str:
+def comparison_table(first: Evaluated, second: Evaluated, comparison: BootstrapResult) -> str:
     """The comparison as lines of text."""
     rows = [
         ("first", f"{comparison.first:8.4f}  {first.name}"),

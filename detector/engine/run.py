@@ -75,6 +75,12 @@ def note_resumption(run: Path, command: Sequence[str], step: int) -> None:
     write_json(run / f"environment.resumed_at_{step}.json", run_environment(command))
 
 
+def resumptions(run: Path) -> list[Path]:
+    """The files of `note_resumption`, by their steps."""
+    files = run.glob("environment.resumed_at_*.json")
+    return sorted(files, key=lambda file: int(file.stem.rpartition("_")[2]))
+
+
 def config_file(run: Path) -> Path:
     """The path of the resolved config of a run; InputError if `run` is no run directory."""
     if not run.is_dir():
@@ -107,7 +113,7 @@ def run_environment(command: Sequence[str]) -> dict[str, Any]:
         "command": list(command),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "detector": __version__,
-        "git": _revision(),
+        "git": revision(),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -119,7 +125,7 @@ def run_environment(command: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _revision() -> str | None:
+def revision() -> str | None:
     """The commit of the source tree, with `+` if files were changed; None outside a checkout."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():  # installed, perhaps inside of somebody else's repository

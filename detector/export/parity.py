@@ -94,7 +94,7 @@ def measure(trained: Trained, canvas: Canvas, run: Run, images: Iterable[Tensor]
             own(), exported()
         (_, ours), own_time = timed(own)
         theirs, exported_time = timed(exported)
-        pairs += compare(ours, theirs, predictor.postprocess)
+        pairs += pairs_of(ours, theirs, predictor.postprocess)
         times.append((exported_time, own_time))
     return Parity(
         len(times), pairs, *(statistics.median(each) for each in zip(*times, strict=True))
@@ -108,7 +108,7 @@ def timed(call: Callable[[], T]) -> tuple[T, float]:
     return result, 1000 * (time.perf_counter() - start)
 
 
-def compare(ours: Detections, theirs: Detections, limits: Postprocess) -> Pairs:
+def pairs_of(ours: Detections, theirs: Detections, limits: Postprocess) -> Pairs:
     """Two lots of detections of one image, as sets: each has at most one partner in the other.
 
     limits: by what both were chosen; detections that are near to them may be of one lot only.

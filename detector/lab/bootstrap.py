@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BootstrapResult:
     """Two runs on the same images; the difference is AP of the second minus AP of the first."""
 
     first: float  # AP, a fraction
@@ -36,7 +36,9 @@ class Comparison:
     lacking: float  # share of them without a box of some class, which is not in their mean then
 
 
-def paired_bootstrap(a: Matches, b: Matches, *, resamples: int = 1000, seed: int = 0) -> Comparison:
+def paired_bootstrap(
+    a: Matches, b: Matches, *, resamples: int = 1000, seed: int = 0
+) -> BootstrapResult:
     """The first run `a` against the second `b` on the same resampled images.
 
     Each resample draws I of the I images with replacement. A resample without a box has no AP and
@@ -74,7 +76,7 @@ def resample(matches: Matches, *, resamples: int, seed: int = 0) -> Resampled:
     return Resampled(matches, whole, draws, lacking)
 
 
-def paired_draws(a: Resampled, b: Resampled) -> Comparison:
+def paired_draws(a: Resampled, b: Resampled) -> BootstrapResult:
     """The comparison of two runs that were resampled from one seed; as of paired_bootstrap."""
     for key in ("image_ids", "category_ids"):
         if not np.array_equal(getattr(a.matches, key), getattr(b.matches, key)):
@@ -85,7 +87,7 @@ def paired_draws(a: Resampled, b: Resampled) -> Comparison:
     differences = (b.draws - a.draws)[defined]
     low, high = np.percentile(differences, (2.5, 97.5)).tolist()
     tail = min((differences <= 0).sum(), (differences >= 0).sum())
-    return Comparison(
+    return BootstrapResult(
         first=a.whole,
         second=b.whole,
         difference=b.whole - a.whole,

@@ -155,7 +155,7 @@ def _added(terms: Sequence[tuple[str, float]]) -> dict[str, float]:
     return {name: weight for name, weight in sums.items() if weight}
 
 
-def compare(
+def compare_contrasts(
     outcomes: Outcomes,
     contrasts: Sequence[Contrast],
     *,
@@ -179,10 +179,10 @@ def compare(
     if missing:
         raise ValueError(f"found no outcomes of {sorted(missing)}, only of {sorted(outcomes)}")
     tests = sum(contrast.planned for contrast in contrasts)
-    return tuple(_compare(outcomes, one, worst, margin, tests) for one in contrasts)
+    return tuple(_compare_one(outcomes, one, worst, margin, tests) for one in contrasts)
 
 
-def _compare(
+def _compare_one(
     outcomes: Outcomes, contrast: Contrast, worst: float | None, margin: float | None, tests: int
 ) -> Comparison:
     first, *others = (outcomes[variant] for variant in contrast.coefficients)

@@ -14,7 +14,7 @@ from detector.errors import InputError
 from detector.files import make_directory, occupied, read_object, write_json
 from detector.lab.plan import Plan
 from detector.lab.results import Amendment
-from detector.lab.sweep import read_finished
+from detector.lab.sweep import STATE, read_finished
 
 MARK = "ablation.json"
 FIXED = ("seeds", "metric", "margin")  # of a design: what only an amendment changes
@@ -120,8 +120,10 @@ def declared(plan: Plan, output: Path, reason: str | None) -> Record:
 
 
 def _has_results(output: Path) -> bool:
-    """Whether a run that is reported is finished; those of tuning are not reported."""
-    return any(not name.startswith("tuning/") for name in read_finished(output / "state.json"))
+    """Whether a run that is reported is finished or diverged; those of tuning are not reported."""
+    finished = read_finished(output / STATE)
+    diverged = any(output.glob("runs/*/seed*/failure"))
+    return diverged or any(not name.startswith("tuning/") for name in finished)
 
 
 def _refusal(output: Path, key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

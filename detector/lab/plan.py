@@ -101,6 +101,12 @@ class Plan:
         """Of all variants, the external ones last."""
         return [*(v.name for v in self.variants), *(one.name for one in self.external)]
 
+    @property
+    def by_seed(self) -> tuple[str, ...]:
+        """The changes of any variant, key=value, in which {seed} stands for that of the run."""
+        changes = [change for v in self.variants for change in v.changes if PLACEHOLDER in change]
+        return tuple(dict.fromkeys(changes))
+
     def differences(self, variant: Variant) -> dict[str, tuple[Any, Any]]:
         """Keys in which a config differs from the baseline's -> the baseline's value, its own."""
         (baseline,) = (v for v in self.variants if v.name == self.baseline)
@@ -121,7 +127,9 @@ class Plan:
         tuned = [v.tuned(best[v.name]) for v in tuning if best[v.name].config != v.config]
         same = {v.tuned_name: v.name for v in tuning if best[v.name].config == v.config}
         renamed = [contrast.renamed(same) for contrast in self.contrasts]
-        distinct = {frozenset(c.coefficients.items()): c for c in reversed(renamed)}
+        # of equal ones the first that was planned: a later addition must not take its test away
+        by_rank = sorted(reversed(renamed), key=lambda contrast: contrast.planned)
+        distinct = {frozenset(c.coefficients.items()): c for c in by_rank}
         kept = tuple(c for c in renamed if c.coefficients and c in distinct.values())
         return replace(self, variants=(*self.variants, *tuned), contrasts=kept)
 

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from detector.errors import InputError
 from detector.files import write_json
-from detector.lab.contrasts import Comparison, Contrast, compare, default_contrasts
+from detector.lab.contrasts import Comparison, Contrast, compare_contrasts, default_contrasts
 from detector.lab.statistics import Interval, Success, replicate_correlation, success, valued
 from detector.settings.ablation import Published
 from detector.settings.figures import worst_value
@@ -120,10 +120,12 @@ class Results:
     variants: tuple[VariantResult, ...]
     failed_trials: tuple[str, ...]  # names of the trials that failed without diverging
     seconds: Mapping[str, float | None]  # run -> seconds of its processes, without those that were
-    # killed or stopped; null of a trial that diverged in an earlier call
+    # killed or stopped; null of one that diverged in an earlier call
     runner: RunnerTime
     contrasts: tuple[Contrast, ...] = ()
     margin: float | None = None  # of equivalence, in the metric's unit; null: none was declared
+    by_seed: tuple[str, ...] | None = None  # key=value of the config in which {seed} is the run's,
+    # as of data that are drawn anew; null of older versions: not known
     amendments: tuple[Amendment, ...] = ()  # p-values hold as they are only where there is none
     bootstrap: tuple[SeedBootstrap, ...] | None = None  # None, absent from the file: not computed
 
@@ -135,7 +137,7 @@ class Results:
         }
         outcomes |= {variant.name: variant.outcomes for variant in self.variants}
         worst = worst_value(self.metric)
-        return compare(outcomes, self.contrasts, worst=worst, margin=self.margin)
+        return compare_contrasts(outcomes, self.contrasts, worst=worst, margin=self.margin)
 
     @property
     def replicate_correlation(self) -> float | None:
@@ -182,11 +184,11 @@ def read_typed(file: Path, content: TypeAdapter[T], what: str, *, remedy: str) -
 
 
 def write_results(file: Path, results: Results) -> None:
-    """Write results.json whole; the bootstrap only where it was computed.
+    """Write results.json whole; the bootstrap only where it was computed, and by_seed where known.
 
     What follows from the values is written for other programs, and not read again.
     """
-    absent = {"bootstrap"} if results.bootstrap is None else None
+    absent = {key for key in ("bootstrap", "by_seed") if getattr(results, key) is None}
     content = RESULTS_FILE.dump_python(results, exclude=absent)
     for variant, entry in zip(results.variants, content["variants"], strict=True):
         entry["success"] = asdict(variant.success)

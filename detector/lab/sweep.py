@@ -202,7 +202,8 @@ class Sweep:
 
     def _report(self, run: Run, outcomes: Mapping[Run, Outcome], total: int) -> None:
         outcome, done = outcomes[run], len(outcomes)
-        words = "finished" if outcome.code == 0 else f"failed with exit code {outcome.code}"
+        words = "diverged" if run.diverged else f"failed with exit code {outcome.code}"
+        words = "finished" if outcome.code == 0 else words
         mean = sum(ended.seconds or 0.0 for ended in outcomes.values()) / done
         left = clock(mean * (total - done) / len(self.environments))
         self.say(

@@ -139,6 +139,13 @@ def _check_variant(variant: Variant, ablation: Ablation, base: Path) -> None:
             f"data.tuning is {variant.config.data.tuning} in {base}, and a variant that tunes "
             "needs a null there; tuning_share sets images aside."
         )
+    thawing = [c for c in variant.configs if c.model.backbone.frozen_epochs]
+    if variant.trials and ablation.tuning_share is not None and thawing:
+        raise InputError(
+            f"model.backbone.frozen_epochs is {thawing[0].model.backbone.frozen_epochs}, and an "
+            "epoch of a trial is shorter by tuning_share, so that its backbone would be trained "
+            "from an earlier step on than that of a run; set it to 0 where something is tuned."
+        )
     val = [c for c in variant.changes if c.startswith("data.val.annotations") and PLACEHOLDER in c]
     if variant.trials and ablation.tuning_share is None and not val:
         raise InputError(

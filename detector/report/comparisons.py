@@ -1,4 +1,4 @@
-"""What the page says of an ablation's contrasts, its design, and whether the training was over.
+"""What page and paper say of an ablation's contrasts, its design, and how flat its ends are.
 
 page.html.j2 calls it.
 """
@@ -17,6 +17,9 @@ from detector.report.numbers import NONE, decimal, four_digits, interval, probab
 from detector.report.seed_means import points
 
 Cell = tuple[str, str]  # its text and a note
+LATE = 0.8  # of a training: what changes from there on was not over
+DRAWN = ("data.train", "data.val", "data.folds")  # keys that say which images a replicate has
+NOT_SEEN = ("data.val.", "data.workers")  # keys of data that change no training image
 EFFECTS = {  # of a change of the design after its first result, on what is said of it
     "seeds": "P-values are too small: with seeds added until a difference shows, three looks find "
     "one at .05 in 12 % of cases without any.",
@@ -117,26 +120,69 @@ def _value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def last_changes(ablation: AblationFolder) -> Mapping[str, float]:
-    """Variant -> change of the metric between its last two validations, mean over its runs."""
+def pairing(ablation: AblationFolder) -> str:
+    """What the trainings of one replicate have in common, in a sentence."""
+    changed = sorted({key for v in ablation.variants for key in v.changes if _changes_images(key)})
+    images = (
+        f"; they differ in {', '.join(changed)}, and so in the images that they see"
+        if changed
+        else ", and see the same images in the same order"
+    )
+    return f"Trainings of one seed start from the same weights in all that they share{images}."
+
+
+def _changes_images(key: str) -> bool:
+    return key == "train.batch_size" or (key.startswith("data.") and not key.startswith(NOT_SEEN))
+
+
+def replicate_data(ablation: AblationFolder) -> str:
+    """Whose data a replicate has, in sentences; empty where it is not known."""
+    if ablation.by_seed is None:
+        return ""
+    drawn = [change for change in ablation.by_seed if change.startswith(DRAWN)]
+    if not drawn:
+        return "All seeds have the same data: intervals and p speak of other seeds on these alone."
+    said = f"Each seed has data of its own ({'; '.join(drawn)})."
+    if not any(change.startswith("data.folds") for change in drawn):
+        return said
+    said += " Training sets of folds overlap, so that they spread less than data drawn anew."
+    if any(variant.tuning for variant in ablation.variants):
+        said += (
+            " What was tuned was chosen on images of which some are validated on in other folds."
+        )
+    return said
+
+
+def late_changes(ablation: AblationFolder) -> Mapping[str, float]:
+    """Variant -> change of the metric over the last fifth of its training, mean over its runs."""
     changes = {v.name: _changes(v, f"validation/{ablation.metric}") for v in ablation.variants}
     return {name: fmean(of_runs) for name, of_runs in changes.items() if of_runs}
 
 
 def _changes(variant: ReportedVariant, key: str) -> list[float]:
-    series = [[value for _, value in points(run, key)] for run in variant.finished]
-    return [values[-1] - values[-2] for values in series if len(values) > 1]
+    """Of each run since its last validation before LATE, not since the last but one.
+
+    How far apart two validations are is a matter of evaluation.every.
+    """
+    changes = []
+    for series in (points(run, key) for run in variant.finished):
+        early = [value for epoch, value in series if epoch <= LATE * series[-1][0]]
+        changes += [series[-1][1] - value for value in early[-1:]]
+    return changes
 
 
 def flatness(ablation: AblationFolder) -> str:
-    """Whether the metric was flat at the end of the training, as far as two validations say."""
-    metric, changes, margin = ablation.metric, last_changes(ablation), ablation.margin
+    """Whether the metric was flat at the end of the training, as far as validations say."""
+    metric, changes, margin = ablation.metric, late_changes(ablation), ablation.margin
     if not changes:
-        return f"No run was validated twice: whether {metric} was flat at the end is not known."
+        return (
+            f"No run was validated before the last fifth of its training: whether {metric} was "
+            "flat at the end is not known."
+        )
     most = max(changes, key=lambda name: abs(changes[name]))
     said = (
-        f"Between the last two validations {metric} changed most under {most}: by "
-        f"{decimal(changes[most], sign='+')}, mean over seeds"
+        f"From the last validation before the last fifth of the training to its end {metric} "
+        f"changed most under {most}: by {decimal(changes[most], sign='+')}, mean over seeds"
     )
     if margin is None:
         return f"{said}. No margin was declared to judge that by."

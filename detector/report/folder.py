@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from detector.engine.run import resumptions
 from detector.errors import InputError
 from detector.files import read_object
 from detector.lab.records import read_records
@@ -30,6 +31,7 @@ class RunResult:
     seconds: float | None
     records: Sequence[Mapping[str, Any]]  # of metrics.jsonl
     environment: Mapping[str, Any]
+    resumptions: Sequence[Mapping[str, Any]]  # the environments of the processes that resumed it
     diagnostics: Diagnostics | None
     log: str  # its last lines
 
@@ -55,6 +57,7 @@ class ReportedVariant(VariantResult):
 class AblationFolder(Results):
     """results.json, with the runs of each variant and what ablation.json says of the call."""
 
+    path: Path  # of the folder
     variants: tuple[ReportedVariant, ...]
     command: Sequence[str] | None  # that made it
     config: str | None  # the file that all variants change
@@ -90,6 +93,7 @@ def read_folder(folder: Path) -> AblationFolder:
     return AblationFolder(
         # not vars, which also hold what is computed from the fields
         **{f.name: getattr(results, f.name) for f in fields(results) if f.name != "variants"},
+        path=folder,
         variants=_tuned_beside(variants),
         command=about.get("command"),
         config=about.get("config"),
@@ -123,6 +127,7 @@ def _run(
         seconds=seconds.get(name),
         records=read_records(own / "metrics.jsonl"),
         environment=read_object(environment) if environment.exists() else {},
+        resumptions=[read_object(file) for file in resumptions(own)],
         diagnostics=read_diagnostics(own / "diagnosis" / "last" / "diagnostics.json"),
         log=_tail(own.with_name(f"{own.name}.log")),
     )

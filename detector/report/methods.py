@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from detector.report.comparisons import amended, correlation, flatness, untested
+from detector.lab.results import Tuning
+from detector.report.comparisons import (
+    amended,
+    correlation,
+    flatness,
+    pairing,
+    replicate_data,
+    untested,
+)
 from detector.report.folder import AblationFolder
+from detector.report.numbers import yaml_value
 from detector.report.tables import environment
 from detector.settings.figures import worst_value
 
@@ -27,7 +36,11 @@ def methods(ablation: AblationFolder) -> str:
 
 def _design(ablation: AblationFolder) -> Iterable[str]:
     names = [v.name for v in ablation.variants]
-    trained = [v.name for v in ablation.variants if any(r.seconds is not None for r in v.runs)]
+    trained = [
+        v.name
+        for v in ablation.variants
+        if v.diverged or any(run.seconds is not None for run in v.runs)
+    ]
     of = f" of {ablation.config}" if ablation.config else ""
     yield (
         f"{len(names)} variants{of} ({', '.join(names)}) were compared by {ablation.metric} on the "
@@ -35,19 +48,23 @@ def _design(ablation: AblationFolder) -> Iterable[str]:
     )
     yield (
         f"Each has {len(ablation.seeds)} replicates, of the seeds "
-        f"{', '.join(map(str, ablation.seeds))}; trainings of one replicate start from the same "
-        "weights in all that they share, and see the same images in the same order."
+        f"{', '.join(map(str, ablation.seeds))}."
     )
+    yield pairing(ablation)
+    yield replicate_data(ablation)
     if elsewhere := [name for name in names if name not in trained]:
         yield f"Not trained here: {', '.join(elsewhere)}."
-    for v in ablation.variants:
-        if v.tuning:
-            keys, count = ", ".join(v.tuning.keys), len(v.tuning.values)
-            where = f" (as {v.tuning.tuned_variant})" if v.tuning.tuned_variant else ""
-            yield (
-                f"Of {v.name}, {keys} were chosen among {count} combinations by runs from seeds of "
-                f"their own{where}."
-            )
+    yield from (_tuned(v.name, v.tuning) for v in ablation.variants if v.tuning)
+
+
+def _tuned(name: str, tuning: Tuning) -> str:
+    keys, count = ", ".join(tuning.keys), len(tuning.values)
+    tried = f"Of {name}, {count} combinations of {keys} were tried by runs from seeds of their own"
+    if tuning.chosen is None:
+        return f"{tried}; none has a value, and none was chosen."
+    chosen = ", ".join(f"{key} {yaml_value(value)}" for key, value in tuning.chosen.items())
+    own = f"reported as {tuning.tuned_variant}" if tuning.tuned_variant else "its own values"
+    return f"{tried}; the best was {chosen} ({own})."
 
 
 def _tests(ablation: AblationFolder) -> Iterable[str]:

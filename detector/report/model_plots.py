@@ -137,7 +137,7 @@ def _counts(axes: Axes, bins: Sequence[ReliabilityBin], top: float) -> None:
              color=MUTED, alpha=0.3)  # fmt: skip
 
 
-def error_plot(ablation: AblationFolder, styles: Mapping[str, LineStyle]) -> Figure | None:
+def variant_error_plot(ablation: AblationFolder, styles: Mapping[str, LineStyle]) -> Figure | None:
     """By error and variant: bars of the mean, dots of the seeds."""
     variants = ablation.diagnosed
     gains = {error: [error_gains(v.diagnosed, error) for v in variants] for error in ERRORS}

@@ -16,7 +16,7 @@ from detector.evaluation.calibration import SLOPES
 from detector.files import write_text
 from detector.report import comparisons, measures, tables
 from detector.report.diagnostics import OWN
-from detector.report.folder import AblationFolder, read_folder
+from detector.report.folder import AblationFolder
 from detector.report.numbers import FILTERS
 from detector.report.seed_means import loss_curves, other_losses, share_curves
 from detector.settings.figures import worst_value
@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
-def write_report(folder: Path, *, title: str = "") -> Path:
-    """Write FOLDER/report.html from what an ablation left in FOLDER, and return its path.
+def write_ablation_page(ablation: AblationFolder, *, title: str = "") -> Path:
+    """Write report.html into the folder of an ablation, and return its path.
 
     Equal folders give equal pages. The title is the folder's name where none is given. Whatever a
-    run does not have is named as missing; InputError where results.json is.
+    run does not have is named as missing.
     """
-    ablation = read_folder(folder)
     text = rendered(
         HERE / "page.html.j2",
-        title=title or folder.resolve().name,
+        title=title or ablation.path.resolve().name,
         ablation=ablation,
         comparisons=comparisons,
         tables=tables,
@@ -45,7 +44,7 @@ def write_report(folder: Path, *, title: str = "") -> Path:
         worst=worst_value(ablation.metric),
         figures=draw_figures(ablation),
     )
-    path = folder / "report.html"
+    path = ablation.path / "report.html"
     write_text(path, text)
     return path
 
@@ -89,7 +88,7 @@ def draw_figures(ablation: AblationFolder) -> Mapping[str, Drawing | None]:
             ),
             "reliability": model_plots.reliability_plot(ablation),
             "recall": model_plots.recall_plot(ablation, variants),
-            "errors": model_plots.error_plot(ablation, variants),
+            "errors": model_plots.variant_error_plot(ablation, variants),
             "histograms": model_plots.histogram_plot(ablation),
             "classes": model_plots.class_plot(ablation, variants),
         }

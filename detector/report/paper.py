@@ -12,7 +12,7 @@ from detector.files import make_directory, whole_file, write_text
 from detector.lab.contrasts import Comparison
 from detector.lab.results import Results, VariantResult
 from detector.lab.statistics import complete_mean
-from detector.report.folder import read_folder
+from detector.report.folder import AblationFolder
 from detector.report.methods import methods
 from detector.report.numbers import NONE, decimal, interval, probability
 
@@ -23,11 +23,15 @@ SPECIAL = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$",
 }  # fmt: skip
+TEX_HEAD = (  # two kinds of interval, which a caption must tell apart
+    r"\usepackage{booktabs}",
+    "intervals of variants hold one by one, those of contrasts all together; p is corrected",
+)
 DATE = {"svg": "Date", "pdf": "CreationDate"}  # left out, so that equal figures are equal files
 
 
-def write_paper(folder: Path) -> Path:
-    """Write FOLDER/paper/ from what an ablation left in FOLDER, and return its path.
+def write_paper(ablation: AblationFolder) -> Path:
+    """Write paper/ into the folder of an ablation, and return its path.
 
     table.csv has all figures in full; table.tex those of a paper, for booktabs; forest and curves
     are SVG and PDF, without those for which no run has anything; methods.md is a paragraph to edit.
@@ -37,7 +41,7 @@ def write_paper(folder: Path) -> Path:
 
     from detector.report import result_plots, style
 
-    ablation, paper = read_folder(folder), folder / "paper"
+    paper = ablation.path / "paper"
     make_directory(paper)
     write_text(paper / "table.csv", csv_table(ablation))
     write_text(paper / "table.tex", tex_table(ablation))
@@ -125,7 +129,7 @@ def tex_table(results: Results) -> str:
     if results.comparisons:
         head = ["contrast", metric, r"95\,\% interval", "$p$", "verdict"]
         tables.append(_tabular("lrrrl", head, [_tex_row(one) for one in results.comparisons]))
-    return "% \\usepackage{booktabs}\n" + "\n".join(tables)
+    return "".join(f"% {line}\n" for line in TEX_HEAD) + "\n".join(tables)
 
 
 def _tex_row(comparison: Comparison) -> list[str]:

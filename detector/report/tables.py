@@ -102,13 +102,21 @@ def classes(ablation: AblationFolder) -> tuple[list[str], Rows]:
 
 
 def environment(runs: Sequence[RunResult]) -> Rows:
-    """The one value that all runs have of a key, or each with the number of runs that have it."""
+    """The one value that all runs have of a key, or each with the number of runs that have it.
+
+    Of a run that was resumed under another: both.
+    """
     rows = []
     for key in dict.fromkeys(key for run in runs for key in run.environment):
-        values = Counter(_text(run.environment[key]) for run in runs if key in run.environment)
+        values = Counter(_in_turn(run, key) for run in runs if key in run.environment)
         several = "; ".join(f"{text} ({count} runs)" for text, count in values.items())
         rows.append([key, several if len(values) > 1 else next(iter(values))])
     return [row for row in rows if row[0] not in NOT_COMPARED]
+
+
+def _in_turn(run: RunResult, key: str) -> str:
+    values = [environment.get(key) for environment in (run.environment, *run.resumptions)]
+    return ", then ".join(dict.fromkeys(map(_text, values)))
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from detector.data.coco import CocoIndex
 from detector.engine.restore import data_identity
 from detector.errors import InputError
 from detector.evaluation.coco_files import index_ground_truth
+from detector.trained import Trained
 
 CLASSES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
 
@@ -135,3 +136,18 @@ def test_an_image_of_both_sets_is_refused(small: Path) -> None:
 def test_more_folds_than_images_are_refused(small: Path) -> None:
     with pytest.raises(InputError, match="count is 22, .* have 21 images together"):
         build.data_index(config(small, 22, 0), "val")
+
+
+def test_the_boxes_of_a_fold_stand_in_both_files(small: Path) -> None:
+    """A file that was mended since makes an evaluation out of date."""
+    trained = object.__new__(Trained)  # no weights are looked at
+    trained.weights, both = Path("best.pt"), [small / "train.json", small / "val.json"]
+    trained.config = config(small, 2, 0)
+    assert trained.truth_files == both
+    assert trained.origin()["ground_truth"] == f"{both[0]} and {both[1]}"
+    data = trained.config.data.model_copy(update={"folds": None})
+    trained.config = trained.config.model_copy(update={"data": data})
+    assert trained.truth_files == both[1:]
+    data = data.model_copy(update={"tuning": 0.2})
+    trained.config = trained.config.model_copy(update={"data": data})
+    assert trained.truth_files == both[:1]

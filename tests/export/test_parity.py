@@ -10,7 +10,7 @@ import torch
 
 from detector.anchors.box_coder import BoxCoder
 from detector.anchors.class_code import ClassCode
-from detector.export.parity import Pairs, compare
+from detector.export.parity import Pairs, pairs_of
 from detector.export.program import OUTPUTS
 from detector.postprocess import Postprocess
 from detector.structures import Detections
@@ -34,7 +34,7 @@ def lot(*rows: tuple[Sequence[float], float, int]) -> Detections:
 
 def counts(ours: Detections, theirs: Detections) -> tuple[int, int, int]:
     """Both ways, which must agree."""
-    one, other = compare(ours, theirs, LIMITS), compare(theirs, ours, LIMITS)
+    one, other = pairs_of(ours, theirs, LIMITS), pairs_of(theirs, ours, LIMITS)
     assert one == other
     return one.detections, one.matched, one.undecided
 
@@ -45,11 +45,11 @@ def moved(pixels: float) -> list[float]:
 
 def test_pairs_by_hand() -> None:
     ours = lot((BOX, 0.9, 0))
-    pairs = compare(ours, lot((moved(0.375), 0.8995, 0)), LIMITS)
+    pairs = pairs_of(ours, lot((moved(0.375), 0.8995, 0)), LIMITS)
     assert pairs == Pairs(2, 2, 0, 0.375, pytest.approx(0.0005, abs=1e-6)) and pairs.agree
     for other in ((moved(0.625), 0.9, 0), (BOX, 0.898, 0), (BOX, 0.9, 1)):
         assert counts(ours, lot(other)) == (2, 0, 0)
-        assert not compare(ours, lot(other), LIMITS).agree
+        assert not pairs_of(ours, lot(other), LIMITS).agree
 
 
 def test_a_detection_has_one_partner_and_order_does_not_matter() -> None:
@@ -94,7 +94,7 @@ def test_few_may_be_undecided() -> None:
 
 def test_under_agnostic_nms_the_other_class_suppresses_too() -> None:
     kept, half = (BOX, 0.9, 0), ([10.0, 20, 30, 40], 0.8, 1)
-    pairs = compare(lot(kept, half), lot(kept), replace(LIMITS, agnostic=True))
+    pairs = pairs_of(lot(kept, half), lot(kept), replace(LIMITS, agnostic=True))
     assert (pairs.detections, pairs.matched, pairs.undecided) == (3, 2, 1)
 
 

@@ -132,13 +132,21 @@ def test_the_correction_is_over_like_with_like(shell: Any) -> None:
         assert one["test"]["p"] == pytest.approx(2 * one["test"]["p_alone"])
 
 
-def test_a_diverged_run_is_an_outcome(shell: Any) -> None:
+def test_a_diverged_run_is_an_outcome(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """b diverges from seed 1, which gives 0 where a has .51; the mean of b is that of .25 and 0."""
 
     def fails(name: str) -> float | str:
         return "mkdir failure; exit 1" if "/b/seed1" in name else by_seed(0.5, 0.25)(name)
 
-    found = shell(PLAIN.replace("variants", "metrics: [AP]\nvariants"), fails, code=1)
+    monkeypatch.setattr(command, "bootstraps", lambda *args: [])
+    text, diagnosis = (
+        PLAIN.replace("variants", "metrics: [AP]\nvariants"),
+        'mkdir -p "$0/diagnosis/last"',
+    )
+    shell(text, fails, diagnosis=diagnosis)
+    # not tried again, until it succeeds
+    found = shell(text, lambda name: 1.0, diagnosis=diagnosis)
+    assert sum(said.startswith("diverged, an outcome") for said in found["said"]) == 1
     b = found["by_name"]["b"]
     assert b["values"] == {"0": 0.25, "1": None} and b["diverged"] == [1]
     assert (b["n"], b["mean"]) == (2, 0.125)

@@ -18,7 +18,7 @@ from detector.lab.contrasts import (
     Equivalence,
     Outcomes,
     PairedTest,
-    compare,
+    compare_contrasts,
     default_contrasts,
     difference,
     interaction,
@@ -54,7 +54,9 @@ def table(**columns: list) -> Outcomes:
 
 def one(outcomes: Outcomes, *, worst: float | None = None, margin: float | None = None):
     first, second = outcomes
-    (comparison,) = compare(outcomes, [difference(first, second)], worst=worst, margin=margin)
+    (comparison,) = compare_contrasts(
+        outcomes, [difference(first, second)], worst=worst, margin=margin
+    )
     return comparison
 
 
@@ -98,7 +100,9 @@ def test_two_contrasts_by_hand() -> None:
     t(2) leaves 0.05 / 4 above at 6.2053 (Bonferroni's table); 6.2053 / sqrt 3 = 3.5827.
     """
     outcomes = table(a=ABOVE, b=BASE, c=[0.3, 0.1, 0.2])
-    first, second = compare(outcomes, [difference("a", "b"), difference("c", "b")], worst=None)
+    first, second = compare_contrasts(
+        outcomes, [difference("a", "b"), difference("c", "b")], worst=None
+    )
     test, alone = the_test(first), 1 - math.sqrt(12 / 14)
     assert [*first.values.values()] == pytest.approx((0.03, 0.01, 0.02))
     assert (test.p_alone, test.p) == pytest.approx((alone, 2 * alone))  # 0.0742
@@ -111,7 +115,7 @@ def test_an_interaction_by_hand() -> None:
     contrast = interaction(difference("a", "b"), difference("c", "d"))
     assert contrast.name == "(a - b) - (c - d)"
     outcomes = table(a=ABOVE, b=BASE, c=[0.26, 0.25, 0.24], d=[0.25, 0.25, 0.22])
-    (found,) = compare(outcomes, [contrast], worst=None)
+    (found,) = compare_contrasts(outcomes, [contrast], worst=None)
     assert [*found.values.values()] == pytest.approx((0.02, 0.01, 0.0))
     assert found.mean == pytest.approx(0.01)
 
@@ -184,14 +188,16 @@ def test_replicates_go_by_their_names() -> None:
 def test_a_contrast_without_a_test_still_counts() -> None:
     """It was declared: leaving it out would let what happened choose the correction."""
     outcomes = table(a=ABOVE, b=BASE, c=[0.0, 0.0, 0.0])
-    first, _ = compare(outcomes, [difference("a", "b"), difference("c", "b")], worst=None)
+    first, _ = compare_contrasts(outcomes, [difference("a", "b"), difference("c", "b")], worst=None)
     assert the_test(first).p == pytest.approx(2 * the_test(first).p_alone)
 
 
 def test_what_was_not_planned_is_an_estimate_and_no_test_more() -> None:
     outcomes = table(a=ABOVE, b=BASE, c=[0.3, 0.1, 0.2])
     added = dataclasses.replace(difference("a", "c"), planned=False)
-    first, second = compare(outcomes, [difference("a", "b"), added], worst=None, margin=0.01)
+    first, second = compare_contrasts(
+        outcomes, [difference("a", "b"), added], worst=None, margin=0.01
+    )
     assert the_test(first).p == the_test(first).p_alone
     assert second.mean == pytest.approx(0.17) and len(second.values) == 3
     assert second.test is second.equivalence is second.needed is None
@@ -213,7 +219,7 @@ def test_a_verdict_is_of_the_corrected_p() -> None:
     """2, 1, 3, 2 hundredths: t = 4.899, three degrees: p = .0163, of four contrasts .0651."""
     outcomes = table(a=[0.22, 0.31, 0.43, 0.52], b=[0.2, 0.3, 0.4, 0.5])
     assert one(outcomes).verdict == "different"
-    four = compare(outcomes, [difference("a", "b")] * 4, worst=None)
+    four = compare_contrasts(outcomes, [difference("a", "b")] * 4, worst=None)
     assert the_test(four[0]).p == pytest.approx(0.0651, abs=1e-4)
     assert four[0].verdict == "not told apart"
 
@@ -233,7 +239,7 @@ def test_needed_is_for_the_margin_after_the_correction() -> None:
     outcomes = table(a=ABOVE, b=BASE, c=[0.3, 0.1, 0.2])
     alone = one(table(a=ABOVE, b=BASE), margin=0.01).needed
     declared = [difference("a", "b"), difference("c", "b")]
-    first, _ = compare(outcomes, declared, worst=None, margin=0.01)
+    first, _ = compare_contrasts(outcomes, declared, worst=None, margin=0.01)
     assert alone is not None and alone.n == 10 and alone.low < 10 < alone.high
     assert first.needed is not None and first.needed.n == 13
 
@@ -259,7 +265,7 @@ def test_values_that_are_no_numbers_are_refused(bad: float) -> None:
 
 def test_an_unknown_variant_is_named() -> None:
     with pytest.raises(ValueError, match="'c'"):
-        compare(table(a=ABOVE, b=BASE), [difference("a", "c")], worst=None)
+        compare_contrasts(table(a=ABOVE, b=BASE), [difference("a", "c")], worst=None)
 
 
 def test_figures_go_to_json() -> None:
@@ -285,7 +291,7 @@ DECLARED = [difference("a", "b"), difference("c", "b")]
 
 def figures(columns: dict, contrasts: list[Contrast], margin: float = 0.05) -> list[tuple]:
     """Numbers of each contrast, those of the unit of the metric last; empty without a test."""
-    found = compare(table(**columns), contrasts, worst=None, margin=margin)
+    found = compare_contrasts(table(**columns), contrasts, worst=None, margin=margin)
     return [
         (c.test.p, c.equivalence.p, c.mean, *c.test.interval, *c.equivalence.interval)
         if c.test and c.equivalence

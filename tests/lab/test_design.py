@@ -106,3 +106,13 @@ def test_a_folder_of_an_older_version_has_no_design(tmp_path: Path, begun: Path)
     record = declared(plan(tmp_path), begun, None)
     assert not record.planned(plan(tmp_path)).contrasts[0].planned
     assert record.amendments[0].before == {"seeds": None, "metric": None, "margin": None}
+
+
+def test_a_run_that_diverged_is_a_result(tmp_path: Path) -> None:
+    """state.json does not name it, and yet somebody has seen it."""
+    output = tmp_path / "out"
+    declared(plan(tmp_path), output, None).write(output)
+    declared(plan(tmp_path, margin=0.05), output, None)
+    (output / "runs" / "a" / "seed0" / "failure").mkdir(parents=True)
+    with pytest.raises(InputError, match="margin was 0.02"):
+        declared(plan(tmp_path, margin=0.05), output, None)

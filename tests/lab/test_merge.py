@@ -83,7 +83,7 @@ def training(plan: Plan, seed: int, folder: Path, changes: tuple[str, ...]) -> t
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(command, "check_data", lambda plan: None)
-    monkeypatch.setattr(command, "write_report", lambda output: output)
+    monkeypatch.setattr(command, "write_ablation_page", lambda ablation: ablation.path)
     monkeypatch.setattr(command, "bootstraps", lambda *words: [])
     monkeypatch.setattr(build, "data_index", lambda config, part: range(100))
     monkeypatch.setattr(ablation_runs, "_training", training)
@@ -93,7 +93,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(
         ablation_merge,
         "last_state",
-        lambda run: {"data": json.loads((run / "data.json").read_text())},
+        lambda run: (data := json.loads((run / "data.json").read_text())) and {"data": data},
     )
     file = tmp_path / "ablation.yaml"
     file.write_text(TEXT.format(config=HOME / "configs" / "digits.yaml"))
@@ -152,7 +152,11 @@ def test_what_is_merged_is_a_copy_but_for_the_weights(lab: Lab) -> None:
 
 
 def change(file: Path, key: str, value: object) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    """A key, and of the design one of its own keys; a new file begins as the environment."""
+    content = json.loads(file.read_text()) if file.exists() else ENVIRONMENT
+    if key == "design":
+        value = content[key] | value
+    file.write_text(json.dumps(content | {key: value}))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,20 @@ def change(file: Path, key: str, value: object) -> None:
     [
         ("runs/a/seed0/environment.json", "git", "xyz", 'other code .* git is "abc" .* "xyz" here'),
         ("runs/a/seed0/environment.json", "gpus", ["H100"], "GPU is false there and true here"),
+        (
+            "runs/a/seed0/environment.json",
+            "git",
+            "abc+",
+            "trained by abc\\+, a checkout with changes",
+        ),
+        (
+            "runs/a/seed0/environment.resumed_at_5.json",
+            "git",
+            "xyz",
+            'resumed by other code .*"xyz"',
+        ),
         ("runs/a/seed0/data.json", "boxes", "8", "the images or boxes of its data were others"),
+        ("ablation.json", "design", {"contrasts": ["a - c"]}, "it declared a - c as well"),
         ("ablation.json", "identity", {"a: train.ema": 0.5}, "it holds other runs, of .*a: train"),
         ("ablation.json", "design", {"seeds": [0]}, r"another design: seeds is \[0\] there"),
     ],
@@ -173,6 +190,33 @@ def test_refused(lab: Lab, file: str, key: str, value: object, said: str) -> Non
     with pytest.raises(InputError, match=said):
         lab.run("whole", "1/1", "one", "other")
     assert not lab.runs("whole")
+
+
+def test_a_run_that_diverged_before_a_checkpoint_is_taken_in(lab: Lab) -> None:
+    """Its data were not saved, which is no sign of others."""
+    lab.run("one", "1/8")
+    lab.run("other", "3/8")
+    run = lab.folder / "other" / "runs" / "a" / "seed0"
+    (run / "data.json").write_text("null")
+    (run / "failure").mkdir()
+    change_state(lab.folder / "other", "a, seed 0")
+    assert lab.run("whole", "1/1", "one", "other") == 1
+    assert "runs/a/seed0" in lab.runs("whole")
+
+
+def change_state(folder: Path, gone: str) -> None:
+    state = json.loads((folder / "state.json").read_text())
+    del state[gone]
+    (folder / "state.json").write_text(json.dumps(state))
+
+
+def test_a_half_done_run_is_not_called_finished(lab: Lab) -> None:
+    """A folder was copied to another machine, which finished its runs."""
+    lab.run("whole", "3/8")
+    shutil.copytree(lab.folder / "whole", lab.folder / "copy")
+    change_state(lab.folder / "whole", "a, seed 0")
+    with pytest.raises(InputError, match=r"whole/runs/a/seed0: it is not finished, and .* is"):
+        lab.run("whole", "1/1", "copy")
 
 
 def test_two_runs_of_one_name_are_refused(lab: Lab) -> None:

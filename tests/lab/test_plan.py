@@ -282,6 +282,29 @@ def test_contrasts_of_what_tuning_chose(tmp_path: Path) -> None:
     }
 
 
+def test_a_later_addition_takes_no_test_away(tmp_path: Path) -> None:
+    """a - d was added when a_tuned - d_tuned was declared, and both turn out to be the same."""
+    text = "contrasts: [[a, d], [a_tuned, d_tuned]]\nset: [optimizer.lr=2]\n"
+    plan = read(tmp_path, text + FOUR)
+    added, declared = plan.contrasts
+    plan = dataclasses.replace(
+        plan, contrasts=(dataclasses.replace(added, planned=False), declared)
+    )
+    own = {"a": plan.variants[0].trials[1], "d": plan.variants[3].trials[1]}
+    (kept,) = plan.with_best(own).contrasts
+    assert (kept.name, kept.planned) == ("a_tuned - d_tuned", True)
+
+
+def test_frozen_epochs_of_trials_would_be_shorter(tmp_path: Path) -> None:
+    frozen = "set: [model.backbone.frozen_epochs=1, model.backbone.weights=imagenet]\n"
+    tuned = "baseline: a\nvariants: {a: {tune: {optimizer.lr: [1, 2]}}}\n"
+    with pytest.raises(InputError, match="frozen_epochs is 1, and an epoch of a trial is shorter"):
+        read(tmp_path, frozen + tuned)
+    drawn = "set: ['data.val.annotations={seed}.json', model.backbone.frozen_epochs=1, "
+    drawn += "model.backbone.weights=imagenet]\ntuning_share: null\n"
+    assert read(tmp_path, drawn + tuned).by_seed == ("data.val.annotations={seed}.json",)
+
+
 def test_a_trial_takes_as_many_steps_as_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from detector.report.folder import read_folder
+from detector.report.page import write_ablation_page
+
 HOSTILE = '<script>alert(1)</script> & "why"?'
 VOID = {"meta", "br", "wbr", "link", "img", "input", "hr", "source"}
 SEEDS = (0, 1, 2)
@@ -223,6 +226,11 @@ def environment(name: str, seed: str) -> dict[str, Any]:
 def write(path: Path, content: Mapping[str, Any]) -> None:
     """As JSON."""
     path.write_text(json.dumps(content))
+
+
+def ablation_page(path: Path, **words: str) -> str:
+    """The text of an ablation's page, written anew."""
+    return write_ablation_page(read_folder(path), **words).read_text(encoding="utf-8")
 
 
 class Reader(HTMLParser):

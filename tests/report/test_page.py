@@ -7,10 +7,20 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_up import HOSTILE, Reader, declared_results, folder, results, tuned_results, write
+from made_up import (
+    HOSTILE,
+    Reader,
+    ablation_page,
+    declared_results,
+    folder,
+    results,
+    tuned_results,
+    write,
+)
 
 from detector.errors import InputError
-from detector.report.page import write_report
+from detector.report.folder import read_folder
+from detector.report.page import write_ablation_page
 from detector.report.style import COLORS, LINE, MUTED, PAPER, TEXT
 
 
@@ -21,7 +31,7 @@ def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(ablation: Path) -> str:
-    path = write_report(ablation, title="Which <loss>?")
+    path = write_ablation_page(read_folder(ablation), title="Which <loss>?")
     assert path == ablation / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -67,13 +77,13 @@ def test_what_came_from_the_folder_is_escaped(page: str, read: Reader) -> None:
 
 def test_no_name_commands_the_terminal_that_shows_the_page(ablation: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(ablation, tmp_path / "copy"))
-    page = write_report(copy, title="a\x1b]0;owned\x07b").read_text(encoding="utf-8")
+    page = ablation_page(copy, title="a\x1b]0;owned\x07b")
     assert "\x1b" not in page and "\x07" not in page and r"a\x1b]0;owned\x07b" in page
 
 
 def test_is_the_same_twice(ablation: Path, page: str, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(ablation, tmp_path / "copy"))
-    assert write_report(copy, title="Which <loss>?").read_text(encoding="utf-8") == page
+    assert ablation_page(copy, title="Which <loss>?") == page
     assert sorted(p.name for p in copy.glob("*")) == [
         "ablation.json", "report.html", "results.json", "runs"
     ]  # fmt: skip
@@ -110,7 +120,7 @@ def test_a_declared_design(tmp_path: Path) -> None:
     Diverged, `ignored` has 0 at seed 1, so that its mean difference is .35867.
     """
     write(tmp_path / "results.json", declared_results())
-    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    read = Reader(ablation_page(tmp_path))
     head, *rows = read.table("Contrasts of AP")
     assert head[6:] == ["p (equal within ±0.02)", "replicates needed"]
     assert [row[0] for row in rows] == ["plain_ce - focal", "ignored - focal", "plain_ce - ignored"]
@@ -188,7 +198,7 @@ def test_diagnoses_of_before_are_read_and_named(ablation: Path, tmp_path: Path) 
         for key in ("AP75", "AR100", "lrp", "froc"):
             del content[key]
         write(file, content)
-    read = Reader(write_report(copy).read_text(encoding="utf-8"))
+    read = Reader(ablation_page(copy))
     row = read.table("What AP does not show")[1]
     assert row[1:4] == ["0.300|0.300 to 0.300", "0.600|0.600 to 0.600", "–"]
     text = "".join(read.text)
@@ -232,7 +242,7 @@ def test_colours_of_pictures_can_be_told_apart(page: str, read: Reader) -> None:
 def test_results_alone_make_a_page(tmp_path: Path) -> None:
     """No run has left anything: each part is named as missing, and the table is there."""
     write(tmp_path / "results.json", results())
-    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    read = Reader(ablation_page(tmp_path))
     text = "".join(read.text)
     assert read.table("AP of each variant")[2][1] == "0.351|0.335 to 0.385"
     for part in ("Curves", "Shares", "Recall over false positives", "Cumulative losses",
@@ -246,7 +256,7 @@ def test_a_loss_of_one_variant_has_a_table_and_no_sentences(tmp_path: Path) -> N
     content = results() | {"metric": "loss"}
     content["variants"] = content["variants"][:1]
     write(tmp_path / "results.json", content)
-    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    read = Reader(ablation_page(tmp_path))
     assert "bullets" not in [attributes.get("class") for _, attributes in read.elements]
     assert read.table("loss of each variant")[1][1] == "0.360|0.335 to 0.385"
 
@@ -255,7 +265,7 @@ def test_losses_that_differ_are_no_measure_of_each_other(tmp_path: Path) -> None
     keys = "loss.classification.alpha, loss.classification.gamma"
     for metric, warned in (("loss", True), ("loss/box", False), ("AP", False)):
         write(tmp_path / "results.json", results() | {"metric": metric})
-        text = "".join(Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)
+        text = "".join(Reader(ablation_page(tmp_path)).text)
         said = f"The variants differ in {keys}, and so {metric} measures another thing in each"
         assert (said in text) == warned == ("measures another thing" in text)
 
@@ -267,7 +277,7 @@ def test_one_seed_and_nothing_finished(tmp_path: Path) -> None:
         entry.update(values={"0": None}, n=0, mean=None)
         entry.update(interval=None, standard_deviation=None)
     write(tmp_path / "results.json", content)
-    text = "".join(Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)
+    text = "".join(Reader(ablation_page(tmp_path)).text)
     assert "Forest plot: missing. No run has finished." in text
     reason = "no replicate has run in all of its variants"
     assert f"Not tested: plain_ce - focal: {reason}; ignored - focal: {reason}." in text
@@ -277,20 +287,20 @@ def test_bootstrap_over_images_is_shown_where_it_was_made(tmp_path: Path) -> Non
     one = {"variant": "plain_ce", "seed": 2, "difference": -0.0125, "interval": [-0.03, 0.004],
            "p": 0.0004, "lacking": 0.0}  # fmt: skip
     write(tmp_path / "results.json", results() | {"bootstrap": [one]})
-    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    read = Reader(ablation_page(tmp_path))
     row = ["plain_ce", "2", "−0.013", "−0.030 to +0.004", "< 0.001"]
     assert read.table("bootstrap over images")[1:] == [row]
     assert "a class has no boxes" not in "".join(read.text)
     rare = [one | {"lacking": 0.37}]
     write(tmp_path / "results.json", results() | {"bootstrap": rare})
-    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    read = Reader(ablation_page(tmp_path))
     assert "In up to 37 % of the resamples a class has no boxes" in "".join(read.text)
 
 
 def test_tuned_stands_beside_untuned(tmp_path: Path) -> None:
     """The tuned variant is last in results.json, and behind its own in the table."""
     write(tmp_path / "results.json", tuned_results())
-    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    read = Reader(ablation_page(tmp_path))
     assert [row[0].partition("|")[0] for row in read.table("AP of each variant")[1:]] == [
         "focal (baseline)", "plain_ce", "plain_ce_tuned", "ignored"
     ]  # fmt: skip
@@ -314,7 +324,7 @@ def test_where_every_trial_diverged_nothing_is_the_same(tmp_path: Path) -> None:
     focal["tuning"] |= {"keys": {"optimizer.lr": [9.0]}, "values": {"lr=9": None}, "chosen": None,
                         "at_edge": []}  # fmt: skip
     write(tmp_path / "results.json", content)
-    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    read = Reader(ablation_page(tmp_path))
     assert read.table("What was tuned")[1] == [
         "focal", "optimizer.lr: none, all diverged or are undefined (of 9.0)", "–",
         "0.360|0.335 to 0.385", "–",
@@ -327,14 +337,14 @@ def test_failed_trials_are_shown(tmp_path: Path) -> None:
     ignored = content["variants"][2]
     ignored["values"] = ignored["values"] | {"1": 0.002}
     write(tmp_path / "results.json", content)
-    text = "".join(Reader(write_report(tmp_path).read_text(encoding="utf-8")).text)
+    text = "".join(Reader(ablation_page(tmp_path)).text)
     assert f"stand beside them: {trial}. The same" in text
     assert "These have no AP" not in text
 
 
 def test_confounders(tmp_path: Path) -> None:
     write(tmp_path / "results.json", tuned_results())
-    read = Reader(write_report(tmp_path).read_text(encoding="utf-8"))
+    read = Reader(ablation_page(tmp_path))
     assert read.table("beside what they are named after") == [
         ["variant", "steps with a clipped gradient", "classification loss / box loss",
          "divisor of the classification loss", "gradient norm", "score threshold"],
@@ -345,10 +355,10 @@ def test_confounders(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_ablation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no results\.json"):
-        write_report(tmp_path)
+        read_folder(tmp_path)
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(InputError, match=r"results\.json: it is not the results"):
-        write_report(tmp_path)
+        read_folder(tmp_path)
 
 
 def test_a_diagnosis_of_another_version_is_named(ablation: Path, tmp_path: Path) -> None:
@@ -360,4 +370,4 @@ def test_a_diagnosis_of_another_version_is_named(ablation: Path, tmp_path: Path)
     with pytest.raises(
         InputError, match=r"focal/seed0.*diagnostics\.json: it is not the diagnostics"
     ):
-        write_report(copy)
+        read_folder(copy)

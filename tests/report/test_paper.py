@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +24,13 @@ def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_of_it_is_written_and_twice_the_same(ablation: Path) -> None:
-    paper = write_paper(ablation)
+    paper = write_paper(read_folder(ablation))
     first = {file.name: file.read_bytes() for file in paper.iterdir()}
     assert sorted(first) == [
         "curves.pdf", "curves.svg", "forest.pdf", "forest.svg", "methods.md", "table.csv",
         "table.tex",
     ]  # fmt: skip
-    write_paper(ablation)
+    write_paper(read_folder(ablation))
     assert {file.name: file.read_bytes() for file in paper.iterdir()} == first
     assert first["forest.pdf"].startswith(b"%PDF") and first["curves.pdf"].startswith(b"%PDF")
 
@@ -39,7 +40,7 @@ def test_figures_stand_alone_with_their_intervals(ablation: Path) -> None:
 
     The third row, not planned, has no interval.
     """
-    svg = (write_paper(ablation) / "forest.svg").read_text()
+    svg = (write_paper(read_folder(ablation)) / "forest.svg").read_text()
     bars = re.findall(rf"stroke: {BLUE}; stroke-opacity: 0.75; stroke-width: 2\b", svg)
     assert len(bars) == 3
     assert "<text" not in svg and not re.search(r"@import|url\((?!#)|<image|<style[^>]*src", svg)
@@ -50,7 +51,7 @@ def test_a_folder_without_runs_has_tables_alone(tmp_path: Path) -> None:
     for entry in content["variants"]:
         entry.update(values={"0": None}, n=0, mean=None, interval=None)
     write(tmp_path / "results.json", content | {"seeds": [0]})
-    paper = write_paper(tmp_path)
+    paper = write_paper(read_folder(tmp_path))
     assert sorted(file.name for file in paper.iterdir()) == [
         "methods.md", "table.csv", "table.tex"
     ]  # fmt: skip
@@ -105,7 +106,7 @@ def test_methods_say_what_was_declared(ablation: Path) -> None:
     text = methods(read_folder(ablation))
     for said in (
         "3 variants of configs/digits.yaml (focal, plain_ce, ignored) were compared by AP",
-        "3 replicates, of the seeds 0, 1, 2;",
+        "3 replicates, of the seeds 0, 1, 2. Trainings of one seed start from the same weights",
         "Declared before the first result: plain_ce - focal; ignored - focal.",
         "Bonferroni-corrected for 2 contrasts",
         "equal within ±0.02",
@@ -140,7 +141,33 @@ def test_methods_name_what_was_tuned_and_what_is_not_ours(tmp_path: Path) -> Non
     content["seconds"] = {f"{name}, seed {seed}": 1.0 for name in names for seed in range(3)}
     write(tmp_path / "results.json", content)
     text = methods(read_folder(tmp_path))
-    assert "Of plain_ce, optimizer.lr, loss.weight were chosen among 2 combinations" in text
-    assert "of their own (as plain_ce_tuned)." in text
+    assert "Of plain_ce, 2 combinations of optimizer.lr, loss.weight were tried by runs" in text
+    assert "the best was optimizer.lr 0.02, loss.weight 1 (reported as plain_ce_tuned)." in text
+    assert "loss.weight 1 (its own values)." in text  # those of focal
     assert "Not trained here: ignored." in text
     assert "No margin was declared, and equality was not tested." in text
+
+
+def test_what_diverged_was_trained_and_where_nothing_was_chosen_nothing_was_best(
+    tmp_path: Path,
+) -> None:
+    """Of runs that diverged in an earlier call the seconds are not known."""
+    content = tuned_results()
+    content["seconds"] = {}
+    for entry in content["variants"]:
+        entry["diverged"] = [1]
+    content["variants"][0]["tuning"] |= {"chosen": None}
+    write(tmp_path / "results.json", content)
+    text = methods(read_folder(tmp_path))
+    assert "Not trained here" not in text
+    assert "own; none has a value, and none was chosen." in text
+
+
+def test_versions_name_those_that_a_run_was_resumed_by(ablation: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(ablation, tmp_path / "copy"))
+    run = copy / "runs" / "focal" / "seed0"
+    for step, commit in ((100, "later"), (20, "def")):
+        write(run / f"environment.resumed_at_{step}.json", {"git": commit, "torch": "2.14.1",
+                                                            "gpus": []})  # fmt: skip
+    text = methods(read_folder(copy))
+    assert "git abc123+, then def, then later (1 runs); abc123+ (8 runs), torch 2.14.1," in text

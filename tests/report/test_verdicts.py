@@ -4,13 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import declared_results, folder, results, write
+from made_up import ablation_page, declared_results, folder, results, write
 
-from detector.lab.results import Amendment
+from detector.lab.results import Amendment, Tuning
 from detector.report import numbers
-from detector.report.comparisons import EFFECTS, amended, flatness, verdicts
+from detector.report.comparisons import (
+    EFFECTS,
+    amended,
+    flatness,
+    pairing,
+    replicate_data,
+    verdicts,
+)
 from detector.report.folder import AblationFolder, read_folder
-from detector.report.page import write_report
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,7 @@ def test_one_variant_alone_has_no_verdict(ablation: AblationFolder) -> None:
 
 def test_a_verdict_is_a_sentence_of_the_page(tmp_path: Path) -> None:
     write(tmp_path / "results.json", declared_results())
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    page = ablation_page(tmp_path)
     correction = "(p &lt; 0.05 after the correction for 2 planned contrasts"
     assert f"<li><b>Different</b> {correction}): ignored - focal (−0.359).</li>" in page
     assert f"<li><b>Different, by less than 0.02</b> {correction}, and within the margin" in page
@@ -78,17 +84,18 @@ def test_not_told_apart_is_not_called_equal(tmp_path: Path) -> None:
     content = results()
     content["variants"][2]["values"] = {"0": 0.1, "1": 0.7, "2": 0.3}
     write(tmp_path / "results.json", content)
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    page = ablation_page(tmp_path)
     assert "<b>Not told apart</b>: ignored - focal (+0.007). That does not show them equal" in page
 
 
 def ending(ablation: AblationFolder, *last: float) -> AblationFolder:
-    """Of plain_ce alone, whose run of seed k rose by last[k] at its last validation."""
+    """Of plain_ce alone, whose run of seed k rose by last[k] in the last fifth of its training."""
     runs = [
         replace(
             run,
             records=[
-                {"epoch": e, "validation/AP": v} for e, v in ((1, 0.1), (2, 0.5), (3, 0.5 + d))
+                {"epoch": e, "validation/AP": v}
+                for e, v in ((1, 0.1), (4, 0.5), (4.9, 0.5 + d), (5, 0.5 + d))
             ],
         )
         for run, d in zip(ablation.variants[1].runs, last, strict=True)
@@ -107,7 +114,29 @@ def test_flat_is_below_the_margin(ablation: AblationFolder) -> None:
     falling = replace(ending(ablation, -0.03, -0.03, 0.0), margin=0.01)
     assert "by −0.020" in flatness(falling) and "not flat" in flatness(falling)
     once = replace(ablation, variants=())
-    assert flatness(once).startswith("No run was validated twice")
+    assert flatness(once).startswith("No run was validated before the last fifth")
+
+
+def test_what_the_seeds_have_in_common(ablation: AblationFolder) -> None:
+    """Nothing is said of the data of an older file, which does not record them."""
+    assert pairing(ablation).endswith("share, and see the same images in the same order.")
+    focal, plain, ignored = ablation.variants
+    changed = {"data.val.images": (1, 2), "train.batch_size": (8, 16), "data.augment": (1, 2)}
+    batches = replace(ablation, variants=(focal, replace(plain, changes=changed), ignored))
+    assert "they differ in data.augment, train.batch_size, and so" in pairing(batches)
+    assert replicate_data(ablation) == ""
+    weights = "model.weights=runs/base_{seed}/best.pt"
+    assert replicate_data(replace(ablation, by_seed=(weights,))).startswith("All seeds have the")
+    drawn = replace(ablation, by_seed=(weights, "data.train.annotations=a_{seed}.json"))
+    assert replicate_data(drawn) == (
+        "Each seed has data of its own (data.train.annotations=a_{seed}.json)."
+    )
+    folds = replace(ablation, by_seed=("data.folds={count: 5, fold: {seed}}",))
+    assert replicate_data(folds).endswith("Training sets of folds overlap, so that they spread "
+                                          "less than data drawn anew.")  # fmt: skip
+    tuning = Tuning({}, {}, None, (), None, None)
+    tuned = replace(folds, variants=(replace(focal, tuning=tuning), plain, ignored))
+    assert "images of which some are validated on in other folds" in replicate_data(tuned)
 
 
 def test_an_amendment_says_what_p_is_worth() -> None:
