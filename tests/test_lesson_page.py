@@ -91,8 +91,8 @@ def test_the_script_is_javascript() -> None:
 )
 def test_the_lesson_is_a_link_only_where_it_lies_beside(address: str, replaced: list[str]) -> None:
     (function,) = re.findall(r"function showLesson\(\) \{.*?\n\}", read(), re.DOTALL)
-    stubs = """const location = value, replaced = [];
-        const $ = () => ({ textContent: "docs/losses.md", replaceWith: (text) => replaced.push(text) });"""
+    stubs = """const location = value, replaced = [], replaceWith = (text) => replaced.push(text);
+        const $ = () => ({ textContent: "docs/losses.md", replaceWith });"""
     call = f"(() => {{ {stubs} {function} showLesson(); return replaced; }})()"
     assert javascript(call, address) == replaced
 
