@@ -345,6 +345,9 @@ def test_all_errors_of_all_files_at_once(tmp_path: Path) -> None:
     [
         ("data: {resize: {width: 3, height: 3, hieght: 4}}", "did you mean 'height'?"),
         ("data: {resize: {shortr: 3}}", "did you mean 'shorter'?"),
+        ("loss: cross_entropy", "name configs/losses/cross_entropy.yaml in base: of your config"),
+        ("loss: {classification: focal_loss}", "name configs/losses/focal.yaml in base:"),
+        ("loss: mine", "name one of configs/losses/ in base: of your config"),
         ("loss: {classification: {sampling: {kind: ohm}}}", "did you mean 'ohem'?"),
         (
             "loss: {classification: {sampling: {kind: random, ratio: 3}}}",

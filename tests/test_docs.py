@@ -253,6 +253,15 @@ def test_every_ablation_of_the_guide_builds(project: Path, monkeypatch: pytest.M
         assert len(Plan.read(file, [], load=build.load_config).variants) > 1
 
 
+def test_the_guides_contents_link_to_all_of_its_sections() -> None:
+    """By GitHub's names of headings: small, without marks, a hyphen for each blank."""
+    head, *sections = (HOME / "docs" / "guide.md").read_text().split("\n## ")
+    titles = [section.partition("\n")[0] for section in sections]
+    names = {re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-"): t for t in titles}
+    links = re.findall(r"\[([^]]+)\]\(#([^)]+)\)", head)
+    assert sorted(links) == sorted((title, name) for name, title in names.items())
+
+
 def test_the_guide_shows_every_key_of_an_ablation() -> None:
     def rows(section: type[BaseModel], above: str = "") -> list[str]:
         found = []

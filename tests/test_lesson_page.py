@@ -80,6 +80,23 @@ def test_the_script_is_javascript() -> None:
     assert javascript("typeof new Function(value)", script) == "function"
 
 
+@needs_node
+@pytest.mark.parametrize(
+    ("address", "replaced"),
+    [
+        ("file:///home/me/anchorlab/docs/losses.html#gamma=2", []),
+        ("file:///home/me/Downloads/losses.html", ["docs/losses.md"]),
+        ("https://example.org/", ["docs/losses.md"]),
+    ],
+)
+def test_the_lesson_is_a_link_only_where_it_lies_beside(address: str, replaced: list[str]) -> None:
+    (function,) = re.findall(r"function showLesson\(\) \{.*?\n\}", read(), re.DOTALL)
+    stubs = """const location = value, replaced = [], replaceWith = (text) => replaced.push(text);
+        const $ = () => ({ textContent: "docs/losses.md", replaceWith });"""
+    call = f"(() => {{ {stubs} {function} showLesson(); return replaced; }})()"
+    assert javascript(call, address) == replaced
+
+
 def test_checks_by_hand() -> None:
     """Sigmoid, negatives, K = 2, π = 0.1: background 2 · -log 0.9; a class -log 0.1 - log 0.9."""
     state: dict[str, Any] = {

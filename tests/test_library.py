@@ -78,6 +78,42 @@ def test_the_trainers_example_leaves_what_it_says(
     assert torch.equal(trainer.step.model.head.weight, state["model"]["head.weight"])
 
 
+def example_with(words: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names that the example with these words leaves."""
+    monkeypatch.chdir(project)
+    (example,) = (text for text in EXAMPLES if words in text)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(example, "example", "exec"), names)
+    return names
+
+
+def test_the_data_sets_example_resizes_and_names_classes(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = example_with("Mosaic(", project, monkeypatch)
+    dataset, sample = names["dataset"], names["sample"]
+    document = json.loads(Path("data/digits/annotations/train.json").read_text())
+    assert list(dataset.class_names) == [one["name"] for one in document["categories"]]
+    assert sample.image.shape == (3, 64, 96) and sample.labels.sum(1).eq(1).all()
+    low, high = sample.boxes.view(-1, 2, 2).unbind(1)
+    assert (low >= 0).all() and (high > low).all() and (high <= torch.tensor([96, 64])).all()
+    assert len(list(dataset.steps(epoch=0, batch_size=4))) == len(document["images"]) // 4
+
+
+def test_the_pieces_example_has_the_focal_loss_of_even_odds(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At p = 1/2 a term costs (1/2)^2 ln 2 times its weight: 0.25 of a yes, 0.75 of a no.
+
+    Of the 12 anchors one has a yes and two no, (0.25 + 1.5) 0.173287; the others have three no.
+    """
+    names = example_with("collate,", project, monkeypatch)
+    losses = names["loss"](names["logits"], names["targets"])[0]
+    assert losses.max().item() == pytest.approx(0.389895, abs=1e-6)
+    assert losses[names["targets"].matches[0] == 0].tolist() == pytest.approx([0.303252], abs=1e-6)
+    assert losses.sum().item() == pytest.approx(0.303252 + 11 * 0.389895, abs=1e-5)
+
+
 def test_public_names() -> None:
     """The list, the table and the imports for type checkers name the same."""
     assert sorted(detector.__all__) == sorted(set(detector.__all__))

@@ -274,7 +274,14 @@ function check() {
   $("broken").textContent = "This browser computes other losses than the detector does: do not trust the figures below.";
 }
 
+// A copy of this page, in a mail or on a site, has no lesson beside it: there its name is no link.
+function showLesson() {
+  const beside = new URL("losses.md", location).pathname.endsWith("/docs/losses.md");
+  if (!beside) $("lesson").replaceWith($("lesson").textContent);
+}
+
 readAddress();
 listen();
+showLesson();
 show();
 check();

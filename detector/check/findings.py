@@ -99,6 +99,17 @@ class Example:
     file_name: str = ""
     annotations: tuple[int, ...] = ()  # ids
 
+    def __str__(self) -> str:
+        """Where it is, and what: "train 3.jpg: annotations 4, 5: cat [0, 0, 9, 9]; cow [...]"."""
+        ids = ", ".join(map(str, self.annotations))
+        plural = "s" if len(self.annotations) > 1 else ""
+        parts = (
+            f"{self.split} {self.file_name}".strip(),
+            ids and f"annotation{plural} {ids}",
+            self.detail,
+        )
+        return ": ".join(part for part in parts if part)
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -56,10 +56,7 @@ def _read(split: Split, example: Example) -> Tensor:
 
 def _draw(split: Split, example: Example) -> Picture:
     """The image with the boxes of the example; with all of its boxes where it names none."""
-    names = ", ".join(f"annotation {annotation}" for annotation in example.annotations)
-    caption = ": ".join(
-        part for part in (f"{split.name} {example.file_name}", names, example.detail) if part
-    )
+    caption = str(example)
     try:
         image = _read(split, example)
     except (InputError, OSError):

@@ -100,8 +100,8 @@ def _fit_lines(report: Report) -> Iterator[str]:
         )
     yield f"proposal, also by anchors: auto:  {proposed.anchors}"
     yield (
-        f"an image has {batch.positives:g} positive anchors, {batch.negatives:g} negative, "
-        f"{batch.ignored:g} ignored; {batch.without_positive} of {batch.boxes} boxes have none"
+        f"an image has {batch.positives:.1f} positive anchors, {batch.negatives:.1f} negative, "
+        f"{batch.ignored:.1f} ignored; {batch.without_positive} of {batch.boxes} boxes have none"
     )
     yield f"expected initial classification loss: {batch.initial_loss:.4f}"
     yield (
@@ -119,10 +119,7 @@ def _finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
         kind = KINDS[one.kind]
         yield f"{kind.severity}: {one.kind} ({one.count}): {kind.meaning}; {kind.remedy}"
         for example in one.examples[:NAMED]:
-            annotations = ", ".join(map(str, example.annotations))
-            ids = f" annotation {annotations}:" if annotations else ""
-            where = " ".join(part for part in (example.split, example.file_name) if part)
-            yield f"    {where}{':' if where else ''}{ids} {example.detail}".rstrip(": ")
+            yield f"    {example}"
 
 
 def _range(values: Sequence[float]) -> str:

@@ -27,6 +27,7 @@ MOVABLE = {
     "data.workers", "train.device", "train.log_every", "train.diagnose_every", "evaluation.engine",
     "evaluation.metrics", "train.loggers",
 }  # fmt: skip
+NAMED = 5  # changes that a refusal to resume names
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -88,12 +89,16 @@ def _resumed(config: Config, output: Path) -> dict[str, Any] | None:
     """The last state of the run, refused if its config is another one."""
     file, gone = run.config_file(output), "no such key"
     theirs, ours = flat(parse(file.read_text(encoding="utf-8"), str(file))), flat(config)
-    for key in {**theirs, **ours}:
-        before, now = theirs.get(key, gone), ours.get(key, gone)
-        if before != now and key not in MOVABLE:
-            raise InputError(
-                f"{file}: the run to resume has {key} {json.dumps(before)}, now it is "
-                f"{json.dumps(now)}; resume with the run's own settings (--config {file} "
-                f"--output {output} --resume), or start another run with another --output."
-            )
+    changed = [
+        f"{key} {json.dumps(theirs.get(key, gone))}, now it is {json.dumps(ours.get(key, gone))}"
+        for key in {**theirs, **ours}
+        if theirs.get(key, gone) != ours.get(key, gone) and key not in MOVABLE
+    ]
+    if changed:
+        more = f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        raise InputError(
+            f"{file}: the run to resume has {'; '.join(changed[:NAMED])}{more}; resume with the "
+            f"run's own settings (--config {file} --output {output} --resume), or start another "
+            "run with another --output."
+        )
     return run.last_state(output)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic_core import ErrorDetails
 
+from detector import shipped
 from detector.settings.one_of import OneOf
 from detector.settings.section import Section, is_section
 from detector.yaml_text import KeyPath, YamlDocument
@@ -104,7 +105,18 @@ def _problem(error: ErrorDetails, section: type[Section] | None) -> str:
             allowed = WORDS.get(kind) or error["msg"].removeprefix("Input should be ")
     near = nearest(str(found), re.findall(r"'(.*?)'", allowed))
     null = _or_null(section, error["loc"])
-    return f"found {shown(found)}, it should be {allowed}{null}{near}"
+    loss = _loss_file(error["loc"], found)
+    return f"found {shown(found)}, it should be {allowed}{null}{near}{loss}"
+
+
+def _loss_file(path: KeyPath, found: Any) -> str:
+    """Which file to use where the name of a loss stands for its section; nothing elsewhere."""
+    if path not in {("loss",), ("loss", "classification")} or not isinstance(found, str):
+        return ""
+    known = [file.stem for file in (shipped.folder() / "losses").glob("*.yaml")]
+    near = difflib.get_close_matches(found, known, n=1)
+    file = f"configs/losses/{near[0]}.yaml" if near else "one of configs/losses/"
+    return f"; to choose a loss, name {file} in base: of your config"
 
 
 def _or_null(section: type[Section] | None, path: KeyPath) -> str:

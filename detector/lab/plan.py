@@ -13,6 +13,7 @@ from typing import Any
 
 from detector import shipped
 from detector.config import Config, flat, load_as
+from detector.config.merging import read_file
 from detector.config.messages import nearest
 from detector.errors import InputError
 from detector.lab.contrasts import Contrast, default_contrasts
@@ -62,6 +63,7 @@ class Plan:
         variant, and two variants (or two trials of one) whose names or resolved configs are equal.
         """
         path = shipped.resolve(path)
+        _refuse_training(path)
         ablation, document = load_as(path, Ablation)
         base = _base(path, ablation, document)
         variants = read_variants(path, ablation, document, base, overrides, load)
@@ -239,6 +241,17 @@ class Plan:
                     f"{self.file}: {kind} {one.name!r} and {other.name!r} have the same config in "
                     "every key; change one of them, or leave it out."
                 )
+
+
+def _refuse_training(path: Path) -> None:
+    """InputError for a training config, whose keys would each be unknown to an ablation."""
+    keys = read_file(path).values.keys()
+    if keys <= {"base", *Config.model_fields} and not keys <= set(Ablation.model_fields):
+        raise InputError(
+            f"{path}: this is a training config; ablate takes an ablation, a file that names such "
+            "a config under config: and what to compare under variants: (see "
+            "configs/ablations/gamma.yaml)."
+        )
 
 
 def _base(path: Path, ablation: Ablation, document: YamlDocument) -> Path:

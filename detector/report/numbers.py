@@ -40,6 +40,11 @@ def four_digits(value: float | None) -> str:
     return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
 
 
+def counted(number: float, one: str, many: str = "") -> str:
+    """The number and its noun, in the plural but for 1; `many` where that is not `one` and an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def yaml_value(value: object) -> str:
     """A value of a config, as a person may write it in one."""
     return json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
@@ -47,5 +52,5 @@ def yaml_value(value: object) -> str:
 
 FILTERS = {
     function.__name__: function
-    for function in (decimal, interval, probability, percent, four_digits, yaml_value)
+    for function in (decimal, interval, probability, percent, four_digits, counted, yaml_value)
 }

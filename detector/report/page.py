@@ -96,5 +96,5 @@ def draw_figures(ablation: AblationFolder) -> Mapping[str, Drawing | None]:
 
 
 def _breakable(text: object) -> Markup:
-    """Escaped, and free to go on in a new line after _ and , as names of variants need it."""
-    return Markup(re.sub("([_,])(?=[^ ])", r"\1<wbr>", str(escape(text))))
+    """Escaped, and free to go on in a new line after _ , and /, as long names and paths need it."""
+    return Markup(re.sub("([_,/])(?=[^ ])", r"\1<wbr>", str(escape(text))))

@@ -119,7 +119,7 @@ def precision_plot(evaluation: RunEvaluation) -> Figure | None:
         style = WORTHS[name]
         right.plot(*_sparse(curve.scores, y), style.line, color=style.color, label=name)
     right.axvline(best_score(evaluation.matches), color=MUTED, linewidth=0.8)
-    right.set(xlabel="score of the last detection that counts", xlim=(0, 1), ylim=(0, 1.02))
+    right.set(xlabel="score threshold", xlim=(0, 1), ylim=(0, 1.02))
     for axes in (left, right):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
     return figure
@@ -154,7 +154,7 @@ def class_f1_plot(evaluation: RunEvaluation, shown: Sequence[int]) -> Figure | N
                 *best, "o", color=GREEN, markeredgecolor=PAPER, markeredgewidth=0.7, markersize=6
             )
         axes.set(xlim=(0, 1), ylim=(0, 1.04), xticks=[0, 0.5, 1])
-    label_outer(grid, "score", "F1")
+    label_outer(grid, "score threshold", "F1")
     return figure
 
 

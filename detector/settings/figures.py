@@ -42,11 +42,23 @@ def unknown_figure(name: str, metrics: Iterable[str], losses: tuple[str, ...] = 
     if is_coco_figure(name) or name in losses or name.partition("/")[0] in own:
         return ""
     known = (*COCO_FIGURES, *losses, *own)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=3)
+    near.sort(key=lambda one: _edits(one, name))  # to difflib, AP75 is as near to AP5O as AP50 is
     return (
         f"found {name!r}, it should be a figure that validation writes: {', '.join(known)}, or "
         f"AP/CLASS{f'; did you mean {near[0]!r}?' if near else ''}"
     )
+
+
+def _edits(first: str, second: str) -> int:
+    """How many letters must be put in, taken out or changed to make one of the other."""
+    row = list(range(len(second) + 1))
+    for i, letter in enumerate(first, start=1):
+        diagonal, row[0] = row[0], i
+        for j, other in enumerate(second, start=1):
+            changed = diagonal + (letter != other)
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, changed)
+    return row[-1]
 
 
 def check_metrics(names: tuple[str, ...]) -> tuple[str, ...]:

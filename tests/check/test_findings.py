@@ -6,6 +6,7 @@ import base64
 import copy
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from detector.check.findings import KINDS, Example, Finding, collect
 from detector.check.images import near_pairs
 from detector.check.pictures import draw_all
 from detector.check.split import read_splits
-from detector.cli.check import find_all
+from detector.cli.check import check, find_all
 from detector.config import load
 
 Document = dict[str, Any]
@@ -297,6 +298,38 @@ def test_an_example_names_file_and_ids(data: Data) -> None:
     assert (example.split, example.image_id, example.file_name) == ("train", 10, "0.jpg")
     assert example.annotations == (110, 1010)
     assert example.detail == "cat [4, 5, 18, 20]; dog [4, 6, 18, 20]"
+
+
+@pytest.mark.parametrize(
+    ("example", "text"),
+    [
+        (Example("cow"), "cow"),
+        (Example("", "val", 1, "2.jpg"), "val 2.jpg"),
+        (Example("cat [1, 2, 3, 0]", "train", 1, "2.jpg", (7,)),
+         "train 2.jpg: annotation 7: cat [1, 2, 3, 0]"),
+        (Example("twice", "train", annotations=(7, 8)), "train: annotations 7, 8: twice"),
+    ],
+)  # fmt: skip
+def test_an_example_as_text(example: Example, text: str) -> None:
+    assert str(example) == text
+
+
+def test_the_page_counts_cases_and_lists_twenty(data: Data, tmp_path: Path) -> None:
+    """Of 23 tiny boxes three are drawn, 17 listed, and three more told; a single case is 1."""
+    for row in range(23):
+        data.more([2 * row, 30, 1, 10])
+    data.image("train", 4).unlink()
+    config = load(HOME / "configs" / "digits.yaml", settings(data))
+    check(config, "my_folder/my.yaml", tmp_path)
+    page = (tmp_path / "check.html").read_text()
+    assert "Image files that are not there. What to do: bring or rename them. Cases: 1." in page
+    tiny = page.partition('<section id="box_tiny">')[2].partition("</section>")[0]
+    assert "Cases: 23." in tiny and tiny.count("<img ") == 3
+    listed = re.findall("<li>(.*)</li>", tiny)
+    assert listed[0] == "train 0.jpg: annotation 1013: cat [6, 30, 1, 10]"
+    assert listed[17:] == ["and 3 more"]
+    assert "Check of my_<wbr>folder/<wbr>my.yaml</h1>" in page
+    assert page.count('<div class="table" tabindex="0"') == page.count("<table") == 7
 
 
 def test_a_set_of_identical_files_counts_all_but_the_first(data: Data) -> None:

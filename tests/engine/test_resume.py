@@ -114,6 +114,10 @@ def test_resume_refuses_another_config(tool: Command, tiny: list[str], tmp_path:
     base = ["--config", "configs/digits.yaml", "--output", tmp_path / "run"]
     assert tool("train", *base, "--set", *tiny, "schedule.steps=1").returncode == 0
     again = tool("train", *base, "--resume", "--set", *tiny, "schedule.steps=1",
-                 "loss.classification.alpha=null")  # fmt: skip
+                 "loss.classification.alpha=null", "optimizer.lr=7")  # fmt: skip
     assert again.returncode == 2
-    assert "loss.classification.alpha 0.25, now it is null" in again.stderr
+    changes = (
+        "loss.classification.alpha 0.25, now it is null; ",
+        "optimizer.lr 0.001, now it is 7.0;",
+    )
+    assert all(change in again.stderr for change in changes), again.stderr

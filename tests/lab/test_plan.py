@@ -96,6 +96,17 @@ def test_trials_are_every_combination_over_the_variant(tmp_path: Path) -> None:
     assert tuned.changes[-3:] == ("optimizer.lr=7", "optimizer.lr=0.1", "optimizer.clip_norm=2")
 
 
+@pytest.mark.parametrize(
+    "text", ["base: [digits.yaml]\n", "train: {seed: 1}\nloss: {box: {weight: 2}}\n"]
+)
+def test_a_training_config_is_called_one(tmp_path: Path, text: str) -> None:
+    """In one line, rather than in one for each key that an ablation has not."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match="^.*mine.yaml: this is a training config; ablate takes"):
+        Plan.read(file, [], load=build.load_config)
+
+
 def test_what_leaves_a_loss_as_it_is_may_be_tuned_by_it(tmp_path: Path) -> None:
     text = (
         "baseline: a\nmetric: loss/box\nvariants: {a: {tune: {loss.classification.weight: [1, 2]}}}"
@@ -129,6 +140,7 @@ def test_what_leaves_a_loss_as_it_is_may_be_tuned_by_it(tmp_path: Path) -> None:
         ("baseline: a\nvariants: {a: {}}\nmetric: AP_50",
          r"ablation.yaml:4: metric: found 'AP_50', .*AP75.*or AP/CLASS; did you mean 'AP50'\?"),
         ("baseline: a\nvariants: {a: {}}\nmetric: AP/", "metric: found 'AP/'"),
+        ("baseline: a\nvariants: {a: {}}\nmetric: AP5O", r"did you mean 'AP50'\?"),
         ("baseline: gamma=1\nvariants: {gamma=1: {}}\ngrid: {loss.classification.gamma: [1, 3]}",
          "2 variants have the name 'gamma=1'"),
         ("baseline: a\nvariants: {a: {tune: {train.ema: [0.9]}}, a_tuned: {set: [train.ema=0.8]}}",

@@ -144,7 +144,7 @@ def test_numbers_are_those_made_by_hand(read: Reader, text: str) -> None:
     """
     assert "older than" not in text
     assert "AP 0.417 AP50 0.417 AP75 0.417 AR100 0.500" in text
-    assert "3, with 3 boxes of 2 classes" in text and "mine/a 12.5" in text
+    assert "3 images with 3 boxes of 2 classes" in text and "mine/a 12.5" in text
     assert read.table("Each class") == [
         ["class", "boxes", "AP", "AP50", "AR100", "best F1", "at score"],
         [HOSTILE, "2", "0.835", "0.835", "1.000", "0.800", "0.700"],
@@ -250,7 +250,7 @@ def test_of_one_class(tmp_path: Path) -> None:
     # crowds ignore the detection of .95; all other boxes are found before the last detection
     read = page_of(made(tmp_path, ["cell"], boxes, found, ap=1.0))
     text = text_of(read)
-    assert "3, with 3 boxes of 1 class " in text and "of each class." not in text
+    assert "3 images with 3 boxes of 1 class " in text and "of each class." not in text
     assert "No box was taken for another class" in text and "No image has an error" in text
     assert read.table("Each class")[1:] == [["cell", "3", *["1.000"] * 4, "0.700"]]
 

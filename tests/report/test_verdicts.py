@@ -43,6 +43,12 @@ def test_numbers() -> None:
         "7",
         "–",
     ]
+    assert [numbers.counted(n, "box", "boxes") for n in (0, 1, 2)] == [
+        "0 boxes",
+        "1 box",
+        "2 boxes",
+    ]
+    assert [numbers.counted(n, "step") for n in (1, 1234)] == ["1 step", "1,234 steps"]
 
 
 def test_values_of_a_config_are_written_as_in_one() -> None:
