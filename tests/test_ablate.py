@@ -107,6 +107,22 @@ def test_a_sweep_says_how_it_goes(undisturbed: tuple[Path, str]) -> None:
     assert (output / "runs/plain/seed1/diagnosis/last/diagnostics.json").exists()
 
 
+def test_results_hold_what_the_runs_say(undisturbed: tuple[Path, str]) -> None:
+    """The runs' folders are too large to be published; what is said of them is not."""
+    output, _ = undisturbed
+    for variant in json.loads((output / "results.json").read_text())["variants"]:
+        for seed in "01":
+            run = output / "runs" / variant["name"] / f"seed{seed}"
+            diagnosis = json.loads((run / "diagnosis/last/diagnostics.json").read_text())
+            measures = {name: of_seeds[seed] for name, of_seeds in variant["measures"].items()}
+            assert measures["AR"] == diagnosis["AR100"]
+            assert measures["FP an image, recall 0.5"] == diagnosis["froc"]["at_recall"]["0.5"]
+            assert measures["AP50 lost to missed"] == diagnosis["errors"]["missed"]
+            records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+            validated = [[r["epoch"], r["validation/AP"]] for r in records if "validation/AP" in r]
+            assert validated and variant["validations"][seed] == validated
+
+
 def test_the_page_and_the_bootstrap(undisturbed: tuple[Path, str]) -> None:
     """Every seed of the other variant against the baseline, as tools/compare.py would."""
     output, said = undisturbed

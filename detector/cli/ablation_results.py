@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from detector.cli.compare import check_same_truth, diagnosed_run
 from detector.errors import InputError
 from detector.lab.bootstrap import paired_draws, resample
 from detector.lab.plan import External, Plan
-from detector.lab.records import TrialChoice, confounders, last_metric, read_records
+from detector.lab.records import TrialChoice, confounders, last_metric, read_records, validations
 from detector.lab.results import (
     Amendment,
     Results,
@@ -23,6 +24,8 @@ from detector.lab.results import (
 from detector.lab.statistics import summarize, valued
 from detector.lab.sweep import Outcome, Run
 from detector.lab.variants import Variant
+from detector.report.diagnostics import DIAGNOSTICS, read_diagnostics
+from detector.report.measures import measured
 from detector.settings.figures import worst_value
 
 RESAMPLES = 1000  # each end of a 95 % interval then rests on 25 of them
@@ -121,8 +124,25 @@ def _measured(
     counted = [value for seed, value in values.items() if value is not None or seed in diverged]
     known = [value for value in valued(counted, worst_value(plan.metric)) if value is not None]
     summary = vars(summarize(known)) if known else NOTHING_KNOWN
-    named = dict(zip(plan.metrics, figures, strict=True))
-    return {**summary, "values": values, "diverged": diverged, "figures": named}
+    folders = {seed: folder for seed, folder in trained.items() if folder is not None}
+    return {
+        **summary,
+        "values": values,
+        "diverged": diverged,
+        "figures": dict(zip(plan.metrics, figures, strict=True)),
+        "measures": _measures(folders),
+        "validations": {s: validations(folder, plan.metric) for s, folder in folders.items()},
+    }
+
+
+def _measures(folders: Mapping[int, Path]) -> dict[str, dict[int, float | None]]:
+    """Name -> seed -> value, of the runs that are diagnosed."""
+    by_name: dict[str, dict[int, float | None]] = defaultdict(dict)
+    for seed, folder in folders.items():
+        diagnosis = read_diagnostics(folder / DIAGNOSTICS)
+        for name, value in measured(diagnosis).items() if diagnosis else ():
+            by_name[name][seed] = value
+    return dict(by_name)
 
 
 def bootstraps(

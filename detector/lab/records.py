@@ -57,6 +57,12 @@ def last_metric(directory: Path, metric: str) -> float | None:
     return None if undefined else float(values[-1])
 
 
+def validations(directory: Path, metric: str) -> list[tuple[float, float | None]]:
+    """Epoch and metric of every validation of a run, as they stand in its records."""
+    key, records = f"validation/{metric}", read_records(directory / "metrics.jsonl")
+    return [(record["epoch"], record[key]) for record in records if key in record]
+
+
 def choose(variant: Variant, values: Mapping[str, float | None], metric: str) -> TrialChoice:
     """The best trial by `values` of the metric; of equal ones the variant's own, else the first.
 

@@ -5,7 +5,7 @@ A value that is not known, of a failed run for example, is null. AP is a fractio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +57,10 @@ class VariantResult:
     # otherwise, or have an undefined one, and count for nothing
     figures: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)  # those of
     # `metrics`: name -> seed -> value at the last validation
+    measures: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)  # of the last
+    # checkpoint's diagnosis: name -> seed -> value; without the seeds that were not diagnosed
+    validations: Mapping[int, Sequence[tuple[float, float | None]]] = field(default_factory=dict)
+    # seed -> epoch and metric of each validation
 
     @property
     def outcomes(self) -> Mapping[int, float | None]:

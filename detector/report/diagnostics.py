@@ -93,6 +93,7 @@ class Diagnostics:
     classes: Sequence[ClassDiagnosis] = ()
 
 
+DIAGNOSTICS = Path("diagnosis", "last", "diagnostics.json")  # in the folder of an ablation's run
 DIAGNOSTICS_FILE = TypeAdapter(Diagnostics)
 
 

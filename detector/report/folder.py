@@ -15,7 +15,7 @@ from detector.errors import InputError
 from detector.files import read_object
 from detector.lab.records import read_records
 from detector.lab.results import Results, VariantResult, read_results
-from detector.report.diagnostics import Diagnostics, read_diagnostics
+from detector.report.diagnostics import DIAGNOSTICS, Diagnostics, read_diagnostics
 
 LOG_LINES = 15  # of a failed run
 
@@ -128,7 +128,7 @@ def _run(
         records=read_records(own / "metrics.jsonl"),
         environment=read_object(environment) if environment.exists() else {},
         resumptions=[read_object(file) for file in resumptions(own)],
-        diagnostics=read_diagnostics(own / "diagnosis" / "last" / "diagnostics.json"),
+        diagnostics=read_diagnostics(own / DIAGNOSTICS),
         log=_tail(own.with_name(f"{own.name}.log")),
     )
 

@@ -37,6 +37,12 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+def measured(diagnosis: Diagnostics) -> dict[str, float | None]:
+    """The measures of one run, and the AP50 that it loses to each kind of error, by name."""
+    gains = {f"AP50 lost to {k}": gain for k, gain in diagnosis.errors.items() if k != "AP50"}
+    return {name: measure(diagnosis) for name, measure in MEASURES.items()} | gains
+
+
 def more_than_ap(ablation: AblationFolder) -> tuple[list[str], Rows]:
     """Head and rows: the measures of each diagnosed variant."""
     rows = [

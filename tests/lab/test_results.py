@@ -28,6 +28,7 @@ TUNED: dict[str, Any] = {
                 "chosen": {"x": 1}, "at_edge": ["x"], "lead": None, "tuned_variant": "a_tuned",
             },
             "diverged": [3], "figures": {"AR100": {"3": None, "0": 0.25}},
+            "measures": {"D-ECE": {"0": 0.125}}, "validations": {"0": [[1.5, None], [2.0, 0.1]]},
             "success": {"runs": 2, "succeeded": 1, "mean": 0.1},
         }
     ],
