@@ -146,7 +146,7 @@ def _run_shard(
         say("careful: files of the checkout are changed; --merge will refuse runs of unknown code")
     runs = shard.of(_known_runs(plan, output, placement))
     sweep = Sweep(output, environments=placement.environments(), say=say)
-    outcomes = sweep([run for run in runs if not run.diverged])
+    outcomes = sweep(runs)
     if sweep.received is not None:
         return _stopped(sweep.received, say)
     say(f"{len(runs)} runs of shard {shard}; --merge of all shards' folders makes the results")
@@ -183,12 +183,12 @@ def _run_all(
     sweep = Sweep(output, environments=placement.environments(), say=say)
     trials = trials_of(plan, output, placement)
     # one sweep for both: the runs start on workers that the last trials leave free
-    outcomes = _performed(sweep, [*trials, *runs_of(plan, output, placement)])
+    outcomes = sweep([*trials, *runs_of(plan, output, placement)])
     choices = _choices(plan, trials, {run.name for run in outcomes if outcomes[run].code == 0})
     plan = _with_best(plan, choices)
     if sweep.received is None:
         tuned = [run for run in runs_of(plan, output, placement) if run not in outcomes]
-        outcomes |= _performed(sweep, tuned)
+        outcomes |= sweep(tuned)
     if sweep.received is not None:
         return _stopped(sweep.received, say)
     spent = sweep.runner_time()
@@ -198,12 +198,6 @@ def _run_all(
     if (overhead := spent.overhead) is not None:
         say(f"runner overhead while runs were in progress {100 * overhead:.1f} % of their time")
     return _report_unfinished([run for run in outcomes if outcomes[run].code != 0], say)
-
-
-def _performed(sweep: Sweep, runs: Sequence[Run]) -> dict[Run, Outcome]:
-    """Those that diverged before are not tried again: until they succeed is no fair trial."""
-    before = {run: Outcome(1, None) for run in runs if run.diverged}
-    return before | sweep([run for run in runs if run not in before])
 
 
 def _stopped(signum: int, say: Callable[[str], None]) -> int:

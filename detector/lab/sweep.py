@@ -66,7 +66,9 @@ class Outcome:
 
 
 class Sweep:
-    """What is finished is not run again, unless its folder was deleted; the half-done goes on.
+    """What is finished or diverged is not run again, unless its folder was deleted.
+
+    The half-done goes on.
 
     SIGINT and SIGTERM go to all processes in progress, and no other begins. Each has a session of
     its own: in ours, Ctrl-C in a terminal would reach it twice, from the terminal and from here.
@@ -97,7 +99,7 @@ class Sweep:
 
         After such a signal `received` is its number.
         """
-        began, outcomes = time.perf_counter(), self._finished_before(runs)
+        began, outcomes = time.perf_counter(), self._ended_before(runs)
         todo = iter([run for run in runs if run not in outcomes])
 
         def work(environment: Mapping[str, str]) -> float:
@@ -127,7 +129,7 @@ class Sweep:
         workers = len(self.environments)
         return RunnerTime.of(workers, wall=self._wall, busy=self._busy, idle=self._idle)
 
-    def _finished_before(self, runs: Sequence[Run]) -> dict[Run, Outcome]:
+    def _ended_before(self, runs: Sequence[Run]) -> dict[Run, Outcome]:
         for run in runs:
             if not run.directory.is_dir():  # deleted, or moved away
                 self._finished.pop(run.name, None)
@@ -138,7 +140,9 @@ class Sweep:
         }
         if outcomes:
             self.say(f"{len(outcomes)}/{len(runs)}  finished before")
-        return outcomes
+        # one that is tried again until it succeeds would be no fair sample of its variant
+        lost = [run for run in runs if run.diverged and run.name not in self._finished]
+        return outcomes | {run: Outcome(1, None) for run in lost}
 
     def _perform(self, run: Run, environment: Mapping[str, str]) -> Outcome:
         """All stages that are not done; the first failure is the run's."""
@@ -204,7 +208,8 @@ class Sweep:
         outcome, done = outcomes[run], len(outcomes)
         words = "diverged" if run.diverged else f"failed with exit code {outcome.code}"
         words = "finished" if outcome.code == 0 else words
-        mean = sum(ended.seconds or 0.0 for ended in outcomes.values()) / done
+        known = [ended.seconds for ended in outcomes.values() if ended.seconds is not None]
+        mean = sum(known) / max(1, len(known))
         left = clock(mean * (total - done) / len(self.environments))
         self.say(
             f"{done}/{total}  {run.name}: {words} after {outcome.seconds or 0:.0f} s  "

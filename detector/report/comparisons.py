@@ -139,11 +139,12 @@ def replicate_data(ablation: AblationFolder) -> str:
     """Whose data a replicate has, in sentences; empty where it is not known."""
     if ablation.by_seed is None:
         return ""
-    drawn = [change for change in ablation.by_seed if change.startswith(DRAWN)]
+    keys = {change: change.partition("=")[0].strip() for change in ablation.by_seed}
+    drawn = [change for change, key in keys.items() if key == "data" or key.startswith(DRAWN)]
     if not drawn:
         return "All seeds have the same data: intervals and p speak of other seeds on these alone."
     said = f"Each seed has data of its own ({'; '.join(drawn)})."
-    if not any(change.startswith("data.folds") for change in drawn):
+    if not any(keys[c].startswith("data.folds") or "{folds:" in c for c in drawn):
         return said
     said += " Training sets of folds overlap, so that they spread less than data drawn anew."
     if any(variant.tuning for variant in ablation.variants):

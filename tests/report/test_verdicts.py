@@ -140,6 +140,8 @@ def test_what_the_seeds_have_in_common(ablation: AblationFolder) -> None:
     folds = replace(ablation, by_seed=("data.folds={count: 5, fold: {seed}}",))
     assert replicate_data(folds).endswith("Training sets of folds overlap, so that they spread "
                                           "less than data drawn anew.")  # fmt: skip
+    whole = replace(ablation, by_seed=("data={folds: {count: 5, fold: {seed}}}",))
+    assert "folds overlap" in replicate_data(whole)
     tuning = Tuning({}, {}, None, (), None, None)
     tuned = replace(folds, variants=(replace(focal, tuning=tuning), plain, ignored))
     assert "images of which some are validated on in other folds" in replicate_data(tuned)
