@@ -76,7 +76,7 @@ def test_equal_variances_are_pooled_and_unequal_ones_left() -> None:
 
 
 def test_spreads_are_the_published_ones() -> None:
-    residuals, spreads = tool.published(tool.ABLATIONS)
+    residuals, spreads = tool.published(tool.PUBLISHED)
     assert len(residuals) >= 2 * len(spreads) and residuals.std() == pytest.approx(1)
     chosen = tool.quantiles(np.array([1.0, 2, 3, 4, 5]), 5)
     assert (chosen / chosen.min()).tolist() == pytest.approx([3, 4, 5, 1, 2])
