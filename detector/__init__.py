@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for type checkers, to which `as` says that a name is public
     from detector.data.augmentations import Flip as Flip
     from detector.data.augmentations import Photometric as Photometric
     from detector.data.augmentations import ScaleJitter as ScaleJitter
+    from detector.data.augmentations import VerticalFlip as VerticalFlip
     from detector.data.batch import Sample as Sample
     from detector.data.batch import collate as collate
     from detector.data.coco_dataset import CocoDataset as CocoDataset
@@ -73,7 +74,7 @@ _HOME = {
     "anchors.generator": ("AnchorGenerator",),
     "anchors.matching": ("Matcher", "MatchingSettings", "crowded", "targets_of"),
     "data.augmentation": ("Augmentation", "AugmentationSettings"),
-    "data.augmentations": ("Flip", "Photometric", "ScaleJitter"),
+    "data.augmentations": ("Flip", "Photometric", "ScaleJitter", "VerticalFlip"),
     "data.batch": ("Sample", "collate"),
     "data.coco_dataset": ("CocoDataset",),
     "data.crops": ("IoUCrop", "ZoomOut"),

@@ -1,4 +1,4 @@
-"""Flip, scale jitter and photometric changes; and the table of all kinds of augmentation.
+"""Flips, scale jitter and photometric changes; and the table of all kinds of augmentation.
 
 An augmentation and its settings class stand in one file: crops.py, mosaic.py, and here.
 """
@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 from torchvision.transforms.v2 import functional as F
 
@@ -22,7 +23,7 @@ from detector.data.augmentation import (
 )
 from detector.data.batch import Sample
 from detector.data.crops import IoUCropSettings, ZoomOutSettings
-from detector.data.geometry import jitter_scale, mirror
+from detector.data.geometry import jitter_scale, mirror, turn_over
 from detector.data.mosaic import MixupSettings, MosaicSettings
 from detector.settings.one_of import OneOf
 from detector.settings.section import Fraction, Range, item
@@ -41,6 +42,20 @@ class Flip(Augmentation):
 
     def apply(self, sample: Sample, context: Context) -> Sample:
         return mirror(sample) if context.draws.flip < self.probability else sample
+
+
+@dataclass(frozen=True)
+class VerticalFlip(Augmentation):
+    """Mirrors from top to bottom, with this probability."""
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fraction("probability", self.probability)
+
+    def apply(self, sample: Sample, context: Context) -> Sample:
+        drawn = torch.rand((), generator=context.generator).item()
+        return turn_over(sample) if drawn < self.probability else sample
 
 
 @dataclass(frozen=True)
@@ -110,6 +125,16 @@ class FlipSettings(AugmentationSettings):
         return Flip(self.probability)
 
 
+class VerticalFlipSettings(AugmentationSettings):
+    """Mirrors from top to bottom; for what has no up, as under a microscope or from the air."""
+
+    kind: Literal["vertical_flip"] = "vertical_flip"
+    probability: Fraction = 0.5
+
+    def augmentation(self) -> VerticalFlip:
+        return VerticalFlip(self.probability)
+
+
 class ScaleJitterSettings(AugmentationSettings):
     """[low, high]: the factor drawn for the size of the content."""
 
@@ -135,6 +160,7 @@ AUGMENTATIONS = OneOf(
     base=AugmentationSettings,
     kinds={
         "flip": FlipSettings,
+        "vertical_flip": VerticalFlipSettings,
         "scale_jitter": ScaleJitterSettings,
         "photometric": PhotometricSettings,
         "iou_crop": IoUCropSettings,

@@ -99,3 +99,11 @@ def mirror(sample: Sample) -> Sample:
     """The sample flipped from left to right."""
     boxes = flip(sample.boxes, sample.image.shape[2])
     return replace(sample, image=F.horizontal_flip(sample.image), boxes=boxes)
+
+
+def turn_over(sample: Sample) -> Sample:
+    """The sample flipped from top to bottom."""
+    x1, y1, x2, y2 = sample.boxes.unbind(-1)
+    height = sample.image.shape[1]
+    boxes = torch.stack([x1, height - y2, x2, height - y1], dim=-1)
+    return replace(sample, image=F.vertical_flip(sample.image), boxes=boxes)

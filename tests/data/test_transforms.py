@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from detector.anchors.generator import AnchorGenerator
 from detector.anchors.matching import Matcher
 from detector.data import augmentations
-from detector.data.augmentations import Flip, Photometric, ScaleJitter
+from detector.data.augmentations import Flip, Photometric, ScaleJitter, VerticalFlip
 from detector.data.batch import MEAN_COLOUR, Sample, collate
-from detector.data.geometry import Area, crop_and_resize, jitter_scale, mirror
+from detector.data.geometry import Area, crop_and_resize, jitter_scale, mirror, turn_over
 from detector.data.transforms import FixedSize, ShorterSide, Transform
 from detector.structures import BACKGROUND, IGNORED
 
@@ -99,6 +100,26 @@ def test_flip_is_a_probability() -> None:
     transform = Transform(resize=FixedSize(width=100, height=60), augmentations=[Flip(0.3)])
     lefts = [transform(sample(), generator(seed)).boxes[0, 0].item() for seed in range(400)]
     assert set(lefts) == {10, 70} and 90 < lefts.count(70) < 150
+
+
+def test_a_vertical_flip_turns_rows_and_boxes_over() -> None:
+    """100 x 60: a box of y 20..40 that is off the middle; its pixels are white, others black."""
+    original = sample(boxes=[[10, 5, 30, 25]])
+    turned = turn_over(original)
+    assert turned.boxes.tolist() == [[10, 35, 30, 55]]
+    assert torch.equal(turned.image, original.image.flip(1))
+    again = turn_over(turned)
+    assert torch.equal(again.image, original.image) and torch.equal(again.boxes, original.boxes)
+
+
+def test_a_vertical_flip_is_a_probability_and_apart_from_the_other() -> None:
+    steps = [Flip(0.5), VerticalFlip(0.3)]
+    transform = Transform(resize=FixedSize(width=100, height=60), augmentations=steps)
+    boxes = [transform(sample(boxes=[[10, 5, 30, 25]]), generator(s)).boxes[0] for s in range(400)]
+    corners = Counter((box[0].item(), box[1].item()) for box in boxes)
+    assert set(corners) == {(10, 5), (70, 5), (10, 35), (70, 35)}
+    assert 90 < corners[10, 35] + corners[70, 35] < 150
+    assert 150 < corners[70, 5] + corners[70, 35] < 250
 
 
 def test_zoom_in_cuts() -> None:
