@@ -289,6 +289,8 @@ def check_data(plan: Plan) -> None:
                 build.data_index(config, "val")
             except InputError as error:
                 raise InputError(f"{plan.file}: variant {variant.name!r}: {error}") from None
-    for figure in [name for name in (plan.metric, *plan.metrics) if name.startswith("AP/")]:
+    of_classes = [name for name in (plan.metric, *plan.metrics) if name.startswith("AP/")]
+    if of_classes:
         index = build.data_index(plan.variants[0].config, "val")
-        check_class_of(figure, index, f"{plan.file}: metric")
+        for figure in of_classes:
+            check_class_of(figure, index, f"{plan.file}: metric")

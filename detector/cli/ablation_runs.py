@@ -22,7 +22,7 @@ from detector.engine.optim import Schedule
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
-from detector.lab.sweep import Run, Stage, clock, read_finished
+from detector.lab.sweep import STATE, Run, Stage, clock, read_finished
 from detector.lab.variants import Trial, Variant, of_seed
 from detector.settings.ablation import changing_measure
 from detector.training import Assembly
@@ -151,7 +151,7 @@ def forecast(plan: Plan, output: Path, placement: Placement) -> str:
 def _forecast(plan: Plan, output: Path, placement: Placement) -> str:
     runs, trials = runs_of(plan, output, placement), trials_of(plan, output, placement)
     steps = _steps(plan)
-    done = read_finished(output / "state.json")
+    done = read_finished(output / STATE)
     to_do = [run for run in [*trials, *runs] if run.name not in done and not run.diverged]
     left = sum(steps[run.variant] for run in to_do) / placement.workers  # steps of each worker
     finished = [run for run in [*trials, *runs] if run.name in done]

@@ -53,14 +53,19 @@ def last_metric(directory: Path, metric: str) -> float | None:
     values = [record[key] for record in read_records(file) if key in record]
     if not values:
         raise InputError(f"{directory}: metrics.jsonl has no {key}; name another metric.")
-    undefined = values[-1] is None or (values[-1] == -1 and is_coco_figure(metric))
-    return None if undefined else float(values[-1])
+    return _defined(metric, values[-1])
 
 
 def validations(directory: Path, metric: str) -> list[tuple[float, float | None]]:
-    """Epoch and metric of every validation of a run, as they stand in its records."""
+    """Epoch and metric of every validation of a run; None as of last_metric."""
     key, records = f"validation/{metric}", read_records(directory / "metrics.jsonl")
-    return [(record["epoch"], record[key]) for record in records if key in record]
+    return [(record["epoch"], _defined(metric, record[key])) for record in records if key in record]
+
+
+def _defined(metric: str, value: float | None) -> float | None:
+    if value is None or (value == -1 and is_coco_figure(metric)):
+        return None
+    return float(value)
 
 
 def choose(variant: Variant, values: Mapping[str, float | None], metric: str) -> TrialChoice:

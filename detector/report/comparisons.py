@@ -13,7 +13,7 @@ from detector.lab.contrasts import Comparison
 from detector.lab.results import Amendment
 from detector.lab.statistics import ReplicatesNeeded
 from detector.report.folder import AblationFolder, ReportedVariant
-from detector.report.numbers import NONE, decimal, four_digits, interval, probability
+from detector.report.numbers import NONE, decimal, interval, probability
 from detector.report.seed_means import points
 
 Cell = tuple[str, str]  # its text and a note
@@ -214,5 +214,4 @@ def success_cells(ablation: AblationFolder, variant: ReportedVariant) -> list[Ce
         return []
     found = variant.success
     rate = f"{100 * found.succeeded / found.runs:.0f} %" if found.runs else NONE
-    counted = four_digits(found.succeeded) + " of " + four_digits(found.runs)
-    return [(rate, counted), (decimal(found.mean), "")]
+    return [(rate, f"{found.succeeded} of {found.runs}"), (decimal(found.mean), "")]

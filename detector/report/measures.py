@@ -12,7 +12,7 @@ import numpy as np
 
 from detector.report.diagnostics import Diagnostics
 from detector.report.folder import AblationFolder
-from detector.report.numbers import NONE, decimal, four_digits
+from detector.report.numbers import NONE, counted, decimal, four_digits
 
 Cell = tuple[str, str]
 Rows = list[tuple[str, list[Cell]]]
@@ -78,7 +78,7 @@ def class_groups(ablation: AblationFolder) -> tuple[list[str], Rows]:
         return [], []
     thirds = [list(third) for third in np.array_split(ranked, len(GROUPS))]
     head = [
-        f"{group}: {len(third)} {'class' if len(third) == 1 else 'classes'}, "
+        f"{group}: {counted(len(third), 'class', 'classes')}, "
         f"{boxes[third[0]]:.0f} to {boxes[third[-1]]:.0f} boxes"
         for group, third in zip(GROUPS, thirds, strict=True)
     ]

@@ -14,7 +14,7 @@ from detector.report.comparisons import (
     untested,
 )
 from detector.report.folder import AblationFolder
-from detector.report.numbers import yaml_value
+from detector.report.numbers import counted, yaml_value
 from detector.report.tables import environment
 from detector.settings.figures import worst_value
 
@@ -77,9 +77,9 @@ def _tests(ablation: AblationFolder) -> Iterable[str]:
         yield f"Declared before the first result: {'; '.join(planned)}."
         yield (
             "A contrast has one value a replicate, whose mean was tested against 0 by a two-sided "
-            f"paired t-test. P-values are Bonferroni-corrected for {len(planned)} "
-            f"{'contrast' if len(planned) == 1 else 'contrasts'}, and the 95 % intervals are "
-            "simultaneous over them."
+            f"paired t-test. P-values are Bonferroni-corrected for "
+            f"{counted(len(planned), 'contrast')}, and the 95 % intervals are simultaneous over "
+            "them."
         )
         yield (
             f"Two are called equal within ±{margin:g} by two one-sided tests, corrected likewise."

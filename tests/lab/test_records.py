@@ -1,8 +1,10 @@
-"""Means over the last half of a training, by hand."""
+"""Means over the last half of a training, by hand; and its validations."""
+
+from pathlib import Path
 
 import pytest
 
-from detector.lab.records import confounders
+from detector.lab.records import confounders, validations
 
 
 def record(step: int, **figures: float) -> dict[str, float]:
@@ -36,3 +38,12 @@ def test_what_is_absent_is_none() -> None:
     assert confounders([[record(1, loss__classification=1, loss__box=0)]]) == dict.fromkeys(every)
     older = [record(1, loss__box=2), record(2, loss__box=2, divisor__classification=7)]
     assert confounders([older])["divisor"] == 7
+
+
+def test_an_undefined_ap_is_no_number_in_the_history(tmp_path: Path) -> None:
+    """COCO writes -1 for it; a loss may well be -1."""
+    lines = ['{"epoch": 1, "validation/AP": -1, "validation/loss": -1}', '{"epoch": 1.5}',
+             '{"epoch": 2, "validation/AP": 0.25, "validation/loss": null}']  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    assert validations(tmp_path, "AP") == [(1, None), (2, 0.25)]
+    assert validations(tmp_path, "loss") == [(1, -1.0), (2, None)]
