@@ -25,8 +25,8 @@ from detector.config import Config
 from detector.data.loader import DetectionDataset, train_loader
 from detector.errors import InputError, exit_codes
 from detector.files import make_directory, write_text
-from detector.lab.results import read_results
-from detector.report.markdown import results_table
+from detector.lab.results import Results, read_results
+from detector.report.markdown import measures_table, results_table
 from detector.structures import IGNORED
 
 TOOLS = Path(__file__).parent
@@ -98,6 +98,7 @@ def teach(config: Config, large: Config, ablations: Path, output: Path) -> list[
         large=large_counts,
         totals=totals,
         answer=lambda name: answer(ablations / f"{name}.json"),
+        more_than_ap=lambda name: more_than_ap(ablations / f"{name}.json"),
         measured=lambda name: (ablations / f"{name}.json").exists(),
     )
     lesson, page = output / "losses.md", output / "losses.html"
@@ -166,15 +167,25 @@ def answer(file: Path) -> str:
     yaml = f"configs/ablations/{file.stem}.yaml"
     if not file.exists():
         return f"\n(`{yaml}` asks this of the digits; not measured yet.)"
-    results = read_results(file)
-    described = Path(results.ablation)
-    if described.stem != file.stem:
-        raise InputError(f"{file}: it is of {described}; call it {described.stem}.json.")
+    results = _results(file)
     return (
         f"\nMeasured by `python tools/ablate.py --config {yaml}` ({len(results.seeds)} seeds; "
         "intervals and p as in [statistics.md](statistics.md)):\n\n"
         f"{results_table(results)}"
     )
+
+
+def more_than_ap(file: Path) -> str:
+    """Markdown table of what AP alone does not show; nothing where there is no results.json."""
+    return f"\n{measures_table(_results(file))}" if file.exists() else ""
+
+
+def _results(file: Path) -> Results:
+    results = read_results(file)
+    described = Path(results.ablation)
+    if described.stem != file.stem:
+        raise InputError(f"{file}: it is of {described}; call it {described.stem}.json.")
+    return results
 
 
 def draw_plots(counts: AnchorCounts, totals: list[HeadLoss], folder: Path) -> list[Path]:

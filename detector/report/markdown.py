@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from detector.lab.contrasts import Comparison
 from detector.lab.results import Results, VariantResult
+from detector.report.measures import MEASURES, cell
 from detector.report.numbers import decimal, interval, probability
 
 
@@ -22,6 +23,15 @@ def results_table(results: Results) -> str:
         head = ["contrast", "estimate", "95 % interval", "p (corrected)", "verdict"]
         tables.append(_table(head, [_contrast(one) for one in results.comparisons]))
     return "\n\n".join(tables)
+
+
+def measures_table(results: Results) -> str:
+    """What AP alone does not show: the mean of each measure over the seeds, lowest to highest."""
+    rows = []
+    for variant in results.variants:
+        cells = [cell([*variant.measures.get(name, {}).values()]) for name in MEASURES]
+        rows.append([variant.name, *(f"{mean} ({ends})" if ends else mean for mean, ends in cells)])
+    return _table(["variant", *MEASURES], rows)
 
 
 def _variant(variant: VariantResult, seeds: int) -> list[str]:

@@ -46,7 +46,7 @@ def measured(diagnosis: Diagnostics) -> dict[str, float | None]:
 def more_than_ap(ablation: AblationFolder) -> tuple[list[str], Rows]:
     """Head and rows: the measures of each diagnosed variant."""
     rows = [
-        (v.name, [_cell([measure(d) for d in v.diagnosed]) for measure in MEASURES.values()])
+        (v.name, [cell([measure(d) for d in v.diagnosed]) for measure in MEASURES.values()])
         for v in ablation.diagnosed
     ]
     return ["variant", *MEASURES], rows
@@ -56,7 +56,7 @@ def other_figures(ablation: AblationFolder) -> tuple[list[str], Rows]:
     """Head and rows: the figures that were to be shown beside the metric; no rows without any."""
     names = list(dict.fromkeys(name for v in ablation.variants for name in v.figures))
     rows = [
-        (v.name, [_cell([*v.figures.get(name, {}).values()]) for name in names])
+        (v.name, [cell([*v.figures.get(name, {}).values()]) for name in names])
         for v in ablation.variants
     ]
     return ["variant", *names], rows if names else []
@@ -83,7 +83,7 @@ def class_groups(ablation: AblationFolder) -> tuple[list[str], Rows]:
         for group, third in zip(GROUPS, thirds, strict=True)
     ]
     rows = [
-        (v.name, [_cell([_mean_ap(d, third) for d in v.diagnosed]) for third in thirds])
+        (v.name, [cell([_mean_ap(d, third) for d in v.diagnosed]) for third in thirds])
         for v in ablation.diagnosed
     ]
     return ["variant", *head], rows
@@ -107,8 +107,11 @@ def _defined(value: float | None) -> float | None:
     return None if value == -1 else value
 
 
-def _cell(values: Sequence[float | None]) -> Cell:
-    """The mean, where every run has a value: the mean of those that do would flatter the others."""
+def cell(values: Sequence[float | None]) -> Cell:
+    """The mean, where every run has a value: the mean of those that do would flatter the others.
+
+    The note is their lowest and highest.
+    """
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:
         return NONE, f"{len(known)} of {len(values)} runs have it" if known else ""

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import folder
+from made_up import folder, results, write
 
 from detector.evaluation.froc import Froc
+from detector.lab.results import read_results
 from detector.report import measures
 from detector.report.diagnostics import ClassDiagnosis, Diagnostics
 from detector.report.folder import AblationFolder, read_folder
+from detector.report.markdown import measures_table
 from detector.report.seed_means import recall_curve
 
 
@@ -94,3 +97,24 @@ def test_the_mean_curve_ends_with_the_first_that_does() -> None:
     assert curve is not None
     assert curve[0].tolist() == [0.5, 1.0] and np.allclose(curve[1], [0.3, 0.45])
     assert recall_curve([Diagnostics()]) is None
+
+
+def test_the_table_of_a_file(tmp_path: Path) -> None:
+    """(1.25 + 2 + 4) / 3 = 2.417; no mean of recall 0.8, which one run of three never reaches."""
+    content = results()
+    content["variants"][0]["measures"] = {
+        "AP50": {"0": 0.5, "1": 0.625, "2": 0.75},
+        "FP an image, recall 0.5": {"0": 1.25, "1": 2.0, "2": 4.0},
+        "FP an image, recall 0.8": {"0": 1.25, "1": None, "2": 4.0},
+    }
+    write(tmp_path / "results.json", content)
+    head, _, focal, *others = measures_table(read_results(tmp_path / "results.json")).splitlines()
+    assert head == (
+        "| variant | AP | AP50 | AR | FP an image, recall 0.5 | FP an image, recall 0.8 "
+        "| optimal LRP error | D-ECE |"
+    )
+    assert focal == (
+        "| focal | – | 0.625 (0.500 to 0.750) | – | 2.417 (1.25 to 4) | – (2 of 3 runs have it) "
+        "| – | – |"
+    )
+    assert len(others) == 2
