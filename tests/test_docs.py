@@ -165,6 +165,12 @@ NOT_RUN = {
     f"{ABLATE} --config configs/ablations/background.yaml --output runs/background --workers 2":
     "fifteen runs",
     f"{ABLATE} --config configs/ablations/coco_background.yaml --workers 8": "needs COCO",
+    "python data/digits.py --size 128 --objects 0 3 --scale 20 46 --classes 0 1 4 --val 400"
+    " --seed 1000 --output data/sparse_1000": "3,400 images",
+    f"{ABLATE} --config configs/ablations/background_sparse_tuning.yaml"
+    " --output runs/background_sparse_tuning --workers 2": "25 runs of five minutes",
+    f"{ABLATE} --config configs/ablations/background_sparse.yaml"
+    " --output runs/background_sparse --workers 2": "likewise",
     "python tools/export.py --run runs/fruit --output runs/fruit.onnx":
     "tests/test_export.py does it",
     "python tools/export.py --run runs/demo --output runs/demo/detector.onnx":

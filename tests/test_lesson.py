@@ -145,8 +145,9 @@ def test_the_command(tool: Command, tiny: list[str], tmp_path: Path) -> None:
 
 
 def test_the_page_holds_the_tables_of_its_files() -> None:
+    """Those of a tuning stand in results.md."""
     page = (HOME / "docs" / "losses.md").read_text()
-    for file in MEASURED:
+    for file in (file for file in MEASURED if not file.stem.endswith("_tuning")):
         assert answer(file) in page, f"{file}: run tools/plot_losses.py again"
 
 
