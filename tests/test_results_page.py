@@ -150,10 +150,10 @@ def tuned() -> list[str]:
         f"Focal loss goes from {tuning.mean(focal):.3f} to {tuning.mean('focal_weight0.1'):.3f}",
         f"{tuning.lead(focal, plain):.3f} above cross-entropy at weight 1 and "
         f"{tuning.lead(light, 'focal_weight0.1'):.3f} below it at 0.1",
-        f"({tuning.measure(focal, 'AP50'):.3f} and "
-        f"{tuning.measure('focal_weight0.1', 'AP50'):.3f} under focal loss)",
-        f"at least {ignored[0]:.1f} false positives an image at a recall of 0.5, every other loss "
-        f"at most {max(tuning.measure(name, few) for name in learned):.4f}",
+        f"under focal loss ({tuning.measure(focal, 'AP50'):.3f} and "
+        f"{tuning.measure('focal_weight0.1', 'AP50'):.3f})",
+        f"at least {ignored[0]:.3f} false positives an image, of any kind, at a recall of "
+        f"0.5, every other loss at most {max(tuning.measure(name, few) for name in learned):.4f}",
         f"by {min(rises):+.3f} to {max(rises):+.3f}".replace("-", "−"),
     ]
 
