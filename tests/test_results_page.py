@@ -136,6 +136,31 @@ def early() -> list[str]:
     ]
 
 
+def converged() -> list[str]:
+    """The sentences of the answer that hold a figure."""
+    one = Published("background_sparse")
+    few, more = (f"FP an image, recall {recall}" for recall in (0.5, 0.8))
+    rises = [one.rise(name) for name in one.of]
+    return [
+        f"higher by {one.estimate('softmax_class', 'softmax_ignored')}",
+        f"{one.measure('softmax_ignored', few):.1f} false positives an image at a recall of 0.5, "
+        f"against {one.measure('softmax_class', few):.4f}",
+        f"cross-entropy over negatives lies {one.estimate('ce', 'focal')} from focal loss and "
+        f"softmax with a background class {one.estimate('softmax_class', 'focal')}",
+        f"one anchor in {one.anchors_to_one('focal'):,.0f} is foreground",
+        f"({one.seeds('ce', 'focal')}; {one.seeds('softmax_class', 'focal')})",
+        f"{one.measure('softmax_ignored', more):.0f} false positives an image, the others "
+        f"{one.measure('softmax_class', more):.3f} to {one.measure('focal', more):.3f}",
+        f"AP50 is {one.measure('focal', 'AP50'):.3f} under focal loss, "
+        f"{one.measure('ce', 'AP50'):.3f} under cross-entropy and "
+        f"{one.measure('softmax_class', 'AP50'):.3f} under softmax with a class",
+        f"D-ECE {one.measure('focal', 'D-ECE'):.3f}, {one.measure('ce', 'D-ECE'):.3f} and "
+        f"{one.measure('softmax_class', 'D-ECE'):.3f}",
+        f"{one.size('focal'):.2f}, {one.size('ce'):.2f} and {one.size('softmax_class'):.2f} times",
+        f"by {decimal(min(rises), sign='+')} to {decimal(max(rises), sign='+')}",
+    ]
+
+
 def tuned() -> list[str]:
     """The sentences of the section on tuning that hold a figure."""
     tuning, few = Published("background_sparse_tuning"), "FP an image, recall 0.5"
@@ -170,7 +195,7 @@ def test_the_tuning_stands_on_the_page() -> None:
         assert variant.config.loss.classification.weight == 0.1
 
 
-SECTIONS = {"How each loss was tuned": tuned, "What 750 steps said": early}
+SECTIONS = {QUESTION: converged, "How each loss was tuned": tuned, "What 750 steps said": early}
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
@@ -182,3 +207,9 @@ def test_sentences_follow_from_the_files(heading: str) -> None:
 def test_no_other_p_difference_or_interval_is_said(heading: str) -> None:
     said, computed = section(heading), " ".join(SECTIONS[heading]())
     assert set(SAYING.findall(said)) == set(SAYING.findall(computed))
+
+
+def test_both_pages_give_the_same_answer() -> None:
+    answer = PAGE.partition(f"\n## {QUESTION}\n\n")[2].partition("\n\n")[0]
+    assert answer.startswith("**A detector learns")
+    assert answer in (HOME / "docs" / "losses.md").read_text()
