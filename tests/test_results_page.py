@@ -143,8 +143,8 @@ def converged() -> list[str]:
     rises = [one.rise(name) for name in one.of]
     return [
         f"higher by {one.estimate('softmax_class', 'softmax_ignored')}",
-        f"{one.measure('softmax_ignored', few):.1f} false positives an image at a recall of 0.5, "
-        f"against {one.measure('softmax_class', few):.4f}",
+        f"{one.measure('softmax_class', few):.4f} false positives an image at a recall of 0.5, "
+        f"against {one.measure('softmax_ignored', few):.1f}",
         f"cross-entropy over negatives lies {one.estimate('ce', 'focal')} from focal loss and "
         f"softmax with a background class {one.estimate('softmax_class', 'focal')}",
         f"one anchor in {one.anchors_to_one('focal'):,.0f} is foreground",
@@ -211,5 +211,5 @@ def test_no_other_p_difference_or_interval_is_said(heading: str) -> None:
 
 def test_both_pages_give_the_same_answer() -> None:
     answer = PAGE.partition(f"\n## {QUESTION}\n\n")[2].partition("\n\n")[0]
-    assert answer.startswith("**A detector learns")
+    assert answer.startswith("**Softmax learned")
     assert answer in (HOME / "docs" / "losses.md").read_text()

@@ -177,7 +177,10 @@ def answer(file: Path) -> str:
 
 def more_than_ap(file: Path) -> str:
     """Markdown table of what AP alone does not show; nothing where there is no results.json."""
-    return f"\n{measures_table(_results(file))}" if file.exists() else ""
+    if not file.exists():
+        return ""
+    table = measures_table(_results(file))
+    return f"\nMeans over the seeds, with the lowest and the highest:\n\n{table}"
 
 
 def _results(file: Path) -> Results:
