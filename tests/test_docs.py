@@ -170,7 +170,7 @@ NOT_RUN = {
     f"{ABLATE} --config configs/ablations/background_sparse_tuning.yaml"
     " --output runs/background_sparse_tuning --workers 2": "25 runs of five minutes",
     f"{ABLATE} --config configs/ablations/background_sparse.yaml"
-    " --output runs/background_sparse --workers 2": "likewise",
+    " --output runs/background_sparse --workers 2": "20 runs of five minutes",
     "python tools/export.py --run runs/fruit --output runs/fruit.onnx":
     "tests/test_export.py does it",
     "python tools/export.py --run runs/demo --output runs/demo/detector.onnx":

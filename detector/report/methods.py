@@ -77,7 +77,7 @@ def _tests(ablation: AblationFolder) -> Iterable[str]:
         yield f"Declared before the first result: {'; '.join(planned)}."
         yield (
             "A contrast has one value a replicate, whose mean was tested against 0 by a two-sided "
-            f"paired t-test. P-values are Bonferroni-corrected for "
+            "paired t-test. P-values are Bonferroni-corrected for "
             f"{counted(len(planned), 'contrast')}, and the 95 % intervals are simultaneous over "
             "them."
         )
