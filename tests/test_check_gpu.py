@@ -25,7 +25,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(gpu_check, "run_within", run_here)
         done = call_script(HOME / "tools" / "check_gpu.py", *words)
     logs = "\n".join(path.read_text() for path in output.glob("*.log"))
-    assert done.returncode == 0, (done.stdout + done.stderr + logs)[-5000:]
+    assert done.returncode == 0, (logs + done.stdout + done.stderr)[-5000:]
     return output
 
 

@@ -87,7 +87,9 @@ QUICK = Scale(
     device="cpu",
     tests="-m 'gpu and not slow' --sample 1",
     digits="--train 16 --val 6 --size 64 --objects 1 3 --scale 20 36",
-    training="'data.resize={width: 64, height: 64}' schedule.epochs=null schedule.steps=2 "
+    # not 64 wide: on some CPUs torch 2.14 gives the bfloat16 weights of a convolution of stride 2
+    # over a map 1 wide, as P6 then is, gradients from memory that was never written
+    training="'data.resize={width: 96, height: 64}' schedule.epochs=null schedule.steps=2 "
     "train.batch_size=8 train.log_every=1 data.workers=0",
     least_ap=0.0,
     lab="'data.resize={width: 64, height: 64}' schedule.epochs=null schedule.steps=1 "
