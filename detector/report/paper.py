@@ -129,7 +129,7 @@ def tex_table(results: Results) -> str:
     if results.comparisons:
         head = ["contrast", metric, r"95\,\% interval", "$p$", "verdict"]
         tables.append(_tabular("lrrrl", head, [_tex_row(one) for one in results.comparisons]))
-    return "".join(f"% {line}\n" for line in TEX_HEAD) + "\n".join(tables)
+    return "".join(f"% {line}\n" for line in TEX_HEAD) + "\n\\bigskip\n\n".join(tables)
 
 
 def _tex_row(comparison: Comparison) -> list[str]:
