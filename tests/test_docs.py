@@ -171,6 +171,11 @@ NOT_RUN = {
     " --output runs/background_sparse_tuning --workers 2": "25 runs of five minutes",
     f"{ABLATE} --config configs/ablations/background_sparse.yaml"
     " --output runs/background_sparse --workers 2": "20 runs of five minutes",
+    "for side in 64 96 128; do for seed in 0 1 2 3 4; do python data/digits.py --size $side"
+    " --objects 0 3 --scale 20 38 --classes 0 1 4 --val 400 --seed $seed"
+    " --output data/canvas${side}_$seed; done; done": "15 sets of 3,400 images",
+    f"{ABLATE} --config configs/ablations/imbalance.yaml --output runs/imbalance --workers 2":
+    "60 runs of two to five minutes",
     "python tools/export.py --run runs/fruit --output runs/fruit.onnx":
     "tests/test_export.py does it",
     "python tools/export.py --run runs/demo --output runs/demo/detector.onnx":

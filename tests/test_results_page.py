@@ -1,8 +1,9 @@
 """docs/results.md: what it says of ablations is computed here from docs/ablations/*.json."""
 
+import math
 import re
 from dataclasses import replace
-from statistics import fmean
+from statistics import fmean, linear_regression
 
 import pytest
 from conftest import HOME
@@ -15,6 +16,7 @@ from detector.report.markdown import measures_table
 from detector.report.numbers import decimal, interval, probability
 
 PAGE = (HOME / "docs" / "results.md").read_text()
+ANCHORS = {64: 1290, 96: 2910, 128: 5115}  # of configs/sparse.yaml, by the image's side in pixels
 QUESTION = "Is background learned, and how should it be weighed?"
 SAYING = re.compile(  # p, differences by seed, intervals
     r"\bp (?:<|0)[ .\d]*\d|[+−-]0\.\d{3}(?:, [+−-]0\.\d{3})+|[+−]?0\.\d{3} to [+−]?0\.\d{3}"
@@ -40,9 +42,13 @@ class Published:
     def lead(self, a: str, b: str) -> float:
         return self.mean(a) - self.mean(b)
 
-    def seeds(self, a: str, b: str) -> str:
+    def leads(self, a: str, b: str) -> list[float]:
+        """a - b by seed."""
         pairs = zip(self.of[a].values.values(), self.of[b].values.values(), strict=True)
-        return ", ".join(f"{x - y:+.3f}" for x, y in pairs)
+        return [x - y for x, y in pairs]
+
+    def seeds(self, a: str, b: str) -> str:
+        return ", ".join(f"{lead:+.3f}" for lead in self.leads(a, b))
 
     def comparison(self, a: str, b: str) -> Comparison:
         return next(c for c in self.results.comparisons if c.contrast.name == f"{a} - {b}")
@@ -63,9 +69,15 @@ class Published:
         """Of the metric from the last validation but one to the last, mean over the seeds."""
         return fmean(of_run[-1][1] - of_run[-2][1] for of_run in self.of[name].validations.values())
 
-    def anchors_to_one(self, name: str) -> float:
+    def anchors_to_one(self, name: str, side: int = 128) -> float:
         """Anchors of a batch of configs/sparse.yaml over those that are foreground, its divisor."""
-        return 8 * 5115 / float(self.of[name].confounders["divisor"])
+        return 8 * ANCHORS[side] / float(self.of[name].confounders["divisor"])
+
+    def slope(self, loss: str) -> float:
+        """Of the mean over the binary logarithm of anchors to one of foreground."""
+        names = {side: f"{loss}_{side}" for side in ANCHORS}
+        ratios = [math.log2(self.anchors_to_one(name, side)) for side, name in names.items()]
+        return linear_regression(ratios, [self.mean(name) for name in names.values()]).slope
 
     def clipped(self, name: str) -> str:
         return f"{100 * self.of[name].confounders['clipped_share']:.0f} %"
@@ -141,12 +153,15 @@ def converged() -> list[str]:
     one = Published("background_sparse")
     few, more = (f"FP an image, recall {recall}" for recall in (0.5, 0.8))
     rises = [one.rise(name) for name in one.of]
+    other = Published("imbalance")
+    few_background, much = (other.anchors_to_one(f"focal_{side}", side) for side in (64, 128))
     return [
         f"higher by {one.estimate('softmax_class', 'softmax_ignored')}",
         f"{one.measure('softmax_class', few):.4f} false positives an image at a recall of 0.5, "
         f"against {one.measure('softmax_ignored', few):.1f}",
         f"cross-entropy over negatives lies {one.estimate('ce', 'focal')} from focal loss and "
         f"softmax with a background class {one.estimate('softmax_class', 'focal')}",
+        f"not seen to change between {few_background:,.0f} and {much:,.0f} anchors to one",
         f"one anchor in {one.anchors_to_one('focal'):,.0f} is foreground",
         f"({one.seeds('ce', 'focal')}; {one.seeds('softmax_class', 'focal')})",
         f"{one.measure('softmax_ignored', more):.0f} false positives an image, the others "
@@ -159,6 +174,54 @@ def converged() -> list[str]:
         f"{one.size('focal'):.2f}, {one.size('ce'):.2f} and {one.size('softmax_class'):.2f} times",
         f"by {decimal(min(rises), sign='+')} to {decimal(max(rises), sign='+')}",
     ]
+
+
+def imbalanced() -> list[str]:
+    """The sentences of the section on imbalance that hold a figure."""
+    one, others = Published("imbalance"), ("ce", "alpha_ce", "softmax")
+    ratios = [f"{one.anchors_to_one(f'focal_{side}', side):,.0f}" for side in ANCHORS]
+    gains = [
+        one.estimate(f"(focal_128 - {loss}_128)", f"(focal_64 - {loss}_64)") for loss in others
+    ]
+    slopes = [one.slope(loss) for loss in ("focal", *others)]
+    changes = one.comparison("(focal_128 - ce_128)", "(focal_64 - ce_64)")
+    widest = max(-changes.test.interval.low, changes.test.interval.high)
+    behind = sum(
+        lead > 0
+        for side in ANCHORS
+        for loss in others
+        for lead in one.leads(f"{loss}_{side}", f"focal_{side}")
+    )
+    least, most, *_ = needed(one.results, 0.02)
+    rises = [one.rise(name) for name in one.of]
+    return [
+        f"in all {behind} pairs of runs",
+        f"of up to {widest:.3f} in either direction",
+        f"is {', '.join(f'{value:+.3f}' for value in changes.values.values())}.",
+        f"would take {least} to {most} replicates",
+        f"{ratios[0]}, {ratios[1]} and {ratios[2]}",
+        f"by {gains[0]} on cross-entropy, {gains[1]} on α-balanced cross-entropy and "
+        f"{gains[2]} on softmax with a background class",
+        f"{slopes[0]:+.3f} under focal loss, {slopes[1]:+.3f} under cross-entropy, "
+        f"{slopes[2]:+.3f} under α-balanced cross-entropy and {slopes[3]:+.3f} under softmax",
+        f"by {decimal(min(rises), sign='+')} to {decimal(max(rises), sign='+')}",
+    ]
+
+
+def level_table() -> str:
+    """Rows: a level of the imbalance, AP of each loss, and the others less focal loss."""
+    one, lines = Published("imbalance"), []
+    for side in ANCHORS:
+        ratio = one.anchors_to_one(f"focal_{side}", side)
+        aps = [
+            f"{one.mean(f'{loss}_{side}'):.3f}" for loss in ("focal", "ce", "alpha_ce", "softmax")
+        ]
+        leads = [
+            f"{one.lead(f'{loss}_{side}', f'focal_{side}'):+.3f}"
+            for loss in ("ce", "alpha_ce", "softmax")
+        ]
+        lines.append(f"| {side} | {ratio:,.0f} | {' | '.join([*aps, *leads])} |")
+    return "\n".join(lines)
 
 
 def tuned() -> list[str]:
@@ -195,7 +258,18 @@ def test_the_tuning_stands_on_the_page() -> None:
         assert variant.config.loss.classification.weight == 0.1
 
 
-SECTIONS = {QUESTION: converged, "How each loss was tuned": tuned, "What 750 steps said": early}
+def test_the_levels_of_imbalance_stand_on_the_page() -> None:
+    assert level_table() in PAGE
+    changes = Published("imbalance").results.comparisons
+    assert {one.verdict for one in changes} == {"not told apart"}
+
+
+SECTIONS = {
+    QUESTION: converged,
+    "When does focusing matter?": imbalanced,
+    "How each loss was tuned": tuned,
+    "What 750 steps said": early,
+}
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
