@@ -1,9 +1,8 @@
 """docs/results.md: what it says of ablations is computed here from docs/ablations/*.json."""
 
-import math
 import re
 from dataclasses import replace
-from statistics import fmean, linear_regression
+from statistics import fmean
 
 import pytest
 from conftest import HOME
@@ -17,6 +16,7 @@ from detector.report.numbers import decimal, interval, probability
 
 PAGE = (HOME / "docs" / "results.md").read_text()
 ANCHORS = {64: 1290, 96: 2910, 128: 5115}  # of configs/sparse.yaml, by the image's side in pixels
+OTHERS = ("ce", "alpha_ce", "softmax")  # of imbalance.yaml, beside focal
 QUESTION = "Is background learned, and how should it be weighed?"
 SAYING = re.compile(  # p, differences by seed, intervals
     r"\bp (?:<|0)[ .\d]*\d|[+−-]0\.\d{3}(?:, [+−-]0\.\d{3})+|[+−]?0\.\d{3} to [+−]?0\.\d{3}"
@@ -42,13 +42,9 @@ class Published:
     def lead(self, a: str, b: str) -> float:
         return self.mean(a) - self.mean(b)
 
-    def leads(self, a: str, b: str) -> list[float]:
-        """a - b by seed."""
-        pairs = zip(self.of[a].values.values(), self.of[b].values.values(), strict=True)
-        return [x - y for x, y in pairs]
-
     def seeds(self, a: str, b: str) -> str:
-        return ", ".join(f"{lead:+.3f}" for lead in self.leads(a, b))
+        pairs = zip(self.of[a].values.values(), self.of[b].values.values(), strict=True)
+        return ", ".join(f"{x - y:+.3f}" for x, y in pairs)
 
     def comparison(self, a: str, b: str) -> Comparison:
         return next(c for c in self.results.comparisons if c.contrast.name == f"{a} - {b}")
@@ -57,13 +53,19 @@ class Published:
         return f"p {self.comparison(a, b).test.p:.3f}"
 
     def estimate(self, a: str, b: str) -> str:
-        """a - b, its simultaneous interval and p."""
-        one = self.comparison(a, b)
-        ends = interval(one.test.interval, sign="+")
-        return f"{decimal(one.mean, sign='+')} ({ends}; p {probability(one.test.p)})"
+        return estimate(self.comparison(a, b))
 
     def measure(self, name: str, measure: str) -> float:
         return fmean(self.of[name].measures[measure].values())
+
+    def course(self, a: str, b: str) -> str:
+        """a - b at each validation, mean over seeds."""
+        curves = [
+            [fmean(values) for values in zip(*([ap for _, ap in run] for run in runs), strict=True)]
+            for runs in (self.of[name].validations.values() for name in (a, b))
+        ]
+        *first, last = [f"{x - y:.3f}" for x, y in zip(*curves, strict=True)]
+        return f"{', '.join(first)} and {last}"
 
     def rise(self, name: str) -> float:
         """Of the metric from the last validation but one to the last, mean over the seeds."""
@@ -73,17 +75,41 @@ class Published:
         """Anchors of a batch of configs/sparse.yaml over those that are foreground, its divisor."""
         return 8 * ANCHORS[side] / float(self.of[name].confounders["divisor"])
 
-    def slope(self, loss: str) -> float:
-        """Of the mean over the binary logarithm of anchors to one of foreground."""
-        names = {side: f"{loss}_{side}" for side in ANCHORS}
-        ratios = [math.log2(self.anchors_to_one(name, side)) for side, name in names.items()]
-        return linear_regression(ratios, [self.mean(name) for name in names.values()]).slope
-
     def clipped(self, name: str) -> str:
         return f"{100 * self.of[name].confounders['clipped_share']:.0f} %"
 
     def size(self, name: str) -> float:
         return float(self.of[name].confounders["classification_over_box"])
+
+
+def estimate(one: Comparison) -> str:
+    """Its mean, simultaneous interval and p."""
+    ends = interval(one.test.interval, sign="+")
+    return f"{decimal(one.mean, sign='+')} ({ends}; p {probability(one.test.p)})"
+
+
+class Imbalance(Published):
+    """imbalance.json: what the other losses add to focal loss on canvases of one side."""
+
+    def __init__(self) -> None:
+        super().__init__("imbalance")
+
+    def gain(self, loss: str) -> Comparison:
+        """Of focal loss on another, from the smallest to the largest canvas."""
+        return self.comparison(f"(focal_128 - {loss}_128)", f"(focal_64 - {loss}_64)")
+
+    def leads_of(self, measure: str, side: int) -> list[float]:
+        focal = self.measure(f"focal_{side}", measure)
+        return [self.measure(f"{loss}_{side}", measure) - focal for loss in OTHERS]
+
+    def behind(self, measure: str) -> int:
+        """Pairs of runs of one seed and canvas in which focal loss has the lower value."""
+        return sum(
+            self.of[f"focal_{side}"].measures[measure][seed] < value
+            for side in ANCHORS
+            for loss in OTHERS
+            for seed, value in self.of[f"{loss}_{side}"].measures[measure].items()
+        )
 
 
 def needed(results: Results, margin: float) -> tuple[int, int, int, int]:
@@ -153,15 +179,19 @@ def converged() -> list[str]:
     one = Published("background_sparse")
     few, more = (f"FP an image, recall {recall}" for recall in (0.5, 0.8))
     rises = [one.rise(name) for name in one.of]
-    other = Published("imbalance")
-    few_background, much = (other.anchors_to_one(f"focal_{side}", side) for side in (64, 128))
+    other = Imbalance()
+    from_, to = (f"{other.anchors_to_one(f'focal_{side}', side):,.0f}" for side in (64, 128))
+    ends = [other.gain(loss).test.interval for loss in ("ce", "softmax")]
+    gained, lost = (f"{max(e.high for e in ends):.3f}", f"{-min(e.low for e in ends):.3f}")
     return [
         f"higher by {one.estimate('softmax_class', 'softmax_ignored')}",
         f"{one.measure('softmax_class', few):.4f} false positives an image at a recall of 0.5, "
         f"against {one.measure('softmax_ignored', few):.1f}",
         f"cross-entropy over negatives lies {one.estimate('ce', 'focal')} from focal loss and "
         f"softmax with a background class {one.estimate('softmax_class', 'focal')}",
-        f"not seen to change between {few_background:,.0f} and {much:,.0f} anchors to one",
+        f"from {from_} to {to} anchors to one of foreground, focal loss may have gained up to "
+        f"{gained} on either, or lost up to {lost}",
+        f"one in {from_} to {to})",
         f"one anchor in {one.anchors_to_one('focal'):,.0f} is foreground",
         f"({one.seeds('ce', 'focal')}; {one.seeds('softmax_class', 'focal')})",
         f"{one.measure('softmax_ignored', more):.0f} false positives an image, the others "
@@ -171,6 +201,7 @@ def converged() -> list[str]:
         f"{one.measure('softmax_class', 'AP50'):.3f} under softmax with a class",
         f"D-ECE {one.measure('focal', 'D-ECE'):.3f}, {one.measure('ce', 'D-ECE'):.3f} and "
         f"{one.measure('softmax_class', 'D-ECE'):.3f}",
+        f"it is {one.course('ce', 'focal')} for cross-entropy after 2, 4, 6, 8 and 10 epochs",
         f"{one.size('focal'):.2f}, {one.size('ce'):.2f} and {one.size('softmax_class'):.2f} times",
         f"by {decimal(min(rises), sign='+')} to {decimal(max(rises), sign='+')}",
     ]
@@ -178,48 +209,57 @@ def converged() -> list[str]:
 
 def imbalanced() -> list[str]:
     """The sentences of the section on imbalance that hold a figure."""
-    one, others = Published("imbalance"), ("ce", "alpha_ce", "softmax")
-    ratios = [f"{one.anchors_to_one(f'focal_{side}', side):,.0f}" for side in ANCHORS]
-    gains = [
-        one.estimate(f"(focal_128 - {loss}_128)", f"(focal_64 - {loss}_64)") for loss in others
-    ]
-    slopes = [one.slope(loss) for loss in ("focal", *others)]
-    changes = one.comparison("(focal_128 - ce_128)", "(focal_64 - ce_64)")
-    widest = max(-changes.test.interval.low, changes.test.interval.high)
-    behind = sum(
-        lead > 0
-        for side in ANCHORS
-        for loss in others
-        for lead in one.leads(f"{loss}_{side}", f"focal_{side}")
-    )
-    least, most, *_ = needed(one.results, 0.02)
+    one = Imbalance()
+    gains = [one.gain(loss) for loss in OTHERS]
+    said = [estimate(gain) for gain in gains]
+    ends = [gain.test.interval for gain in (gains[0], gains[2])]
+    replicates = [gain.needed for gain in gains]
+    by_seed = [list(gain.values.values()) for gain in gains]
     rises = [one.rise(name) for name in one.of]
+    ap50 = {side: sorted(one.leads_of("AP50", side)) for side in ANCHORS}
+    ar = [one.leads_of("AR", side)[0] for side in ANCHORS]
+    steps = [one.mean(f"{loss}_128") - one.mean(f"{loss}_64") for loss in ("focal", *OTHERS)]
+    lost = [
+        one.measure(f"{loss}_{side}", "AP50 lost to background")
+        for loss in ("focal", "ce")
+        for side in (64, 128)
+    ]
+    sizes = {loss: [one.size(f"{loss}_{side}") for side in ANCHORS] for loss in ("focal", *OTHERS)}
+    others = [size for loss in OTHERS for size in sizes[loss]]
+    assert [values.index(min(values)) for values in by_seed] == [1, 1, 1]
+    assert {f"{size:.1f}" for size in sizes["focal"]} == {"0.1"}
+    assert one.behind("AP") == one.behind("AP50") == 45
     return [
-        f"in all {behind} pairs of runs",
-        f"of up to {widest:.3f} in either direction",
-        f"is {', '.join(f'{value:+.3f}' for value in changes.values.values())}.",
-        f"would take {least} to {most} replicates",
-        f"{ratios[0]}, {ratios[1]} and {ratios[2]}",
-        f"by {gains[0]} on cross-entropy, {gains[1]} on α-balanced cross-entropy and "
-        f"{gains[2]} on softmax with a background class",
-        f"{slopes[0]:+.3f} under focal loss, {slopes[1]:+.3f} under cross-entropy, "
-        f"{slopes[2]:+.3f} under α-balanced cross-entropy and {slopes[3]:+.3f} under softmax",
+        f"is {said[0]} on cross-entropy, {said[1]} on α-balanced cross-entropy and {said[2]} on "
+        "softmax with a background class",
+        f"as much as {max(end.high for end in ends):.3f} or lost as much as "
+        f"{-min(end.low for end in ends):.3f}: gaps of {one.lead('ce_64', 'focal_64'):.3f} and "
+        f"{one.lead('softmax_64', 'focal_64'):.3f}",
+        f"take {min(one.n for one in replicates)} to {max(one.n for one in replicates)} "
+        "replicates, or, since five know the spread badly, anything from "
+        f"{min(one.low for one in replicates)} to {max(one.high for one in replicates)}",
+        f"they are {', '.join(decimal(value, sign='+') for value in by_seed[0])} by seed",
+        f"it is {one.course('ce_64', 'focal_64')} after 2, 4, 6, 8 and 10 epochs at 64 pixels, "
+        f"and {one.course('ce_128', 'focal_128')} at 128",
         f"by {decimal(min(rises), sign='+')} to {decimal(max(rises), sign='+')}",
+        f"by {ap50[64][0]:.3f} to {ap50[64][-1]:.3f} at 64 pixels, {ap50[96][0]:.3f} to "
+        f"{ap50[96][-1]:.3f} at 96 and {ap50[128][0]:.3f} to {ap50[128][-1]:.3f} at 128",
+        f"by {-ar[0]:.3f}, {-ar[1]:.3f} and {-ar[2]:.3f}",
+        f"from {lost[0]:.3f} to {lost[1]:.3f} under focal loss and from {lost[2]:.3f} to "
+        f"{lost[3]:.3f} under cross-entropy",
+        f"by {steps[0]:.3f} under focal loss, {steps[1]:.3f} under cross-entropy, "
+        f"{steps[2]:.3f} under α-balanced cross-entropy and {steps[3]:.3f} under softmax",
+        f"{min(others):.1f} to {max(others):.1f} times under the others",
     ]
 
 
 def level_table() -> str:
     """Rows: a level of the imbalance, AP of each loss, and the others less focal loss."""
-    one, lines = Published("imbalance"), []
+    one, lines = Imbalance(), []
     for side in ANCHORS:
         ratio = one.anchors_to_one(f"focal_{side}", side)
-        aps = [
-            f"{one.mean(f'{loss}_{side}'):.3f}" for loss in ("focal", "ce", "alpha_ce", "softmax")
-        ]
-        leads = [
-            f"{one.lead(f'{loss}_{side}', f'focal_{side}'):+.3f}"
-            for loss in ("ce", "alpha_ce", "softmax")
-        ]
+        aps = [f"{one.mean(f'{loss}_{side}'):.3f}" for loss in ("focal", *OTHERS)]
+        leads = [f"{one.lead(f'{loss}_{side}', f'focal_{side}'):+.3f}" for loss in OTHERS]
         lines.append(f"| {side} | {ratio:,.0f} | {' | '.join([*aps, *leads])} |")
     return "\n".join(lines)
 
@@ -260,8 +300,7 @@ def test_the_tuning_stands_on_the_page() -> None:
 
 def test_the_levels_of_imbalance_stand_on_the_page() -> None:
     assert level_table() in PAGE
-    changes = Published("imbalance").results.comparisons
-    assert {one.verdict for one in changes} == {"not told apart"}
+    assert {Imbalance().gain(loss).verdict for loss in OTHERS} == {"not told apart"}
 
 
 SECTIONS = {
