@@ -305,8 +305,8 @@ def test_the_levels_of_imbalance_stand_on_the_page() -> None:
 
 SECTIONS = {
     QUESTION: converged,
-    "When does focusing matter?": imbalanced,
     "How each loss was tuned": tuned,
+    "When does focusing matter?": imbalanced,
     "What 750 steps said": early,
 }
 
