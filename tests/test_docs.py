@@ -168,7 +168,7 @@ NOT_RUN = {
     "python data/digits.py --size 128 --objects 0 3 --scale 20 46 --classes 0 1 4 --val 400"
     " --seed 1000 --output data/sparse_1000": "3,400 images",
     f"{ABLATE} --config configs/ablations/background_sparse_tuning.yaml"
-    " --output runs/background_sparse_tuning --workers 2": "25 runs of five minutes",
+    " --output runs/background_sparse_tuning --workers 2": "33 runs of five minutes",
     f"{ABLATE} --config configs/ablations/background_sparse.yaml"
     " --output runs/background_sparse --workers 2": "20 runs of five minutes",
     "for side in 64 96 128; do for seed in 0 1 2 3 4; do python data/digits.py --size $side"
