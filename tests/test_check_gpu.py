@@ -103,17 +103,17 @@ def bad() -> dict[str, float]:
 
 
 def test_one_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> None:
-    """Of 12 seconds the first section may take a third; the last has what is left."""
+    """Of 36 seconds the first section may take a ninth; the others, what is left."""
     said: list[str] = []
     sections = [
         GpuSection("hangs", 1, (Task("sleeper", shell("sleep 60")), Task("late", shell("true")))),
-        GpuSection("crashes", 1, (Task("killed", shell("kill -9 $$")),)),
-        GpuSection("works", 1, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
+        GpuSection("crashes", 4, (Task("killed", shell("kill -9 $$")),)),
+        GpuSection("works", 4, (Task("fine", shell("echo hello"), lambda: {"answer": 42}),)),
     ]
     sections[2] = replace(sections[2], tasks=(*sections[2].tasks, Task("bad", shell("true"), bad)))
     began = time.monotonic()
-    passed = check(sections, tmp_path, minutes=0.2, command=["x"], say=said.append)
-    assert not passed and time.monotonic() - began < 30
+    passed = check(sections, tmp_path, minutes=0.6, command=["x"], say=said.append)
+    assert not passed and time.monotonic() - began < 50
     content = json.loads((tmp_path / "gpu.json").read_text())["sections"]
     assert content["hangs"]["failures"] == [
         "sleeper ran out of time; see hangs.log",
@@ -125,7 +125,7 @@ def test_one_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> 
         "bad left no figures (IndexError: list index out of range); see works.log"
     ]
     assert content["hangs"]["limit"] == pytest.approx(4, abs=0.5)
-    assert content["works"]["limit"] > content["hangs"]["limit"]
+    assert content["works"]["limit"] > 17  # 16 were its share
     assert "hello" in (tmp_path / "works.log").read_text()
     assert any("hangs: failed" in line for line in said)
 
