@@ -71,6 +71,11 @@ class Published:
         """Of the metric from the last validation but one to the last, mean over the seeds."""
         return fmean(of_run[-1][1] - of_run[-2][1] for of_run in self.of[name].validations.values())
 
+    def rises(self) -> str:
+        """Least and most of them over the variants."""
+        rises = [self.rise(name) for name in self.of]
+        return f"by {decimal(min(rises), sign='+')} to {decimal(max(rises), sign='+')}"
+
     def anchors_to_one(self, name: str, side: int = 128) -> float:
         """Anchors of a batch of configs/sparse.yaml over those that are foreground, its divisor."""
         return 8 * ANCHORS[side] / float(self.of[name].confounders["divisor"])
@@ -97,6 +102,11 @@ class Imbalance(Published):
     def gain(self, loss: str) -> Comparison:
         """Of focal loss on another, from the smallest to the largest canvas."""
         return self.comparison(f"(focal_128 - {loss}_128)", f"(focal_64 - {loss}_64)")
+
+    def widest(self) -> tuple[str, str]:
+        """How much it may have gained on cross-entropy and softmax, and lost, at the most."""
+        ends = [self.gain(loss).test.interval for loss in ("ce", "softmax")]
+        return f"{max(end.high for end in ends):.3f}", f"{-min(end.low for end in ends):.3f}"
 
     def leads_of(self, measure: str, side: int) -> list[float]:
         focal = self.measure(f"focal_{side}", measure)
@@ -178,11 +188,9 @@ def converged() -> list[str]:
     """The sentences of the answer that hold a figure."""
     one = Published("background_sparse")
     few, more = (f"FP an image, recall {recall}" for recall in (0.5, 0.8))
-    rises = [one.rise(name) for name in one.of]
     other = Imbalance()
     from_, to = (f"{other.anchors_to_one(f'focal_{side}', side):,.0f}" for side in (64, 128))
-    ends = [other.gain(loss).test.interval for loss in ("ce", "softmax")]
-    gained, lost = (f"{max(e.high for e in ends):.3f}", f"{-min(e.low for e in ends):.3f}")
+    gained, lost = other.widest()
     return [
         f"higher by {one.estimate('softmax_class', 'softmax_ignored')}",
         f"{one.measure('softmax_class', few):.4f} false positives an image at a recall of 0.5, "
@@ -203,7 +211,7 @@ def converged() -> list[str]:
         f"{one.measure('softmax_class', 'D-ECE'):.3f}",
         f"it is {one.course('ce', 'focal')} for cross-entropy after 2, 4, 6, 8 and 10 epochs",
         f"{one.size('focal'):.2f}, {one.size('ce'):.2f} and {one.size('softmax_class'):.2f} times",
-        f"by {decimal(min(rises), sign='+')} to {decimal(max(rises), sign='+')}",
+        one.rises(),
     ]
 
 
@@ -212,36 +220,33 @@ def imbalanced() -> list[str]:
     one = Imbalance()
     gains = [one.gain(loss) for loss in OTHERS]
     said = [estimate(gain) for gain in gains]
-    ends = [gain.test.interval for gain in (gains[0], gains[2])]
+    most_gained, most_lost = one.widest()
     replicates = [gain.needed for gain in gains]
     by_seed = [list(gain.values.values()) for gain in gains]
-    rises = [one.rise(name) for name in one.of]
     ap50 = {side: sorted(one.leads_of("AP50", side)) for side in ANCHORS}
     ar = [one.leads_of("AR", side)[0] for side in ANCHORS]
-    steps = [one.mean(f"{loss}_128") - one.mean(f"{loss}_64") for loss in ("focal", *OTHERS)]
+    steps = [one.lead(f"{loss}_128", f"{loss}_64") for loss in ("focal", *OTHERS)]
     lost = [
         one.measure(f"{loss}_{side}", "AP50 lost to background")
         for loss in ("focal", "ce")
         for side in (64, 128)
     ]
-    sizes = {loss: [one.size(f"{loss}_{side}") for side in ANCHORS] for loss in ("focal", *OTHERS)}
-    others = [size for loss in OTHERS for size in sizes[loss]]
+    others = [one.size(f"{loss}_{side}") for loss in OTHERS for side in ANCHORS]
     assert [values.index(min(values)) for values in by_seed] == [1, 1, 1]
-    assert {f"{size:.1f}" for size in sizes["focal"]} == {"0.1"}
+    assert {f"{one.size(f'focal_{side}'):.1f}" for side in ANCHORS} == {"0.1"}
     assert one.behind("AP") == one.behind("AP50") == 45
     return [
         f"is {said[0]} on cross-entropy, {said[1]} on α-balanced cross-entropy and {said[2]} on "
         "softmax with a background class",
-        f"as much as {max(end.high for end in ends):.3f} or lost as much as "
-        f"{-min(end.low for end in ends):.3f}: gaps of {one.lead('ce_64', 'focal_64'):.3f} and "
-        f"{one.lead('softmax_64', 'focal_64'):.3f}",
+        f"as much as {most_gained} or lost as much as {most_lost}: gaps of "
+        f"{one.lead('ce_64', 'focal_64'):.3f} and {one.lead('softmax_64', 'focal_64'):.3f}",
         f"take {min(one.n for one in replicates)} to {max(one.n for one in replicates)} "
         "replicates, or, since five know the spread badly, anything from "
         f"{min(one.low for one in replicates)} to {max(one.high for one in replicates)}",
         f"they are {', '.join(decimal(value, sign='+') for value in by_seed[0])} by seed",
         f"it is {one.course('ce_64', 'focal_64')} after 2, 4, 6, 8 and 10 epochs at 64 pixels, "
         f"and {one.course('ce_128', 'focal_128')} at 128",
-        f"by {decimal(min(rises), sign='+')} to {decimal(max(rises), sign='+')}",
+        one.rises(),
         f"by {ap50[64][0]:.3f} to {ap50[64][-1]:.3f} at 64 pixels, {ap50[96][0]:.3f} to "
         f"{ap50[96][-1]:.3f} at 96 and {ap50[128][0]:.3f} to {ap50[128][-1]:.3f} at 128",
         f"by {-ar[0]:.3f}, {-ar[1]:.3f} and {-ar[2]:.3f}",
@@ -259,7 +264,7 @@ def level_table() -> str:
     for side in ANCHORS:
         ratio = one.anchors_to_one(f"focal_{side}", side)
         aps = [f"{one.mean(f'{loss}_{side}'):.3f}" for loss in ("focal", *OTHERS)]
-        leads = [f"{one.lead(f'{loss}_{side}', f'focal_{side}'):+.3f}" for loss in OTHERS]
+        leads = [f"{lead:+.3f}" for lead in one.leads_of("AP", side)]
         lines.append(f"| {side} | {ratio:,.0f} | {' | '.join([*aps, *leads])} |")
     return "\n".join(lines)
 
@@ -269,8 +274,7 @@ def tuned() -> list[str]:
     tuning, few = Published("background_sparse_tuning"), "FP an image, recall 0.5"
     learned = [name for name in tuning.of if not name.startswith("softmax_ignored")]
     ignored = sorted(tuning.measure(name, few) for name in {*tuning.of} - {*learned})
-    rises = [tuning.rise(name) for name in tuning.of]
-    late = [name for name in tuning.of if abs(tuning.rise(name)) > 0.02]
+    (late,) = [name for name in tuning.of if abs(tuning.rise(name)) > 0.02]
     plain, light, focal = "ce_lr2e-3", "ce_weight0.1", "focal_lr2e-3"
     channel = max((name for name in learned if "sigmoid_class" in name), key=tuning.mean)
     mean = {name: f"{tuning.mean(name):.3f}" for name in tuning.of}
@@ -284,17 +288,16 @@ def tuned() -> list[str]:
         f"{mean['softmax_ignored_weight0.03']} under softmax that ignores background",
         f"best at {channel.rpartition('weight')[2]}, is left",
         f"one anchor in {tuning.anchors_to_one('ce_lr2e-3'):,.0f} is foreground",
-        f"{tuning.size(plain):.1f} times the box loss and AP is {tuning.mean(plain):.3f}; at 0.1 "
-        f"it is {tuning.size(light):.2f} times, and AP {tuning.mean(light):.3f}",
-        f"Focal loss goes from {tuning.mean(focal):.3f} to {tuning.mean('focal_weight0.1'):.3f}",
+        f"{tuning.size(plain):.1f} times the box loss and AP is {mean[plain]}; at 0.1 "
+        f"it is {tuning.size(light):.2f} times, and AP {mean[light]}",
+        f"Focal loss goes from {mean[focal]} to {weighed}",
         f"{tuning.lead(focal, plain):.3f} above cross-entropy at weight 1 and "
         f"{tuning.lead(light, 'focal_weight0.1'):.3f} below it at 0.1",
         f"under focal loss ({tuning.measure(focal, 'AP50'):.3f} and "
         f"{tuning.measure('focal_weight0.1', 'AP50'):.3f})",
         f"at least {ignored[0]:.3f} false positives an image, of any kind, at a recall of "
         f"0.5, every other loss at most {max(tuning.measure(name, few) for name in learned):.4f}",
-        f"by {min(rises):+.3f} to {max(rises):+.3f}".replace("-", "−")
-        + f", by more than the margin of 0.02 under `{' '.join(late)}` alone",
+        f"{tuning.rises()}, by more than the margin of 0.02 under `{late}` alone",
     ]
 
 
