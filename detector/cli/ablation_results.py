@@ -151,10 +151,10 @@ def bootstraps(
     """Comparisons in AP by variant and seed: what one seed's difference owes to the images.
 
     directories: of the runs that are finished and diagnosed, by variant and seed. A validation set
-    of one image or without boxes has no comparison. One of runs with other images, classes or boxes
-    is left out, and `say` gets the reason.
+    of one image or without boxes has no comparison. Runs with other images, classes or boxes are
+    left out, and `say` gets the reason once.
     """
-    compared = []
+    compared, refused = [], []
     for seed in sorted({seed for variant, seed in directories if variant == baseline}):
         first = diagnosed_run(directories[baseline, seed])
         matches = first.matches()
@@ -167,12 +167,14 @@ def bootstraps(
             try:
                 check_same_truth(first, second)
             except InputError as error:
-                say(f"no bootstrap of {variant}, seed {seed}: {error}")
+                refused.append(f"{variant}, seed {seed}: {error}")
                 continue
             pair = paired_draws(base, resample(second.matches(), resamples=RESAMPLES))
             compared.append(
                 SeedBootstrap(variant, seed, pair.difference, pair.interval, pair.p, pair.lacking)
             )
+    if refused:
+        say(f"no bootstrap of {len(refused)} of the runs, such as {refused[0]}")
     return compared
 
 

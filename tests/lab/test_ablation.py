@@ -258,11 +258,11 @@ def evaluated(name: str, images: int, found_in: int) -> Evaluated:
 def test_the_bootstrap_leaves_out_runs_of_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = {
         Path(name): evaluated(name, images, found)
-        for name, images, found in (("a", 6, 5), ("b", 6, 3), ("c", 7, 5))
+        for name, images, found in (("a", 6, 5), ("b", 6, 3), ("c", 7, 5), ("d", 7, 4))
     }
     monkeypatch.setattr(ablation_results, "diagnosed_run", runs.__getitem__)
     said: list[str] = []
-    found = ablation_results.bootstraps({(n, 0): Path(n) for n in "abc"}, "a", said.append)
+    found = ablation_results.bootstraps({(n, 0): Path(n) for n in "abcd"}, "a", said.append)
     (one,), expected = (
         found,
         bootstrap_comparison(runs[Path("a")], runs[Path("b")], resamples=1000, seed=0),
@@ -270,7 +270,8 @@ def test_the_bootstrap_leaves_out_runs_of_other_images(monkeypatch: pytest.Monke
     assert (one.variant, one.difference, one.p) == ("b", expected.difference, expected.p)
     assert one.interval == expected.interval
     (sentence,) = said
-    assert sentence.startswith("no bootstrap of c, seed 0: ") and "1 ids are in one" in sentence
+    assert sentence.startswith("no bootstrap of 2 of the runs, such as c, seed 0: ")
+    assert "1 ids are in one" in sentence
 
 
 def test_a_class_that_is_none_is_refused_before_the_first_run(
