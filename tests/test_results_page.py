@@ -44,7 +44,7 @@ class Published:
 
     def seeds(self, a: str, b: str) -> str:
         pairs = zip(self.of[a].values.values(), self.of[b].values.values(), strict=True)
-        return ", ".join(f"{x - y:+.3f}" for x, y in pairs)
+        return ", ".join(decimal(x - y, sign="+") for x, y in pairs)
 
     def comparison(self, a: str, b: str) -> Comparison:
         return next(c for c in self.results.comparisons if c.contrast.name == f"{a} - {b}")
