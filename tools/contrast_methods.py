@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +20,7 @@ Method = Callable[[Array, Array], "Tests"]
 
 
 @dataclass(frozen=True)
-class Tests:
+class Tests(ABC):
     """Of all contrasts (columns) in each ablation (rows)."""
 
     __test__ = False  # pytest: no tests of this project
@@ -38,9 +39,9 @@ class Tests:
         t = distance / self.error
         return self.corrected(t, special.stdtr(self.degrees, -t), signed=np.asarray)
 
+    @abstractmethod
     def corrected(self, t: Array, alone: Array, *, signed: Callable[[Array], Array]) -> Array:
         """p over all contrasts of an ablation, from each one's own."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
