@@ -19,6 +19,7 @@ from detector.report.seed_means import points
 Cell = tuple[str, str]  # its text and a note
 LATE = 0.8  # of a training: what changes from there on was not over
 DRAWN = ("data.train", "data.val", "data.folds")  # keys that say which images a replicate has
+LENGTH = {"schedule.epochs", "schedule.steps"}
 NOT_SEEN = ("data.val.", "data.workers")  # keys of data that change no training image
 EFFECTS = {  # of a change of the design after its first result, on what is said of it
     "seeds": "P-values are too small: with seeds added until a difference shows, three looks find "
@@ -91,6 +92,17 @@ def _needed(needed: ReplicatesNeeded | None) -> Cell:
     return (NONE, "") if needed is None else (str(needed.n), f"{needed.low} to {needed.high}")
 
 
+def diverging(ablation: AblationFolder) -> str:
+    """What runs that diverged do to the intervals, in a sentence; empty where none did."""
+    if not any(variant.diverged for variant in ablation.variants):
+        return ""
+    return (
+        "Runs diverged, and with them all intervals hold together less often than they say: where "
+        "one run in ten or in five of a variant diverges, in 44 to 67 % of ablations of 5 "
+        "replicates and in 62 to 88 % of 10, by simulation."
+    )
+
+
 def untested(ablation: AblationFolder) -> list[str]:
     """A sentence of each planned contrast that has no test."""
     return [
@@ -122,12 +134,15 @@ def _value(value: object) -> str:
 
 def pairing(ablation: AblationFolder) -> str:
     """What the trainings of one replicate have in common, in a sentence."""
-    changed = sorted({key for v in ablation.variants for key in v.changes if _changes_images(key)})
+    keys = {key for variant in ablation.variants for key in variant.changes}
+    changed = sorted(filter(_changes_images, keys))
     images = (
         f"; they differ in {', '.join(changed)}, and so in the images that they see"
         if changed
         else ", and see the same images in the same order"
     )
+    if not changed and keys & LENGTH:
+        images += ", as far as the shorter one goes"
     return f"Trainings of one seed start from the same weights in all that they share{images}."
 
 
@@ -166,7 +181,7 @@ def _changes(variant: ReportedVariant, key: str) -> list[float]:
     How far apart two validations are is a matter of evaluation.every.
     """
     changes = []
-    for series in (points(run, key) for run in variant.finished):
+    for series in (points(run, key) for run in variant.finished if variant.trained):
         early = [value for epoch, value in series if epoch <= LATE * series[-1][0]]
         changes += [series[-1][1] - value for value in early[-1:]]
     return changes
@@ -175,6 +190,7 @@ def _changes(variant: ReportedVariant, key: str) -> list[float]:
 def flatness(ablation: AblationFolder) -> str:
     """Whether the metric was flat at the end of the training, as far as validations say."""
     metric, changes, margin = ablation.metric, late_changes(ablation), ablation.margin
+    unknown = [v.name for v in ablation.variants if v.trained and v.name not in changes]
     if not changes:
         return (
             f"No run was validated before the last fifth of its training: whether {metric} was "
@@ -185,6 +201,8 @@ def flatness(ablation: AblationFolder) -> str:
         f"From the last validation before the last fifth of the training to its end {metric} "
         f"changed most under {most}: by {decimal(changes[most], sign='+')}, mean over seeds"
     )
+    if unknown:
+        said += f" (of {', '.join(unknown)} it is not known)"
     if margin is None:
         return f"{said}. No margin was declared to judge that by."
     moving = [name for name, change in changes.items() if abs(change) >= margin]
@@ -201,7 +219,8 @@ def correlation(ablation: AblationFolder) -> str:
     shared = ablation.replicate_correlation
     if shared is None:
         return ""
-    chance = "; below 0 by chance" if shared < 0 else ""
+    chance = "; below 0: chance, or runs of one seed are less alike than others"
+    chance = chance if shared < 0 else ""
     return (
         f"Intraclass correlation of the replicates: {decimal(shared)} (the share of the variance "
         f"that a seed moves in all variants alike{chance})."

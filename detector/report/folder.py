@@ -43,9 +43,19 @@ class ReportedVariant(VariantResult):
     runs: tuple[RunResult, ...]
 
     @property
+    def trained(self) -> bool:
+        """Whether it was trained here; detections of another detector were not."""
+        return bool(self.diverged) or any(run.seconds is not None for run in self.runs)
+
+    @property
     def finished(self) -> tuple[RunResult, ...]:
         """The runs that have a value."""
         return tuple(run for run in self.runs if run.value is not None)
+
+    @property
+    def diagnoses(self) -> tuple[Diagnostics | None, ...]:
+        """Of each run that counts; None of one that diverged or was not diagnosed."""
+        return tuple(run.diagnostics for run in self.runs if run.seed in self.outcomes)
 
     @property
     def diagnosed(self) -> tuple[Diagnostics, ...]:

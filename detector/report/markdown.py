@@ -29,7 +29,8 @@ def measures_table(results: Results) -> str:
     """What AP alone does not show: the mean of each measure over the seeds, lowest to highest."""
     rows = []
     for variant in results.variants:
-        cells = [cell([*variant.measures.get(name, {}).values()]) for name in MEASURES]
+        of = variant.measures
+        cells = [cell([of.get(name, {}).get(s) for s in variant.outcomes]) for name in MEASURES]
         rows.append([variant.name, *(f"{mean} ({ends})" if ends else mean for mean, ends in cells)])
     return _table(["variant", *MEASURES], rows)
 

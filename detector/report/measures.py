@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -46,10 +47,15 @@ def measured(diagnosis: Diagnostics) -> dict[str, float | None]:
 def more_than_ap(ablation: AblationFolder) -> tuple[list[str], Rows]:
     """Head and rows: the measures of each diagnosed variant."""
     rows = [
-        (v.name, [cell([measure(d) for d in v.diagnosed]) for measure in MEASURES.values()])
+        (v.name, [_over_runs(measure, v.diagnoses) for measure in MEASURES.values()])
         for v in ablation.diagnosed
     ]
     return ["variant", *MEASURES], rows
+
+
+def undiagnosed(ablation: AblationFolder) -> int:
+    """How many runs that count are not in the means, of variants with a diagnosis."""
+    return sum(d is None for v in ablation.diagnosed for d in v.diagnoses)
 
 
 def other_figures(ablation: AblationFolder) -> tuple[list[str], Rows]:
@@ -83,7 +89,7 @@ def class_groups(ablation: AblationFolder) -> tuple[list[str], Rows]:
         for group, third in zip(GROUPS, thirds, strict=True)
     ]
     rows = [
-        (v.name, [cell([_mean_ap(d, third) for d in v.diagnosed]) for third in thirds])
+        (v.name, [_over_runs(partial(_mean_ap, names=third), v.diagnoses) for third in thirds])
         for v in ablation.diagnosed
     ]
     return ["variant", *head], rows
@@ -101,6 +107,10 @@ def _training_boxes(ablation: AblationFolder) -> dict[str, float]:
 def _mean_ap(diagnosis: Diagnostics, names: Sequence[str]) -> float | None:
     values = [c.AP for c in diagnosis.classes if c.name in names and c.AP >= 0]
     return float(np.mean(values)) if values else None
+
+
+def _over_runs(measure: Measure, diagnoses: Sequence[Diagnostics | None]) -> Cell:
+    return cell([None if diagnosis is None else measure(diagnosis) for diagnosis in diagnoses])
 
 
 def _defined(value: float | None) -> float | None:

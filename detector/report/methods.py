@@ -8,6 +8,7 @@ from detector.lab.results import Tuning
 from detector.report.comparisons import (
     amended,
     correlation,
+    diverging,
     flatness,
     pairing,
     replicate_data,
@@ -36,11 +37,6 @@ def methods(ablation: AblationFolder) -> str:
 
 def _design(ablation: AblationFolder) -> Iterable[str]:
     names = [v.name for v in ablation.variants]
-    trained = [
-        v.name
-        for v in ablation.variants
-        if v.diverged or any(run.seconds is not None for run in v.runs)
-    ]
     of = f" of {ablation.config}" if ablation.config else ""
     yield (
         f"{len(names)} variants{of} ({', '.join(names)}) were compared by {ablation.metric} on the "
@@ -52,7 +48,7 @@ def _design(ablation: AblationFolder) -> Iterable[str]:
     )
     yield pairing(ablation)
     yield replicate_data(ablation)
-    if elsewhere := [name for name in names if name not in trained]:
+    if elsewhere := [v.name for v in ablation.variants if not v.trained]:
         yield f"Not trained here: {', '.join(elsewhere)}."
     yield from (_tuned(v.name, v.tuning) for v in ablation.variants if v.tuning)
 
@@ -96,7 +92,7 @@ def _runs(ablation: AblationFolder) -> Iterable[str]:
     diverged = [f"{v.name}: {len(v.diverged)}" for v in ablation.variants if v.diverged]
     if diverged:
         counted = "count for nothing" if worst is None else f"count as {metric} {worst:g}"
-        yield f"Runs that diverged ({', '.join(diverged)}) {counted}."
+        yield f"Runs that diverged ({', '.join(diverged)}) {counted}. {diverging(ablation)}"
     lost = sum(len(v.values) - len(v.outcomes) for v in ablation.variants)
     if lost:
         yield f"{lost} of the runs have no {metric} for another reason, and are left out."

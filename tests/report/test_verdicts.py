@@ -11,6 +11,7 @@ from detector.report import numbers
 from detector.report.comparisons import (
     EFFECTS,
     amended,
+    diverging,
     flatness,
     pairing,
     replicate_data,
@@ -119,14 +120,37 @@ def test_flat_is_below_the_margin(ablation: AblationFolder) -> None:
     assert "not flat at the end, by the margin of 0.01, under plain_ce:" in moving
     falling = replace(ending(ablation, -0.03, -0.03, 0.0), margin=0.01)
     assert "by −0.020" in flatness(falling) and "not flat" in flatness(falling)
+    late, elsewhere = (
+        replace(rising.variants[0], name=name, runs=()) for name in ("late", "theirs")
+    )
+    late = replace(late, diverged=(0,))
+    beside = replace(rising, margin=0.03, variants=(*rising.variants, late, elsewhere))
+    assert "mean over seeds (of late it is not known), which is less" in flatness(beside)
     once = replace(ablation, variants=())
     assert flatness(once).startswith("No run was validated before the last fifth")
+
+
+def test_detections_from_elsewhere_have_no_training_to_be_flat(ablation: AblationFolder) -> None:
+    """Their one record stands at epoch 0, and would be a change of 0 over its last fifth."""
+    run = replace(ablation.runs[0], seconds=None, records=[{"epoch": 0.0, "validation/AP": 0.5}])
+    theirs = replace(ablation, variants=(replace(ablation.variants[0], runs=(run,)),))
+    assert flatness(theirs).startswith("No run was validated before the last fifth")
+
+
+def test_runs_that_diverged_qualify_the_intervals(ablation: AblationFolder) -> None:
+    assert diverging(ablation) == ""
+    first, *others = ablation.variants
+    lost = replace(ablation, variants=(replace(first, diverged=(1,)), *others))
+    assert diverging(lost).startswith("Runs diverged, and with them all intervals hold together")
 
 
 def test_what_the_seeds_have_in_common(ablation: AblationFolder) -> None:
     """Nothing is said of the data of an older file, which does not record them."""
     assert pairing(ablation).endswith("share, and see the same images in the same order.")
     focal, plain, ignored = ablation.variants
+    longer = replace(ablation.variants[1], changes={"schedule.epochs": (10, 20)})
+    shorter = replace(ablation, variants=(ablation.variants[0], longer))
+    assert pairing(shorter).endswith("in the same order, as far as the shorter one goes.")
     changed = {"data.val.images": (1, 2), "train.batch_size": (8, 16), "data.augment": (1, 2)}
     batches = replace(ablation, variants=(focal, replace(plain, changes=changed), ignored))
     assert "they differ in data.augment, train.batch_size, and so" in pairing(batches)
