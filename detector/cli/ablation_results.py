@@ -121,14 +121,17 @@ def _measured(
          for seed, folder in trained.items()}
         for name in (plan.metric, *plan.metrics)
     )  # fmt: skip
+    worst = worst_value(plan.metric)
     counted = [value for seed, value in values.items() if value is not None or seed in diverged]
-    known = [value for value in valued(counted, worst_value(plan.metric)) if value is not None]
+    known = [value for value in valued(counted, worst) if value is not None]
     summary = vars(summarize(known)) if known else NOTHING_KNOWN
     folders = {seed: folder for seed, folder in trained.items() if folder is not None}
     return {
         **summary,
         "values": values,
         "diverged": diverged,
+        # -1, COCO's AP of nothing, is undefined in all variants alike; inf is one's own doing
+        "not_finite": tuple(s for s in folders if worst is None and values[s] is None),
         "figures": dict(zip(plan.metrics, figures, strict=True)),
         "measures": _measures(folders),
         "validations": {s: validations(folder, plan.metric) for s, folder in folders.items()},

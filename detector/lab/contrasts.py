@@ -54,6 +54,12 @@ class Contrast:
         first, *others = [difference(*pair) for pair in names]
         return interaction(first, *others) if others else first
 
+    @property
+    def question(self) -> frozenset[tuple[str, float]]:
+        """Its coefficients up to their sign: a - b asks what b - a does."""
+        sign = math.copysign(1, min(self.coefficients.items(), default=("", 1.0))[1])
+        return frozenset((name, sign * weight) for name, weight in self.coefficients.items())
+
     def renamed(self, names: Mapping[str, str]) -> Contrast:
         """The same of other variants, under its own name."""
         terms = [(names.get(name, name), weight) for name, weight in self.coefficients.items()]

@@ -101,7 +101,7 @@ def declared(plan: Plan, output: Path, reason: str | None) -> Record:
     if not _has_results(output):
         return replace(record, design=design_of(plan))
     now, before = design_of(plan), record.last
-    changed = [key for key in FIXED if key not in before or now[key] != before[key]]
+    changed = [key for key in FIXED if key not in before or _differs(now[key], before[key])]
     # more contrasts are marked as not planned; with fewer, p would be corrected for too few
     if not {*before.get("contrasts", ())} <= {*now["contrasts"]}:
         changed.append("contrasts")
@@ -120,10 +120,19 @@ def declared(plan: Plan, output: Path, reason: str | None) -> Record:
 
 
 def _has_results(output: Path) -> bool:
-    """Whether a run that is reported is finished or diverged; those of tuning are not reported."""
+    """Whether a run that is reported is finished or diverged; those of tuning are not reported.
+
+    Where state.json was deleted, results.json still tells.
+    """
     finished = read_finished(output / STATE)
     diverged = any(output.glob("runs/*/seed*/failure"))
-    return diverged or any(not name.startswith("tuning/") for name in finished)
+    reported = any(not name.startswith("tuning/") for name in finished)
+    return diverged or reported or (output / "results.json").exists()
+
+
+def _differs(now: Any, before: Any) -> bool:
+    """In seeds, the order says nothing."""
+    return sorted(now) != sorted(before) if isinstance(now, list) else bool(now != before)
 
 
 def _refusal(output: Path, key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -131,7 +131,7 @@ class Plan:
         renamed = [contrast.renamed(same) for contrast in self.contrasts]
         # of equal ones the first that was planned: a later addition must not take its test away
         by_rank = sorted(reversed(renamed), key=lambda contrast: contrast.planned)
-        distinct = {frozenset(c.coefficients.items()): c for c in by_rank}
+        distinct = {c.question: c for c in by_rank}
         kept = tuple(c for c in renamed if c.coefficients and c in distinct.values())
         return replace(self, variants=(*self.variants, *tuned), contrasts=kept)
 
@@ -225,14 +225,12 @@ class Plan:
                 )
             if not contrast.coefficients:
                 raise InputError(f"{where} {contrast.name} is 0 whatever is found; leave it out.")
-            for sign in (1, -1):
-                same = frozenset((name, sign * n) for name, n in contrast.coefficients.items())
-                if same in before:
-                    raise InputError(
-                        f"{where} {contrast.name} tests the same as {before[same]}, and each more "
-                        "test makes the others weaker; leave one out."
-                    )
-            before[frozenset(contrast.coefficients.items())] = contrast.name
+            if contrast.question in before:
+                raise InputError(
+                    f"{where} {contrast.name} tests the same as {before[contrast.question]}, and "
+                    "each more test makes the others weaker; leave one out."
+                )
+            before[contrast.question] = contrast.name
 
     def _check_distinct(self, kind: str, items: Sequence[Variant | Trial]) -> None:
         for one, other in itertools.combinations(items, 2):

@@ -55,6 +55,8 @@ class VariantResult:
     tuning: Tuning | None  # null where nothing is tuned, or a trial failed without diverging
     diverged: tuple[int, ...] = ()  # seeds whose training diverged; others without a value failed
     # otherwise, or have an undefined one, and count for nothing
+    not_finite: tuple[int, ...] = ()  # seeds whose training was finished with a loss or a metric of
+    # one's own that is not finite; they count as the diverged do
     figures: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)  # those of
     # `metrics`: name -> seed -> value at the last validation
     measures: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)  # of the last
@@ -64,12 +66,13 @@ class VariantResult:
 
     @property
     def outcomes(self) -> Mapping[int, float | None]:
-        """Seed -> value, None of one that diverged, without those that count for nothing."""
-        return {s: v for s, v in self.values.items() if v is not None or s in self.diverged}
+        """Seed -> value, None of one without, except of those that count for nothing."""
+        none = {*self.diverged, *self.not_finite}
+        return {s: v for s, v in self.values.items() if v is not None or s in none}
 
     @property
     def success(self) -> Success:
-        """How many runs did not diverge, and their mean."""
+        """How many runs came to a value, and their mean."""
         return success(self.outcomes.values())
 
 

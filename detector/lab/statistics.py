@@ -33,7 +33,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """Values of n replicates; one has neither deviation nor interval."""
+    """Values of n replicates; one has neither deviation nor interval, equal ones no interval."""
 
     n: int
     mean: float
@@ -106,8 +106,10 @@ def summarize(values: Values) -> Summary:
     mean, n = float(array.mean()), len(array)
     if n < 2:
         return Summary(n, mean, None, None)
-    # std of equal values is not always 0, for their mean is rounded
-    deviation = float(array.std(ddof=1)) if np.ptp(array) > 0 else 0.0
+    if np.ptp(array) <= ROUNDING * np.abs(array).max():
+        # AP 0, 0, 0 is a floor: that the next run gives 0 again is no estimate of a spread of 0
+        return Summary(n, mean, 0.0, None)
+    deviation = float(array.std(ddof=1))
     half = float(stats.t.isf(LEVEL / 2, n - 1)) * deviation / math.sqrt(n)
     return Summary(n, mean, deviation, Interval(mean - half, mean + half))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -140,6 +141,12 @@ class Ablation(Section):
                     f"external.{name} has {len(files)} files, and there are {len(self.seeds)} "
                     "seeds; name one file for each, in their order"
                 )
+            for file, count in Counter(files).items():
+                if count > 1:
+                    raise ValueError(
+                        f"external.{name} names {file} {count} times; each seed needs detections "
+                        "of a training of its own, or one counts as several"
+                    )
         for name, variant in self.variants.items():
             value = variant.published.value if variant.published else 0.0
             if is_coco_figure(self.metric) and not 0 <= value <= 1:

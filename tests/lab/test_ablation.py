@@ -132,6 +132,21 @@ def test_the_correction_is_over_like_with_like(shell: Any) -> None:
         assert one["test"]["p"] == pytest.approx(2 * one["test"]["p_alone"])
 
 
+def test_a_loss_that_is_not_finite_at_the_end_is_an_outcome(shell: Any) -> None:
+    """As of a run that diverged: without it the good seeds of b alone would be tested."""
+
+    def figure(name: str) -> str:
+        loss = "null" if name == "runs/b/seed1" else "0.5" if name[-1] == "0" else "0.625"
+        line = f'{{"step": 1, "epoch": 1.0, "validation/loss": {loss}}}'
+        return f"echo {shlex.quote(line)} > metrics.jsonl"
+
+    found = shell(PLAIN + "metric: loss\n", figure, code=1)
+    b = found["by_name"]["b"]
+    assert (b["not_finite"], b["diverged"], b["n"]) == ([1], [], 1)
+    (untested,) = found["comparisons"]
+    assert untested["untested"].startswith("a run of b has no value") and untested["values"] == {}
+
+
 def test_a_diverged_run_is_an_outcome(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """b diverges from seed 1, which gives 0 where a has .51; the mean of b is that of .25 and 0."""
 

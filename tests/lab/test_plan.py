@@ -179,6 +179,8 @@ def test_what_leaves_a_loss_as_it_is_may_be_tuned_by_it(tmp_path: Path) -> None:
          "ablation.yaml:6: metrics: found 'AP_50'.*did you mean 'AP50'"),
         ("baseline: a\nvariants: {a: {}}\nexternal: {x: [x.json]}",
          "external.x has 1 files, and there are 3 seeds"),
+        ("baseline: a\nvariants: {a: {}}\nexternal: {x: [x.json, y.json, x.json]}",
+         "external.x names x.json 2 times; each seed needs detections of a training of its own"),
         ("baseline: a\nvariants: {a: {}}\nexternal: {a: [1.json, 2.json, 3.json]}",
          "2 variants have the name 'a'"),
         ("baseline: a\ntuning_share: null\nvariants: {a: {tune: {train.ema: [0.9]}}}",
@@ -283,14 +285,14 @@ def test_without_contrasts_each_is_compared_with_the_baseline(tmp_path: Path) ->
 
 def test_contrasts_of_what_tuning_chose(tmp_path: Path) -> None:
     """The best of a is another value than its own, the best of d its own."""
-    plan = read(tmp_path, "contrasts: [[a_tuned, d_tuned], [d_tuned, d], [a, d_tuned], [a, d]]\n"
+    plan = read(tmp_path, "contrasts: [[a_tuned, d_tuned], [d_tuned, d], [a, d_tuned], [d, a]]\n"
                 "set: [optimizer.lr=2]\n" + FOUR)  # fmt: skip
     a, _, _, d = plan.variants
     chosen = plan.with_best({"a": a.trials[0], "d": d.trials[1]})
     assert [v.name for v in chosen.variants] == ["a", "b", "c", "d", "a_tuned"]
     assert coefficients(chosen) == {
         "a_tuned - d_tuned": {"a_tuned": 1, "d": -1},
-        "a - d_tuned": {"a": 1, "d": -1},  # and a - d says the same
+        "a - d_tuned": {"a": 1, "d": -1},  # and d - a asks the same
     }
 
 

@@ -27,7 +27,7 @@ TUNED: dict[str, Any] = {
                 "keys": {"x": [1, 1.0, "a", [2]]}, "values": {"x=1": None, "x=1.0": 0.2},
                 "chosen": {"x": 1}, "at_edge": ["x"], "lead": None, "tuned_variant": "a_tuned",
             },
-            "diverged": [3], "figures": {"AR100": {"3": None, "0": 0.25}},
+            "diverged": [3], "not_finite": [], "figures": {"AR100": {"3": None, "0": 0.25}},
             "measures": {"D-ECE": {"0": 0.125}}, "validations": {"0": [[1.5, None], [2.0, 0.1]]},
             "success": {"runs": 2, "succeeded": 1, "mean": 0.1},
         }
@@ -94,6 +94,8 @@ def test_only_a_diverged_run_counts_as_the_worst(tmp_path: Path) -> None:
     assert found([], "AP") == ({0: pytest.approx(0.275)}, (1, 1))
     assert found([3], "AP") == ({3: 0.25, 0: pytest.approx(0.275)}, (1, 2))
     assert found([3], "loss") == ({}, (1, 2))
+    a |= {"not_finite": [3]}  # a loss of inf at the end of a whole training
+    assert found([], "loss") == ({}, (1, 2))
 
 
 def test_tuned_values_and_unknown_ones_are_written_back_equally(tmp_path: Path) -> None:
