@@ -799,7 +799,7 @@ TABLE = [
         ("if pair[0] != pair[1]", "if pair"),
     ]),
     ("detector/lab/results.py", "tests/lab/test_results.py", [
-        ("if v is not None or s in self.diverged", "if v is not None"),
+        ("if v is not None or s in none", "if v is not None"),
         ("tuning.tuned_variant or name", "name"),
         ("if v.name not in added", "if v.name"),
     ]),

@@ -10,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from detector import build
+from detector.cli.ablation_checks import check_choices, check_data
 from detector.cli.ablation_external import external_run, measure_external
 from detector.cli.ablation_merge import merge
 from detector.cli.ablation_results import bootstraps, collect_results
 from detector.cli.ablation_runs import describe, forecast, runs_of, trial_name, trials_of
 from detector.command_line import add_set, program
-from detector.data.settings import DataSettings
-from detector.engine.logger import logger_classes
 from detector.engine.run import revision
 from detector.errors import InputError
 from detector.files import locked
@@ -27,12 +26,10 @@ from detector.lab.records import TrialChoice, choose, last_metric
 from detector.lab.results import Amendment, Results, RunnerTime, read_results, write_results
 from detector.lab.statistics import complete_mean
 from detector.lab.sweep import STATE, Outcome, Run, Sweep, read_finished
-from detector.lab.variants import PLACEHOLDER, of_seed
 from detector.report.folder import read_folder
 from detector.report.markdown import results_table
 from detector.report.page import write_ablation_page
 from detector.report.paper import write_paper
-from detector.trained import check_class_of, own_metrics_of
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -94,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.dry_run:
         declared(plan, output, options.amend)
         say(describe(plan, output, placement))
-        check_data(plan)
+        check_data(plan, output)
         say(forecast(plan, output, placement))
         return 0
     return ablate(
@@ -123,7 +120,7 @@ def ablate(
     """
     with locked(output):
         record = declared(plan, output, amend)
-        check_data(plan)
+        check_data(plan, output)
         if sources:
             record = merge(plan, record, sources, output, say)
         record.write(output)
@@ -187,6 +184,7 @@ def _run_all(
     choices = _choices(plan, trials, {run.name for run in outcomes if outcomes[run].code == 0})
     plan = _with_best(plan, choices)
     if sweep.received is None:
+        check_choices(plan, choices, output)
         tuned = [run for run in runs_of(plan, output, placement) if run not in outcomes]
         outcomes |= sweep(tuned)
     if sweep.received is not None:
@@ -267,30 +265,3 @@ def _write(
     ablation = read_folder(output)
     say(f"report: {write_ablation_page(ablation)}")
     say(f"for a paper: {write_paper(ablation)}")
-
-
-def check_data(plan: Plan) -> None:
-    """InputError where data, own code or the metric's class of a variant are missing or wrong.
-
-    Each run would only find it by itself.
-    """
-    checked: list[DataSettings] = []
-    for variant in plan.variants:
-        own_metrics_of(variant.config)
-        logger_classes(variant.config.train.loggers)
-        seeds = {*plan.seeds, *(plan.tuning_seeds if variant.trials else ())}
-        for seed in sorted(seeds) if PLACEHOLDER in "".join(variant.changes) else plan.seeds[:1]:
-            config = build.load_config(plan.config, of_seed(variant.changes, seed))
-            if config.data in checked:
-                continue
-            checked.append(config.data)
-            try:
-                build.data_index(config, "train")
-                build.data_index(config, "val")
-            except InputError as error:
-                raise InputError(f"{plan.file}: variant {variant.name!r}: {error}") from None
-    of_classes = [name for name in (plan.metric, *plan.metrics) if name.startswith("AP/")]
-    if of_classes:
-        index = build.data_index(plan.variants[0].config, "val")
-        for figure in of_classes:
-            check_class_of(figure, index, f"{plan.file}: metric")

@@ -13,10 +13,11 @@ from conftest import HOME, Command
 
 from detector import build
 from detector.cli import ablate as command
-from detector.cli import ablation_results, ablation_runs
+from detector.cli import ablation_checks, ablation_results, ablation_runs
 from detector.cli.ablation_runs import forecast
 from detector.cli.compare import Evaluated, bootstrap_comparison
 from detector.engine.optim import Schedule
+from detector.engine.restore import data_identity
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
@@ -62,7 +63,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict
             folder = shlex.quote(str(directory))
             return ("sh", "-c", f"mkdir -p {folder} && cd {folder} && {found}")
 
-        monkeypatch.setattr(command, "check_data", lambda plan: None)
+        monkeypatch.setattr(command, "check_data", lambda plan, output: None)
         monkeypatch.setattr(build, "data_index", lambda config, part: range(100))
         monkeypatch.setattr(ablation_runs, "_training", training)
         monkeypatch.setattr(
@@ -185,6 +186,43 @@ def test_where_all_trials_diverged_nothing_is_called_tuned(shell: Any, gone: str
     assert [found["seconds"][name] for name in trials] == [None, None]
 
 
+def test_runs_of_an_earlier_choice_are_not_reported_under_a_later_one(
+    shell: Any, tmp_path: Path
+) -> None:
+    """A trial that was deleted and trained again may make another one the best."""
+    shell(TUNE, tuned, code=1)
+    variant = read(tmp_path, TUNE).variants[0]
+    run = tmp_path / "out" / "runs" / "a_tuned" / "seed0"
+    for trial in variant.trials:
+        (run / "config.yaml").write_text(trial.config.to_yaml())
+        if trial.values == {"optimizer.lr": 0.25}:
+            shell(TUNE, tuned, code=1)
+            continue
+        with pytest.raises(InputError, match=r"optimizer\.lr is 0\.5 there and 0\.25 here; delete"):
+            shell(TUNE, tuned)
+
+
+def test_data_that_changed_since_a_run_are_refused(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = read(tmp_path, f"set: {json.dumps(tiny)}\n{PLAIN}")
+    parts = (build.data_index(plan.variants[0].config, part) for part in ("train", "val"))
+    identity = data_identity(*parts)
+    of = {
+        "a/seed0": {"data": identity},
+        "a/seed1": {},  # of an older version
+        "b/seed0": {"data": {**identity, "boxes": "7 boxes, digest 0"}},
+    }
+    runs = tmp_path / "out" / "runs"
+    monkeypatch.setattr(
+        ablation_checks, "last_state", lambda run: of.get(run.relative_to(runs).as_posix())
+    )
+    with pytest.raises(InputError, match=r"b/seed0: its data were others \(of boxes: 7 boxes"):
+        ablation_checks.check_data(plan, tmp_path / "out")
+    del of["b/seed0"]
+    ablation_checks.check_data(plan, tmp_path / "out")
+
+
 def test_a_trial_that_fails_otherwise_is_named(shell: Any) -> None:
     found = shell(TUNE, but("tuning/b/lr=0.5", "exit 5"), code=1)
     assert found["failed_trials"] == ["tuning/b/lr=0.5, seed 1000"]
@@ -296,6 +334,7 @@ def test_a_class_that_is_none_is_refused_before_the_first_run(
         category_names = ("zero", "one")
         annotations_file = Path("val.json")
 
+    monkeypatch.setattr(ablation_checks, "data_identity", lambda train, val: {})
     monkeypatch.setattr(build, "data_index", lambda config, split: Index)
     plan = read(tmp_path, f"metric: AP/ten\n{PLAIN}")
     with pytest.raises(InputError, match=r"val\.json has no class 'ten'; .* zero, one\.$"):
