@@ -153,7 +153,8 @@ NOT_RUN = {
     "make demo": "trains for minutes; its commands are run by other tests",
     "make test": "would run this test",
     "python -m venv .venv && . .venv/bin/activate": "needs a network",
-    "pip install --constraint constraints.txt --editable .[demo,export,video]": "needs a network",
+    "pip install --constraint constraints.txt --editable .[demo,export,timm,video]":
+    "needs a network",
     "python data/coco.py --output data/coco": "needs a network",
     f"{TRAIN} --config configs/coco_r50_1x.yaml": "needs COCO",
     "torchrun --nproc-per-node 8 tools/train.py --config configs/coco_r50_1x.yaml": "needs COCO",

@@ -106,6 +106,8 @@ def describe(plan: Plan, output: Path, placement: Placement) -> str:
                 f"    tunes {keys}: {len(variant.trials) * len(plan.tuning_seeds)} runs{images}, "
                 f"then up to {len(plan.seeds)} more of {variant.tuned_name}"
             )
+            if not any(variant.tuned_name in c.coefficients for c in plan.contrasts):
+                lines.append(f"    careful: no contrast has {variant.tuned_name}")
     lines.append(placement.describe())
     runs = [*trials_of(plan, output, placement), *runs_of(plan, output, placement)]
     return "\n".join([*lines, *(shlex.join(run.stages[0].command) for run in runs)])

@@ -95,7 +95,8 @@ class Ablation(Section):
     contrasts: Contrasts | None = item(
         None,
         "what is tested, each as [a, b]: a - b, or [[a, b], [c, d]]: (a - b) - (c - d); null: each "
-        "variant less the baseline, and each tuned one less the tuned baseline",
+        "variant less the baseline and, if the baseline is tuned, each tuned one less the tuned "
+        "baseline",
     )
     margin: Positive | None = item(
         None, "differences of the metric below it count as none; null: equality is not tested"
