@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from detector import build
-from detector.cli.ablation_checks import check_choices, check_data
+from detector.cli.ablation_checks import check_choices, check_data, check_unchanged
 from detector.cli.ablation_external import external_run, measure_external
 from detector.cli.ablation_merge import merge
 from detector.cli.ablation_results import bootstraps, collect_results
@@ -91,7 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.dry_run:
         declared(plan, output, options.amend)
         say(describe(plan, output, placement))
-        check_data(plan, output)
+        check_data(plan)
+        check_unchanged(output)
         say(forecast(plan, output, placement))
         return 0
     return ablate(
@@ -120,9 +121,10 @@ def ablate(
     """
     with locked(output):
         record = declared(plan, output, amend)
-        check_data(plan, output)
+        check_data(plan)
         if sources:
             record = merge(plan, record, sources, output, say)
+        check_unchanged(output)
         record.write(output)
         plan = record.planned(plan)
         if shard != ALL:

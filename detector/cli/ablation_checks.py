@@ -4,43 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from detector import build
-from detector.config import Config, flat, parse
+from detector.config import parse
 from detector.data.settings import DataSettings
+from detector.engine.checkpoint import load_state
 from detector.engine.logger import logger_classes
 from detector.engine.restore import data_identity
-from detector.engine.run import CONFIG, last_state
+from detector.engine.run import CONFIG
 from detector.errors import InputError
-from detector.lab.design import first_difference
+from detector.files import read_object
 from detector.lab.plan import Plan
 from detector.lab.records import TrialChoice
-from detector.lab.variants import Trial, of_seed
+from detector.lab.variants import PLACEHOLDER, of_seed
 from detector.trained import check_class_of, own_metrics_of
 
-Identities = dict[DataSettings, dict[str, str]]  # what data_identity says of the files of today
 
-
-def check_data(plan: Plan, output: Path) -> None:
+def check_data(plan: Plan) -> None:
     """InputError where data, own code or the metric's class of a variant are missing or wrong.
 
-    Each run would only find it by itself. Also where a run in `output` had other images or boxes
-    in the same files: runs of before and after such a change would be compared as if of one data
-    set.
+    Each run would only find it by itself.
     """
-    identities: Identities = {}
+    checked: list[DataSettings] = []
     for variant in plan.variants:
         own_metrics_of(variant.config)
         logger_classes(variant.config.train.loggers)
-        for seed in (*plan.seeds, *(plan.tuning_seeds if variant.trials else ())):
+        seeds = {*plan.seeds, *(plan.tuning_seeds if variant.trials else ())}
+        for seed in sorted(seeds) if PLACEHOLDER in "".join(variant.changes) else plan.seeds[:1]:
             config = build.load_config(plan.config, of_seed(variant.changes, seed))
+            if config.data in checked:
+                continue
+            checked.append(config.data)
             try:
-                now = _identity(config, identities)
+                build.data_index(config, "train")
+                build.data_index(config, "val")
             except InputError as error:
                 raise InputError(f"{plan.file}: variant {variant.name!r}: {error}") from None
-            for name in (variant.name, variant.tuned_name):
-                _check_same_data(output / "runs" / name / f"seed{seed}", config, now)
     of_classes = [name for name in (plan.metric, *plan.metrics) if name.startswith("AP/")]
     if of_classes:
         index = build.data_index(plan.variants[0].config, "val")
@@ -48,22 +47,39 @@ def check_data(plan: Plan, output: Path) -> None:
             check_class_of(figure, index, f"{plan.file}: metric")
 
 
-def _identity(config: Config, identities: Identities) -> dict[str, str]:
-    if config.data not in identities:
-        train, val = (build.data_index(config, part) for part in ("train", "val"))
-        identities[config.data] = data_identity(train, val)
-    return identities[config.data]
+def check_unchanged(output: Path) -> None:
+    """InputError where the files of a run's data hold other images or boxes than it was trained on.
+
+    Runs of before and after such a change would be compared as if they were of one data set. One
+    whose checkpoint is missing, of an older version or cannot be read is passed over.
+    """
+    identities: dict[str, Mapping[str, str]] = {}
+    for pattern in ("runs/*/seed*", "tuning/*/*/seed*"):
+        for run in sorted(output.glob(pattern)):
+            before = _saved_identity(run)
+            if before is not None:
+                config = parse((run / CONFIG).read_text(encoding="utf-8"), str(run / CONFIG))
+                data = config.data.model_dump_json(exclude={"workers"})
+                if data not in identities:
+                    train, val = (build.data_index(config, part) for part in ("train", "val"))
+                    identities[data] = data_identity(train, val)
+                _check_same(run, before, identities[data])
 
 
-def _check_same_data(run: Path, config: Config, now: Mapping[str, str]) -> None:
-    state = last_state(run)
-    before = (state or {}).get("data") or now  # older versions saved none
+def _saved_identity(run: Path) -> Mapping[str, str] | None:
+    try:
+        state = load_state(run / "checkpoints" / "last.pt", mmap=True)
+    except InputError:  # a run fails by itself, and says why
+        return None
+    return state.get("data")
+
+
+def _check_same(run: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
     for key in now:
         if before[key] != now[key]:
-            files = " and ".join(str(f.annotations) for f in (config.data.train, config.data.val))
             raise InputError(
-                f"{run}: its data were others (of {key}: {before[key]}) than {files} hold today "
-                f"({now[key]}): restore the files, or name another --output."
+                f"{run}: the files of its data were changed since it was trained ({key}: "
+                f"{before[key]} then, {now[key]} now); restore them, or name another --output."
             )
 
 
@@ -76,20 +92,14 @@ def check_choices(plan: Plan, choices: Mapping[str, TrialChoice], output: Path) 
         choice = choices.get(variant.name)
         if choice is None or choice.trial is None:
             continue
-        for file in sorted(output.glob(f"runs/{variant.tuned_name}/seed*/{CONFIG}")):
-            config = parse(file.read_text(encoding="utf-8"), str(file))
-            before, now = (_tuned(c, choice.trial) for c in (config, choice.trial.config))
-            if before != now:
+        for seed in plan.seeds:
+            run = output / "runs" / variant.tuned_name / f"seed{seed}"
+            if not (run / "environment.json").is_file():
+                continue
+            command = read_object(run / "environment.json", "command")["command"]
+            chosen = of_seed(choice.trial.changes, seed)
+            if not {*chosen} <= {*command}:
                 raise InputError(
-                    f"{file}: the trials of {variant.name} choose other values today: "
-                    f"{first_difference(before, now)}; delete {file.parents[1]} to train it again."
+                    f"{run}: the trials of {variant.name} choose {', '.join(chosen)} today, and it "
+                    f"was trained at other values; delete {run.parent} to train it again."
                 )
-
-
-def _tuned(config: Config, trial: Trial) -> dict[str, Any]:
-    """The keys that are tuned, with their values."""
-    return {
-        key: value
-        for key, value in flat(config).items()
-        if any(f"{key}.".startswith(f"{tuned}.") for tuned in trial.values)
-    }

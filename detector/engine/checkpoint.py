@@ -126,14 +126,14 @@ def _write(state: dict[str, Any], file: BinaryIO) -> None:
         raise
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """The state in the file `path`, with tensors on the CPU; no code in the file is executed.
 
-    It has the keys of `Checkpoint`, or is a state dict of tensors alone; InputError for anything
-    else.
+    mmap: leave a tensor in the file until it is used. The state has the keys of `Checkpoint`, or is
+    a state dict of tensors alone; InputError for anything else.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except OSError as error:
         raise InputError(f"{path}: the checkpoint cannot be read: {error.strerror}.") from error
     except Exception as error:  # torch's unpickler raises almost any exception for a damaged file

@@ -27,7 +27,7 @@ from detector.lab.statistics import (
 from detector.settings.ablation import ContrastNames
 
 Outcomes = Mapping[str, Mapping[int, float | None]]  # variant -> replicate -> value; None: it
-# ran and has no value, since it diverged. A replicate that did not run is not there.
+# ran and has no value, as one that diverged. A replicate that did not run is not there.
 UNPLANNED = "it was not declared before the first result, and what is chosen by a look has no p"
 
 

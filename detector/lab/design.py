@@ -13,7 +13,7 @@ from typing import Any
 from detector.errors import InputError
 from detector.files import make_directory, occupied, read_object, write_json
 from detector.lab.plan import Plan
-from detector.lab.results import Amendment
+from detector.lab.results import Amendment, read_results
 from detector.lab.sweep import STATE, read_finished
 
 MARK = "ablation.json"
@@ -101,7 +101,7 @@ def declared(plan: Plan, output: Path, reason: str | None) -> Record:
     if not _has_results(output):
         return replace(record, design=design_of(plan))
     now, before = design_of(plan), record.last
-    changed = [key for key in FIXED if key not in before or _differs(now[key], before[key])]
+    changed = [key for key in FIXED if key not in before or now[key] != before[key]]
     # more contrasts are marked as not planned; with fewer, p would be corrected for too few
     if not {*before.get("contrasts", ())} <= {*now["contrasts"]}:
         changed.append("contrasts")
@@ -127,12 +127,10 @@ def _has_results(output: Path) -> bool:
     finished = read_finished(output / STATE)
     diverged = any(output.glob("runs/*/seed*/failure"))
     reported = any(not name.startswith("tuning/") for name in finished)
-    return diverged or reported or (output / "results.json").exists()
-
-
-def _differs(now: Any, before: Any) -> bool:
-    """In seeds, the order says nothing."""
-    return sorted(now) != sorted(before) if isinstance(now, list) else bool(now != before)
+    if diverged or reported:
+        return True
+    file = output / "results.json"
+    return file.exists() and any(variant.outcomes for variant in read_results(file).variants)
 
 
 def _refusal(output: Path, key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

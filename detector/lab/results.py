@@ -71,6 +71,11 @@ class VariantResult:
         return {s: v for s, v in self.values.items() if v is not None or s in none}
 
     @property
+    def lost(self) -> int:
+        """How many of the runs that count have no value."""
+        return sum(value is None for value in self.outcomes.values())
+
+    @property
     def success(self) -> Success:
         """How many runs came to a value, and their mean."""
         return success(self.outcomes.values())

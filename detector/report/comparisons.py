@@ -15,6 +15,7 @@ from detector.lab.statistics import ReplicatesNeeded
 from detector.report.folder import AblationFolder, ReportedVariant
 from detector.report.numbers import NONE, decimal, interval, probability
 from detector.report.seed_means import points
+from detector.settings.figures import worst_value
 
 Cell = tuple[str, str]  # its text and a note
 LATE = 0.8  # of a training: what changes from there on was not over
@@ -94,12 +95,13 @@ def _needed(needed: ReplicatesNeeded | None) -> Cell:
 
 def diverging(ablation: AblationFolder) -> str:
     """What runs that diverged do to the intervals, in a sentence; empty where none did."""
-    if not any(variant.diverged for variant in ablation.variants):
+    counted = worst_value(ablation.metric) is not None  # or their contrasts have no interval
+    if not counted or not any(variant.diverged for variant in ablation.variants):
         return ""
     return (
-        "Runs diverged, and with them all intervals hold together less often than they say: where "
-        "one run in ten or in five of a variant diverges, in 44 to 67 % of ablations of 5 "
-        "replicates and in 62 to 88 % of 10, by simulation."
+        "Runs diverged, and intervals then hold together less often than they say: where 10 or "
+        "20 % of a variant's runs diverge, in 44 to 67 % of ablations of 5 replicates and in 62 to "
+        "88 % of 10, by simulation."
     )
 
 
@@ -228,8 +230,8 @@ def correlation(ablation: AblationFolder) -> str:
 
 
 def success_cells(ablation: AblationFolder, variant: ReportedVariant) -> list[Cell]:
-    """How many runs came to a value, and their mean; no cells where no run diverged."""
-    if not any(v.diverged for v in ablation.variants):
+    """How many runs came to a value, and their mean; no cells where all did that count."""
+    if not any(v.lost for v in ablation.variants):
         return []
     found = variant.success
     rate = f"{100 * found.succeeded / found.runs:.0f} %" if found.runs else NONE

@@ -12,11 +12,10 @@ from detector.report.numbers import decimal, interval, probability
 
 def results_table(results: Results) -> str:
     """One table of the variants, and one of their contrasts where there are some."""
-    metric, diverged = results.metric, any(v.diverged for v in results.variants)
-    success = ["succeeded", f"{metric} of these"] if diverged else []
+    metric, lost = results.metric, any(v.lost for v in results.variants)
+    success = ["succeeded", f"{metric} of these"] if lost else []
     rows = [
-        [*_variant(v, len(results.seeds)), *(_success(v) if diverged else [])]
-        for v in results.variants
+        [*_variant(v, len(results.seeds)), *(_success(v) if lost else [])] for v in results.variants
     ]
     tables = [_table(["variant", metric, "95 % interval", *success], rows)]
     if results.comparisons:

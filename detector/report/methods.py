@@ -93,6 +93,12 @@ def _runs(ablation: AblationFolder) -> Iterable[str]:
     if diverged:
         counted = "count for nothing" if worst is None else f"count as {metric} {worst:g}"
         yield f"Runs that diverged ({', '.join(diverged)}) {counted}. {diverging(ablation)}"
+    not_finite = [f"{v.name}: {len(v.not_finite)}" for v in ablation.variants if v.not_finite]
+    if not_finite:
+        yield (
+            f"Runs whose {metric} was not finite at the end ({', '.join(not_finite)}) are in no "
+            "mean."
+        )
     lost = sum(len(v.values) - len(v.outcomes) for v in ablation.variants)
     if lost:
         yield f"{lost} of the runs have no {metric} for another reason, and are left out."

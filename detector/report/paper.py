@@ -117,7 +117,7 @@ def tex_table(results: Results) -> str:
     """Two tabulars for booktabs: of the variants, and of the contrasts where there are some."""
     metric = escaped(results.metric)
     names = list(dict.fromkeys(name for v in results.variants for name in v.figures))
-    success = ["succeeded"] if any(v.diverged for v in results.variants) else []
+    success = ["succeeded"] if any(v.lost for v in results.variants) else []
     head = ["variant", metric, r"95\,\% interval", "$n$", *success, *map(escaped, names)]
     rows = [
         [escaped(v.name), _number(decimal(v.mean)), _number(interval(v.interval)), str(v.n)]

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import HOME, Command
 
 from detector import build
 from detector.cli import ablate as command
-from detector.cli import ablation_checks, ablation_results, ablation_runs
+from detector.cli import ablation_results, ablation_runs
+from detector.cli.ablation_checks import check_unchanged
 from detector.cli.ablation_runs import forecast
 from detector.cli.compare import Evaluated, bootstrap_comparison
 from detector.engine.optim import Schedule
-from detector.engine.restore import data_identity
 from detector.errors import InputError
 from detector.lab.placement import Placement
 from detector.lab.plan import Plan
@@ -63,7 +64,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict
             folder = shlex.quote(str(directory))
             return ("sh", "-c", f"mkdir -p {folder} && cd {folder} && {found}")
 
-        monkeypatch.setattr(command, "check_data", lambda plan, output: None)
+        monkeypatch.setattr(command, "check_data", lambda plan: None)
         monkeypatch.setattr(build, "data_index", lambda config, part: range(100))
         monkeypatch.setattr(ablation_runs, "_training", training)
         monkeypatch.setattr(
@@ -191,36 +192,27 @@ def test_runs_of_an_earlier_choice_are_not_reported_under_a_later_one(
 ) -> None:
     """A trial that was deleted and trained again may make another one the best."""
     shell(TUNE, tuned, code=1)
-    variant = read(tmp_path, TUNE).variants[0]
-    run = tmp_path / "out" / "runs" / "a_tuned" / "seed0"
-    for trial in variant.trials:
-        (run / "config.yaml").write_text(trial.config.to_yaml())
-        if trial.values == {"optimizer.lr": 0.25}:
-            shell(TUNE, tuned, code=1)
-            continue
-        with pytest.raises(InputError, match=r"optimizer\.lr is 0\.5 there and 0\.25 here; delete"):
-            shell(TUNE, tuned)
+    file = tmp_path / "out" / "runs" / "a_tuned" / "seed0" / "environment.json"
+    file.write_text(json.dumps({"command": ["train", "--set", "optimizer.lr=0.25"]}))
+    shell(TUNE, tuned, code=1)
+    file.write_text(json.dumps({"command": ["train", "--set", "optimizer.lr=0.5"]}))
+    with pytest.raises(InputError, match=r"of a choose optimizer\.lr=0\.25 today, .*; delete"):
+        shell(TUNE, tuned)
 
 
+@pytest.mark.parametrize("folder", ["runs/a/seed0", "tuning/a/lr=1/seed1000"])
 def test_data_that_changed_since_a_run_are_refused(
-    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: str, finished: Path, tmp_path: Path
 ) -> None:
-    plan = read(tmp_path, f"set: {json.dumps(tiny)}\n{PLAIN}")
-    parts = (build.data_index(plan.variants[0].config, part) for part in ("train", "val"))
-    identity = data_identity(*parts)
-    of = {
-        "a/seed0": {"data": identity},
-        "a/seed1": {},  # of an older version
-        "b/seed0": {"data": {**identity, "boxes": "7 boxes, digest 0"}},
-    }
-    runs = tmp_path / "out" / "runs"
-    monkeypatch.setattr(
-        ablation_checks, "last_state", lambda run: of.get(run.relative_to(runs).as_posix())
-    )
-    with pytest.raises(InputError, match=r"b/seed0: its data were others \(of boxes: 7 boxes"):
-        ablation_checks.check_data(plan, tmp_path / "out")
-    del of["b/seed0"]
-    ablation_checks.check_data(plan, tmp_path / "out")
+    last = tmp_path / folder / "checkpoints" / "last.pt"
+    shutil.copytree(finished, tmp_path / folder)
+    check_unchanged(tmp_path)
+    state = torch.load(last, weights_only=True)
+    torch.save({**state, "data": {**state["data"], "boxes": "7"}}, last)
+    with pytest.raises(InputError, match=rf"{folder}: .* changed .*boxes: 7 then, \d+ boxes"):
+        check_unchanged(tmp_path)
+    last.write_text("half of a file")
+    check_unchanged(tmp_path)
 
 
 def test_a_trial_that_fails_otherwise_is_named(shell: Any) -> None:
@@ -334,7 +326,6 @@ def test_a_class_that_is_none_is_refused_before_the_first_run(
         category_names = ("zero", "one")
         annotations_file = Path("val.json")
 
-    monkeypatch.setattr(ablation_checks, "data_identity", lambda train, val: {})
     monkeypatch.setattr(build, "data_index", lambda config, split: Index)
     plan = read(tmp_path, f"metric: AP/ten\n{PLAIN}")
     with pytest.raises(InputError, match=r"val\.json has no class 'ten'; .* zero, one\.$"):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from detector import build
 from detector.cli import ablate as command
 from detector.cli import ablation_merge, ablation_runs
+from detector.config import Config
 from detector.errors import InputError
 from detector.lab.placement import Placement, Shard
 from detector.lab.plan import Plan
@@ -67,13 +68,13 @@ def training(plan: Plan, seed: int, folder: Path, changes: tuple[str, ...]) -> t
     ap = 0.1 * int(gamma) + 0.01 * seed + rate
     data = {"images": "9", "boxes": "9", "validation": "9"}
     files = {
-        "config.yaml": build.load_config(plan.config, changes).to_yaml(),
+        "config.yaml": Config().to_yaml(),
         "data.json": json.dumps(data),
         "metrics.jsonl": json.dumps({"step": 1, "epoch": 1.0, "validation/AP": ap}),
     }
     script = f"mkdir -p {shlex.quote(str(folder))}/checkpoints && cd {shlex.quote(str(folder))} && "
     script += "".join(f"echo {shlex.quote(text)} > {name} && " for name, text in files.items())
-    start = json.dumps(ENVIRONMENT)[:-1] + ', "started": "'
+    start = json.dumps({**ENVIRONMENT, "command": changes})[:-1] + ', "started": "'
     script += f"(printf '%s' {shlex.quote(start)}; od -An -N8 -tx8 /dev/urandom | tr -d ' \\n'; "
     script += "printf '\"}') > environment.json && echo weights > checkpoints/last.pt"
     return ("sh", "-c", script)
@@ -81,7 +82,7 @@ def training(plan: Plan, seed: int, folder: Path, changes: tuple[str, ...]) -> t
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    monkeypatch.setattr(command, "check_data", lambda plan, output: None)
+    monkeypatch.setattr(command, "check_data", lambda plan: None)
     monkeypatch.setattr(command, "write_ablation_page", lambda ablation: ablation.path)
     monkeypatch.setattr(command, "bootstraps", lambda *words: [])
     monkeypatch.setattr(build, "data_index", lambda config, part: range(100))
@@ -182,8 +183,8 @@ def change(file: Path, key: str, value: object) -> None:
     ],
 )
 def test_refused(lab: Lab, file: str, key: str, value: object, said: str) -> None:
-    """Two runs that are reported; the second is of a, with seed 0."""
-    lab.run("one", "4/8")
+    """Of the shards' first runs: the trials; and the third, a with seed 0."""
+    lab.run("one", "1/8")
     lab.run("other", "3/8")
     change(lab.folder / "other" / file, key, value)
     with pytest.raises(InputError, match=said):

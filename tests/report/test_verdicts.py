@@ -141,7 +141,8 @@ def test_runs_that_diverged_qualify_the_intervals(ablation: AblationFolder) -> N
     assert diverging(ablation) == ""
     first, *others = ablation.variants
     lost = replace(ablation, variants=(replace(first, diverged=(1,)), *others))
-    assert diverging(lost).startswith("Runs diverged, and with them all intervals hold together")
+    assert diverging(lost).startswith("Runs diverged, and intervals then hold together less often")
+    assert diverging(replace(lost, metric="loss")) == ""  # they have no interval
 
 
 def test_what_the_seeds_have_in_common(ablation: AblationFolder) -> None:
