@@ -177,6 +177,8 @@ NOT_RUN = {
     " --output data/canvas${side}_$seed; done; done": "15 sets of 3,400 images",
     f"{ABLATE} --config configs/ablations/imbalance.yaml --output runs/imbalance --workers 2":
     "60 runs of two to five minutes",
+    f"{ABLATE} --config configs/ablations/length.yaml --output runs/length --workers 2":
+    "45 runs of one to ten minutes",
     "python tools/export.py --run runs/fruit --output runs/fruit.onnx":
     "tests/test_export.py does it",
     "python tools/export.py --run runs/demo --output runs/demo/detector.onnx":

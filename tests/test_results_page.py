@@ -17,6 +17,7 @@ from detector.report.numbers import decimal, interval, probability
 PAGE = (HOME / "docs" / "results.md").read_text()
 ANCHORS = {64: 1290, 96: 2910, 128: 5115}  # of configs/sparse.yaml, by the image's side in pixels
 OTHERS = ("ce", "alpha_ce", "softmax")  # of imbalance.yaml, beside focal
+RIVALS = ("ce", "softmax")  # of length.yaml, beside focal
 QUESTION = "Is background learned, and how should it be weighed?"
 SAYING = re.compile(  # p, differences by seed, intervals
     r"\bp (?:<|0)[ .\d]*\d|[+−-]0\.\d{3}(?:, [+−-]0\.\d{3})+|[+−]?0\.\d{3} to [+−]?0\.\d{3}"
@@ -64,16 +65,16 @@ class Published:
             [fmean(values) for values in zip(*([ap for _, ap in run] for run in runs), strict=True)]
             for runs in (self.of[name].validations.values() for name in (a, b))
         ]
-        *first, last = [f"{x - y:.3f}" for x, y in zip(*curves, strict=True)]
+        *first, last = [decimal(x - y) for x, y in zip(*curves, strict=True)]
         return f"{', '.join(first)} and {last}"
 
     def rise(self, name: str) -> float:
         """Of the metric from the last validation but one to the last, mean over the seeds."""
         return fmean(of_run[-1][1] - of_run[-2][1] for of_run in self.of[name].validations.values())
 
-    def rises(self) -> str:
-        """Least and most of them over the variants."""
-        rises = [self.rise(name) for name in self.of]
+    def rises(self, ending: str = "") -> str:
+        """Least and most of them over the variants whose name ends so."""
+        rises = [self.rise(name) for name in self.of if name.endswith(ending)]
         return f"by {decimal(min(rises), sign='+')} to {decimal(max(rises), sign='+')}"
 
     def anchors_to_one(self, name: str, side: int = 128) -> float:
@@ -188,18 +189,20 @@ def converged() -> list[str]:
     """The sentences of the answer that hold a figure."""
     one = Published("background_sparse")
     few, more = (f"FP an image, recall {recall}" for recall in (0.5, 0.8))
-    other = Imbalance()
+    other, twice = Imbalance(), Published("length")
+    late = [twice.comparison(f"{loss}_20", "focal_20") for loss in RIVALS]
+    plain, softmax = (estimate(c).partition(";")[0] + ")" for c in late)
     from_, to = (f"{other.anchors_to_one(f'focal_{side}', side):,.0f}" for side in (64, 128))
     gained, lost = other.widest()
     return [
         f"higher by {one.estimate('softmax_class', 'softmax_ignored')}",
         f"{one.measure('softmax_class', few):.4f} false positives an image at a recall of 0.5, "
         f"against {one.measure('softmax_ignored', few):.1f}",
-        f"cross-entropy over negatives lies {one.estimate('ce', 'focal')} from focal loss and "
-        f"softmax with a background class {one.estimate('softmax_class', 'focal')}",
-        f"from {from_} to {to} anchors to one of foreground, focal loss may have gained up to "
-        f"{gained} on either, or lost up to {lost}",
-        f"one in {from_} to {to})",
+        f"a background class lie {one.estimate('ce', 'focal')} and "
+        f"{one.estimate('softmax_class', 'focal')} from focal loss (γ 2, α 0.25) after 10",
+        f"equal to it within ±0.02, at {plain} and {softmax}",
+        f"from one anchor of foreground in {from_} to one in {to} its lag behind either may have "
+        f"shrunk by up to {gained} or grown by up to {lost}",
         f"one anchor in {one.anchors_to_one('focal'):,.0f} is foreground",
         f"({one.seeds('ce', 'focal')}; {one.seeds('softmax_class', 'focal')})",
         f"{one.measure('softmax_ignored', more):.0f} false positives an image, the others "
@@ -269,6 +272,76 @@ def level_table() -> str:
     return "\n".join(lines)
 
 
+def lasting() -> list[str]:
+    """The sentences of the section on the length of training that hold a figure."""
+    one = Published("length")
+    early, late = (
+        [one.comparison(f"{loss}_{n}", f"focal_{n}") for loss in RIVALS] for n in (2, 20)
+    )
+    changes = [
+        one.comparison(f"({loss}_20 - focal_20)", f"({loss}_2 - focal_2)") for loss in RIVALS
+    ]
+    longer = [one.lead(f"{loss}_20", f"{loss}_10") for loss in ("focal", *RIVALS)]
+    equal = [c.equivalence.p for c in late if c.equivalence]
+    measure = {
+        name: [one.measure(f"{loss}_20", name) for loss in ("focal", *RIVALS)]
+        for name in ("D-ECE", "FP an image, recall 0.8", "AP50", "AR")
+    }
+    dece, few, ap50, ar = (
+        [f"{value:.3f}" for value in of_losses] for of_losses in measure.values()
+    )
+    return [
+        f"class lies {estimate(early[1])} after 2 epochs and {estimate(late[1])} after 20, a "
+        f"change of {estimate(changes[1])}",
+        f"over negatives lies {estimate(early[0])} after 2",
+        f"and {estimate(late[0])} after 20, a change of {estimate(changes[0])}",
+        f"(p {probability(equal[0])} for cross-entropy, p {equal[1]:.3f} for softmax)",
+        f"({one.seeds('ce_20', 'focal_20')}; {one.seeds('softmax_20', 'focal_20')})",
+        f"by {longer[0]:.3f} under focal loss, {longer[1]:.3f} under cross-entropy and "
+        f"{longer[2]:.3f} under softmax",
+        f"changes {one.rises('20')}",
+        f"lies {one.course('ce_20', 'focal_20')} behind cross-entropy",
+        f"D-ECE is {dece[0]} under focal loss, {dece[1]} under cross-entropy and {dece[2]} under "
+        f"softmax, false positives an image at a recall of 0.8 are {few[0]}, {few[1]} and "
+        f"{few[2]}, AP50 is {ap50[0]}, {ap50[1]} and {ap50[2]}, and AR {ar[0]}, {ar[1]} and "
+        f"{ar[2]}",
+    ]
+
+
+def test_what_is_said_of_length_without_a_figure() -> None:
+    one = Published("length")
+    verdicts = [c.verdict for c in one.results.comparisons]
+    equal, apart = "equal within ±0.02", "not told apart"
+    assert verdicts == [apart, "different", apart, "different", equal, equal]
+    leads = {
+        n: [
+            one.of[f"{loss}_{n}"].values[seed] - one.of[f"focal_{n}"].values[seed]
+            for loss in RIVALS
+            for seed in one.results.seeds
+        ]
+        for n in (10, 20)
+    }
+    assert all(late < early for early, late in zip(leads[10], leads[20], strict=True))
+    assert one.mean("softmax_2") > one.mean("focal_2") > one.mean("ce_2")
+    early = Published("background")
+    softmax, focal, ce = "softmax_class_ce", "sigmoid_negatives_focal", "sigmoid_negatives_ce"
+    assert early.mean(softmax) > early.mean(focal) > early.mean(ce)
+    first = Published("background_sparse")
+    for loss, name in (("ce", "ce"), ("focal", "focal"), ("softmax", "softmax_class")):
+        assert one.of[f"{loss}_10"].values == first.of[name].values
+
+
+def length_table() -> str:
+    """Rows: epochs, AP of each loss, and the others less focal loss."""
+    one, lines = Published("length"), []
+    for epochs in (2, 10, 20):
+        aps = [f"{one.mean(f'{loss}_{epochs}'):.3f}" for loss in ("focal", *RIVALS)]
+        leads = [one.lead(f"{loss}_{epochs}", f"focal_{epochs}") for loss in RIVALS]
+        aps += [decimal(lead, sign="+") for lead in leads]
+        lines.append(f"| {epochs} | {375 * epochs:,} | {' | '.join(aps)} |")
+    return "\n".join(lines)
+
+
 def tuned() -> list[str]:
     """The sentences of the section on tuning that hold a figure."""
     tuning, few = Published("background_sparse_tuning"), "FP an image, recall 0.5"
@@ -317,6 +390,10 @@ def test_the_tuning_stands_on_the_page() -> None:
         assert variant.config.loss.classification.weight == 0.1
 
 
+def test_the_lengths_stand_on_the_page() -> None:
+    assert length_table() in PAGE
+
+
 def test_the_levels_of_imbalance_stand_on_the_page() -> None:
     assert level_table() in PAGE
     assert {Imbalance().gain(loss).verdict for loss in OTHERS} == {"not told apart"}
@@ -325,6 +402,7 @@ def test_the_levels_of_imbalance_stand_on_the_page() -> None:
 SECTIONS = {
     QUESTION: converged,
     "How each loss was tuned": tuned,
+    "Does the order of losses hold in longer training?": lasting,
     "When does focusing matter?": imbalanced,
     "What 750 steps said": early,
 }
