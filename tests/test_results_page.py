@@ -200,9 +200,9 @@ def converged() -> list[str]:
         f"against {one.measure('softmax_ignored', few):.1f}",
         f"a background class lie {one.estimate('ce', 'focal')} and "
         f"{one.estimate('softmax_class', 'focal')} from focal loss (γ 2, α 0.25) after 10",
-        f"equal to it within ±0.02, at {plain} and {softmax}",
-        f"from one anchor of foreground in {from_} to one in {to} its lag behind either may have "
-        f"shrunk by up to {gained} or grown by up to {lost}",
+        f"equal to it within ±0.02, at {plain} and {softmax}, after 20",
+        f"from one anchor of foreground in {from_} to one in {to}, on other made images, could not "
+        f"be told: behind either it may have shrunk by up to {gained} or grown by up to {lost}",
         f"one anchor in {one.anchors_to_one('focal'):,.0f} is foreground",
         f"({one.seeds('ce', 'focal')}; {one.seeds('softmax_class', 'focal')})",
         f"{one.measure('softmax_ignored', more):.0f} false positives an image, the others "
@@ -274,61 +274,87 @@ def level_table() -> str:
 
 def lasting() -> list[str]:
     """The sentences of the section on the length of training that hold a figure."""
-    one = Published("length")
+    one, losses = Published("length"), ("focal", *RIVALS)
     early, late = (
         [one.comparison(f"{loss}_{n}", f"focal_{n}") for loss in RIVALS] for n in (2, 20)
     )
     changes = [
         one.comparison(f"({loss}_20 - focal_20)", f"({loss}_2 - focal_2)") for loss in RIVALS
     ]
-    longer = [one.lead(f"{loss}_20", f"{loss}_10") for loss in ("focal", *RIVALS)]
-    equal = [c.equivalence.p for c in late if c.equivalence]
-    measure = {
-        name: [one.measure(f"{loss}_20", name) for loss in ("focal", *RIVALS)]
-        for name in ("D-ECE", "FP an image, recall 0.8", "AP50", "AR")
-    }
-    dece, few, ap50, ar = (
-        [f"{value:.3f}" for value in of_losses] for of_losses in measure.values()
+    longer = [f"{one.lead(f'{loss}_20', f'{loss}_10'):.3f}" for loss in losses]
+    sizes = [[f"{one.size(f'{loss}_{n}'):.2f}" for loss in losses] for n in (2, 20)]
+    few, dece, lrp, ar, ap50 = (
+        [f"{one.measure(f'{loss}_20', name):.3f}" for loss in losses]
+        for name in ("FP an image, recall 0.8", "D-ECE", "optimal LRP error", "AR", "AP50")
     )
+    (*_, before), (*_, last) = one.of["softmax_20"].validations[4][-2:]
+    within = [one.course(f"ce_{n}", f"focal_{n}") for n in (10, 20)]
+    first = [course.partition(",")[0] for course in within]
     return [
-        f"class lies {estimate(early[1])} after 2 epochs and {estimate(late[1])} after 20, a "
-        f"change of {estimate(changes[1])}",
-        f"over negatives lies {estimate(early[0])} after 2",
-        f"and {estimate(late[0])} after 20, a change of {estimate(changes[0])}",
-        f"(p {probability(equal[0])} for cross-entropy, p {equal[1]:.3f} for softmax)",
+        f"class lies {estimate(early[1])} in AP after 2 epochs and {estimate(late[1])} after 20, "
+        f"a change of {estimate(changes[1])}",
+        f"over negatives lies {estimate(early[0])} after 2 and {estimate(late[0])} after 20, a "
+        f"change of {estimate(changes[0])}",
+        f"(p {equality(late[0])} for cross-entropy, p {equality(late[1])} for softmax)",
         f"({one.seeds('ce_20', 'focal_20')}; {one.seeds('softmax_20', 'focal_20')})",
-        f"by {longer[0]:.3f} under focal loss, {longer[1]:.3f} under cross-entropy and "
-        f"{longer[2]:.3f} under softmax",
-        f"changes {one.rises('20')}",
-        f"lies {one.course('ce_20', 'focal_20')} behind cross-entropy",
-        f"D-ECE is {dece[0]} under focal loss, {dece[1]} under cross-entropy and {dece[2]} under "
-        f"softmax, false positives an image at a recall of 0.8 are {few[0]}, {few[1]} and "
-        f"{few[2]}, AP50 is {ap50[0]}, {ap50[1]} and {ap50[2]}, and AR {ar[0]}, {ar[1]} and "
-        f"{ar[2]}",
+        f"a lead of {late[1].test.interval.high:.3f} may be left",
+        f"still rose by {last - before:.3f} from epoch 18 to 20",
+        f"lies {one.seeds('ce_2', 'focal_2')} from focal loss by seed",
+        f"would take {replicates(early[0])}, for the change {replicates(changes[0], unit='')}",
+        f"by {longer[0]} under focal loss, {longer[1]} under cross-entropy and {longer[2]} under "
+        "softmax",
+        f"AP changes {one.rises('20')}",
+        f"D-ECE ({dece[0]}; {dece[1]} under cross-entropy, {dece[2]} under softmax), the higher "
+        f"optimal LRP error ({lrp[0]}; {lrp[1]}, {lrp[2]})",
+        f"at a recall of 0.8 ({few[0]}; {few[1]}, {few[2]}). Its AR is {ar[0]} ({ar[1]}, {ar[2]}), "
+        f"its AP50 {ap50[0]} ({ap50[1]}, {ap50[2]})",
+        f"{sizes[0][0]}, {sizes[0][1]} and {sizes[0][2]} times the box loss after 2 epochs, and "
+        f"{sizes[1][0]}, {sizes[1][1]} and {sizes[1][2]} times after 20",
+        f"lies {one.lead('focal_2', 'ce_2'):.3f} behind focal loss; after as many within "
+        f"trainings of 10 and 20, whose rate is still high then, {first[0]} and {first[1]} ahead",
+        f"lies {within[1]} ahead after 2, 4, 6",
     ]
 
 
+def equality(one: Comparison) -> str:
+    """p of its two one-sided tests."""
+    assert one.equivalence is not None
+    return probability(one.equivalence.p)
+
+
+def replicates(one: Comparison, *, unit: str = " replicates") -> str:
+    """To find a difference as large as the margin."""
+    assert one.needed is not None
+    return f"{one.needed.n}{unit} ({one.needed.low} to {one.needed.high})"
+
+
 def test_what_is_said_of_length_without_a_figure() -> None:
-    one = Published("length")
-    verdicts = [c.verdict for c in one.results.comparisons]
+    one, seeds = Published("length"), range(5)
     equal, apart = "equal within ±0.02", "not told apart"
+    verdicts = [c.verdict for c in one.results.comparisons]
     assert verdicts == [apart, "different", apart, "different", equal, equal]
-    leads = {
-        n: [
-            one.of[f"{loss}_{n}"].values[seed] - one.of[f"focal_{n}"].values[seed]
-            for loss in RIVALS
-            for seed in one.results.seeds
-        ]
-        for n in (10, 20)
-    }
-    assert all(late < early for early, late in zip(leads[10], leads[20], strict=True))
-    assert one.mean("softmax_2") > one.mean("focal_2") > one.mean("ce_2")
-    early = Published("background")
-    softmax, focal, ce = "softmax_class_ce", "sigmoid_negatives_focal", "sigmoid_negatives_ce"
-    assert early.mean(softmax) > early.mean(focal) > early.mean(ce)
+    for loss in RIVALS:
+        late, focal = one.of[f"{loss}_20"], one.of["focal_20"]
+        for name in ("D-ECE", "optimal LRP error"):
+            assert all(focal.measures[name][s] > late.measures[name][s] for s in seeds)
+        for seed in seeds:
+            leads = [
+                one.of[f"{loss}_{n}"].values[seed] - one.of[f"focal_{n}"].values[seed]
+                for n in (10, 20)
+            ]
+            assert leads[1] < leads[0]
+    for n in (10, 20):
+        ce, focal = (one.of[f"{loss}_{n}"].validations for loss in ("ce", "focal"))
+        assert all(ce[s][0][0] == 2 and ce[s][0][1] > focal[s][0][1] for s in seeds)
+    behind = [one.of["softmax_20"].values[s] < one.of["focal_20"].values[s] for s in seeds]
+    assert behind == [False, False, False, False, True]
     first = Published("background_sparse")
     for loss, name in (("ce", "ce"), ("focal", "focal"), ("softmax", "softmax_class")):
         assert one.of[f"{loss}_10"].values == first.of[name].values
+    assert one.mean("softmax_2") > one.mean("focal_2") > one.mean("ce_2")
+    early = Published("background")
+    softmax, focal_, ce_ = "softmax_class_ce", "sigmoid_negatives_focal", "sigmoid_negatives_ce"
+    assert early.mean(softmax) > early.mean(focal_) > early.mean(ce_)
 
 
 def length_table() -> str:
