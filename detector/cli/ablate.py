@@ -11,7 +11,7 @@ from pathlib import Path
 
 from detector import build
 from detector.cli.ablation_checks import check_choices, check_data, check_unchanged
-from detector.cli.ablation_external import external_run, measure_external
+from detector.cli.ablation_external import external_run, measure_external, read_sources
 from detector.cli.ablation_merge import merge
 from detector.cli.ablation_results import bootstraps, collect_results
 from detector.cli.ablation_runs import describe, forecast, runs_of, trial_name, trials_of
@@ -92,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         declared(plan, output, options.amend)
         say(describe(plan, output, placement))
         check_data(plan)
+        read_sources(plan)
         check_unchanged(output)
         say(forecast(plan, output, placement))
         return 0
@@ -122,6 +123,7 @@ def ablate(
     with locked(output):
         record = declared(plan, output, amend)
         check_data(plan)
+        read_sources(plan)
         if sources:
             record = merge(plan, record, sources, output, say)
         check_unchanged(output)
@@ -191,6 +193,7 @@ def _run_all(
         outcomes |= sweep(tuned)
     if sweep.received is not None:
         return _stopped(sweep.received, say)
+    check_unchanged(output)  # again: a run may have met other files while the others went on
     spent = sweep.runner_time()
     runner = _last_busy(output, spent)
     results = collect_results(plan, output, outcomes, choices, runner, amendments)

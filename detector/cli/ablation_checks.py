@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from detector import build
-from detector.config import parse
+from detector.config import Config, parse
 from detector.data.settings import DataSettings
 from detector.engine.checkpoint import load_state
 from detector.engine.logger import logger_classes
@@ -63,7 +63,7 @@ def check_unchanged(output: Path) -> None:
                 if data not in identities:
                     train, val = (build.data_index(config, part) for part in ("train", "val"))
                     identities[data] = data_identity(train, val)
-                _check_same(run, before, identities[data])
+                _check_same(run, config, before, identities[data])
 
 
 def _saved_identity(run: Path) -> Mapping[str, str] | None:
@@ -74,12 +74,17 @@ def _saved_identity(run: Path) -> Mapping[str, str] | None:
     return state.get("data")
 
 
-def _check_same(run: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    for key in now:
+def _check_same(
+    run: Path, config: Config, before: Mapping[str, str], now: Mapping[str, str]
+) -> None:
+    data = config.data
+    files = {"images": data.train, "boxes": data.train, "validation": data.val}
+    for key, source in files.items():
         if before[key] != now[key]:
             raise InputError(
-                f"{run}: the files of its data were changed since it was trained ({key}: "
-                f"{before[key]} then, {now[key]} now); restore them, or name another --output."
+                f"{run}: it was trained with {before[key]}, and {source.annotations} holds "
+                f"{now[key]}; restore the file, delete the folder to train the run again, or name "
+                "another --output."
             )
 
 

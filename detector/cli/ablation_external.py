@@ -25,29 +25,37 @@ def external_run(output: Path, name: str, seed: int) -> Path:
     return output / "runs" / name / f"seed{seed}"
 
 
+def read_sources(plan: Plan) -> dict[tuple[str, int], dict[str, str]]:
+    """Path and digest of each file, by name and seed; InputError where one cannot be read."""
+    sources = {}
+    for external in plan.external:
+        for seed, file in external.files.items():
+            try:
+                digest = sha256(file.read_bytes()).hexdigest()
+            except OSError as error:
+                raise InputError(
+                    f"{plan.file}: external.{external.name}: {file.absolute()} cannot be read "
+                    f"({error.strerror}); name a COCO result file for seed {seed}."
+                ) from None
+            sources[external.name, seed] = {"file": str(file), "sha256": digest}
+    return sources
+
+
 def measure_external(plan: Plan, output: Path) -> None:
     """Measure what is not measured yet, into folders that look like those of finished runs.
 
     Raises InputError for a file that is missing, no COCO result file or of other images or classes,
     and for one that changed since it was measured.
     """
-    for external in plan.external:
-        for seed, file in external.files.items():
-            try:
-                source = {"file": str(file), "sha256": sha256(file.read_bytes()).hexdigest()}
-            except OSError as error:
-                raise InputError(
-                    f"{plan.file}: external.{external.name}: {file} cannot be read "
-                    f"({error.strerror}); name a COCO result file for seed {seed}."
-                ) from None
-            folder = external_run(output, external.name, seed)
-            if not folder.exists():
-                _measure(plan, seed, file, source, folder)
-            elif read_object(folder / SOURCE, "sha256")["sha256"] != source["sha256"]:
-                raise InputError(
-                    f"{file}: it changed since it was measured; delete {folder} to measure it "
-                    "again, or restore the file."
-                )
+    for (name, seed), source in read_sources(plan).items():
+        file, folder = Path(source["file"]), external_run(output, name, seed)
+        if not folder.exists():
+            _measure(plan, seed, file, source, folder)
+        elif read_object(folder / SOURCE, "sha256")["sha256"] != source["sha256"]:
+            raise InputError(
+                f"{file}: it changed since it was measured; delete {folder} to measure it again, "
+                "or restore the file."
+            )
 
 
 def _measure(plan: Plan, seed: int, file: Path, source: dict[str, str], folder: Path) -> None:

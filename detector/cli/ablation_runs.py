@@ -107,7 +107,14 @@ def describe(plan: Plan, output: Path, placement: Placement) -> str:
                 f"then up to {len(plan.seeds)} more of {variant.tuned_name}"
             )
             if not any(variant.tuned_name in c.coefficients for c in plan.contrasts):
-                lines.append(f"    careful: no contrast has {variant.tuned_name}")
+                lines.append(
+                    f"    careful: no contrast has {variant.tuned_name}; give {plan.baseline} the "
+                    "same tune, or name it under contrasts"
+                )
+    lines += [
+        f"{one.name}  detections of another detector: {', '.join(map(str, one.files.values()))}"
+        for one in plan.external
+    ]
     lines.append(placement.describe())
     runs = [*trials_of(plan, output, placement), *runs_of(plan, output, placement)]
     return "\n".join([*lines, *(shlex.join(run.stages[0].command) for run in runs)])

@@ -95,8 +95,8 @@ def declared(plan: Plan, output: Path, reason: str | None) -> Record:
     if record.identity != plan.identity():
         raise InputError(
             f"{output}: it holds other runs, of {record.ablation}: "
-            f"{first_difference(record.identity, plan.identity())}; go on with "
-            f"{shlex.join(record.command)}, or name another --output."
+            f"{first_difference(record.identity, plan.identity())}; put it back, and go on "
+            f"with {shlex.join(record.command)}, or name another --output."
         )
     if not _has_results(output):
         return replace(record, design=design_of(plan))

@@ -14,7 +14,7 @@ from conftest import HOME, Command
 
 from detector import build
 from detector.cli import ablate as command
-from detector.cli import ablation_results, ablation_runs
+from detector.cli import ablation_checks, ablation_results, ablation_runs
 from detector.cli.ablation_checks import check_unchanged
 from detector.cli.ablation_runs import forecast
 from detector.cli.compare import Evaluated, bootstrap_comparison
@@ -209,10 +209,30 @@ def test_data_that_changed_since_a_run_are_refused(
     check_unchanged(tmp_path)
     state = torch.load(last, weights_only=True)
     torch.save({**state, "data": {**state["data"], "boxes": "7"}}, last)
-    with pytest.raises(InputError, match=rf"{folder}: .* changed .*boxes: 7 then, \d+ boxes"):
+    with pytest.raises(
+        InputError, match=rf"{folder}: .* with 7, and \S+train\.json holds \d+ boxes"
+    ):
         check_unchanged(tmp_path)
     last.write_text("half of a file")
     check_unchanged(tmp_path)
+
+
+def test_a_run_that_met_other_data_gives_no_results(
+    shell: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files may change while the sweep goes on."""
+    odd = Path(shutil.copytree(finished, tmp_path / "odd"))
+    state = torch.load(odd / "checkpoints" / "last.pt", weights_only=True)
+    torch.save({**state, "data": {**state["data"], "boxes": "7"}}, odd / "checkpoints" / "last.pt")
+
+    monkeypatch.setattr(ablation_checks, "data_identity", lambda train, val: state["data"])
+
+    def figure(name: str) -> float | str:
+        return f"cp -r {shlex.quote(str(odd))}/. ." if name == "runs/b/seed1" else 0.5
+
+    with pytest.raises(InputError, match="b/seed1: it was trained with 7, and"):
+        shell(PLAIN, figure)
+    assert not (tmp_path / "out" / "results.json").exists()
 
 
 def test_a_trial_that_fails_otherwise_is_named(shell: Any) -> None:
@@ -378,10 +398,13 @@ def test_the_folder_remembers_what_made_it(shell: Any, tmp_path: Path) -> None:
     page = (output / "report.html").read_text()
     assert command in page and f"<dd>{file}</dd>" in page
     with pytest.raises(
-        InputError, match=r"b: loss\.\S*gamma is 1.0 there and 3.0 here; go on with"
+        InputError,
+        match=r"b: loss\.\S*gamma is 1.0 there and 3.0 here; put it back, and go on with",
     ):
         shell(PLAIN.replace("gamma=1", "gamma=3"), by_seed(0.5, 0.25))
-    with pytest.raises(InputError, match=r"b: \S*alpha is the default there and null here; go on"):
+    with pytest.raises(
+        InputError, match=r"b: \S*alpha is the default there and null here; put it back"
+    ):
         shell(PLAIN.replace("gamma=1", "gamma=1, loss.classification.alpha=null"), by_seed(0.5, 0))
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import HOME
+from conftest import HOME, Command
 
 from detector import build
 from detector.cli.ablation_external import external_run, measure_external
@@ -49,6 +49,20 @@ def test_what_is_no_result_file(tiny: list[str], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"external\.theirs: \S*all\.json cannot be read"):
         measure_external(plan, tmp_path / "out")
     (tmp_path / "all.json").write_text('[{"image_id": 99999}]')
+    (tmp_path / "none.json").write_text("[]")
     with pytest.raises(InputError, match=r"all\.json: detection 0"):
         measure_external(plan, tmp_path / "out")
     assert not external_run(tmp_path / "out", "theirs", 3).exists()
+
+
+def test_a_missing_file_is_said_before_anything_is_written(
+    tiny: list[str], tmp_path: Path, tool: Command
+) -> None:
+    """Also by --dry-run, which lists the files."""
+    read(tmp_path, tiny)
+    words = ("ablate", "--config", tmp_path / "ablation.yaml", "--output", tmp_path / "out")
+    for more in ([], ["--dry-run"]):
+        done = tool(*words, *more)
+        assert done.returncode == 2 and "all.json cannot be read" in done.stderr
+    assert f"theirs  detections of another detector: {tmp_path}/all.json, " in done.stdout
+    assert not (tmp_path / "out").exists()
