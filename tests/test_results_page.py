@@ -228,7 +228,7 @@ def imbalanced() -> list[str]:
     gains = [one.gain(loss) for loss in OTHERS]
     said = [estimate(gain) for gain in gains]
     most_gained, most_lost = one.widest()
-    replicates = [gain.needed for gain in gains]
+    counts = [gain.needed for gain in gains]
     by_seed = [list(gain.values.values()) for gain in gains]
     ap50 = {side: sorted(one.leads_of("AP50", side)) for side in ANCHORS}
     ar = [one.leads_of("AR", side)[0] for side in ANCHORS]
@@ -247,9 +247,9 @@ def imbalanced() -> list[str]:
         "softmax with a background class",
         f"as much as {most_gained} or lost as much as {most_lost}: gaps of "
         f"{one.lead('ce_64', 'focal_64'):.3f} and {one.lead('softmax_64', 'focal_64'):.3f}",
-        f"take {min(one.n for one in replicates)} to {max(one.n for one in replicates)} "
+        f"take {min(one.n for one in counts)} to {max(one.n for one in counts)} "
         "replicates, or, since five know the spread badly, anything from "
-        f"{min(one.low for one in replicates)} to {max(one.high for one in replicates)}",
+        f"{min(one.low for one in counts)} to {max(one.high for one in counts)}",
         f"they are {', '.join(decimal(value, sign='+') for value in by_seed[0])} by seed",
         f"it is {one.course('ce_64', 'focal_64')} after 2, 4, 6, 8 and 10 epochs at 64 pixels, "
         f"and {one.course('ce_128', 'focal_128')} at 128",

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from detector import build
-from detector.config import Config, parse
+from detector.cli.ablation_runs import run_folders
+from detector.config import Config
 from detector.data.settings import DataSettings
 from detector.engine.checkpoint import load_state
 from detector.engine.logger import logger_classes
 from detector.engine.restore import data_identity
-from detector.engine.run import CONFIG
+from detector.engine.run import ENVIRONMENT, resolved_config
 from detector.errors import InputError
 from detector.files import read_object
 from detector.lab.plan import Plan
@@ -54,16 +55,16 @@ def check_unchanged(output: Path) -> None:
     whose checkpoint is missing, of an older version or cannot be read is passed over.
     """
     identities: dict[str, Mapping[str, str]] = {}
-    for pattern in ("runs/*/seed*", "tuning/*/*/seed*"):
-        for run in sorted(output.glob(pattern)):
-            before = _saved_identity(run)
-            if before is not None:
-                config = parse((run / CONFIG).read_text(encoding="utf-8"), str(run / CONFIG))
-                data = config.data.model_dump_json(exclude={"workers"})
-                if data not in identities:
-                    train, val = (build.data_index(config, part) for part in ("train", "val"))
-                    identities[data] = data_identity(train, val)
-                _check_same(run, config, before, identities[data])
+    for run in run_folders(output):
+        before = _saved_identity(run)
+        if before is None:
+            continue
+        config = resolved_config(run)
+        data = config.data.model_dump_json(exclude={"workers"})
+        if data not in identities:
+            train, val = (build.data_index(config, part) for part in ("train", "val"))
+            identities[data] = data_identity(train, val)
+        _check_same(run, config, before, identities[data])
 
 
 def _saved_identity(run: Path) -> Mapping[str, str] | None:
@@ -99,9 +100,9 @@ def check_choices(plan: Plan, choices: Mapping[str, TrialChoice], output: Path) 
             continue
         for seed in plan.seeds:
             run = output / "runs" / variant.tuned_name / f"seed{seed}"
-            if not (run / "environment.json").is_file():
+            if not (run / ENVIRONMENT).is_file():
                 continue
-            command = read_object(run / "environment.json", "command")["command"]
+            command = read_object(run / ENVIRONMENT, "command")["command"]
             chosen = of_seed(choice.trial.changes, seed)
             if not {*chosen} <= {*command}:
                 raise InputError(

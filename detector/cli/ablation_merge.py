@@ -11,15 +11,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from detector.config import parse
-from detector.engine.run import CONFIG, last_state, resumptions
+from detector.cli.ablation_runs import run_folders
+from detector.engine.run import ENVIRONMENT, last_state, resolved_config, resumptions
 from detector.errors import InputError
 from detector.files import locked, new_directory, read_object, write_json
 from detector.lab.design import FIXED, MARK, Record, first_difference
 from detector.lab.plan import Plan
 from detector.lab.sweep import STATE, read_finished
 
-ENVIRONMENT = "environment.json"
 CODE = ("detector", "git", "torch", "torchvision", "processes")  # keys of these files
 
 
@@ -36,8 +35,9 @@ class Origin:
     @classmethod
     def of(cls, folder: Path) -> Origin:
         """Of a run's folder; InputError where its own code is not one that is known."""
-        config = parse((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG))
-        files = config.data.model_dump(mode="json", include={"train", "val", "tuning", "folds"})
+        files = resolved_config(folder).data.model_dump(
+            mode="json", include={"train", "val", "tuning", "folds"}
+        )
         state = last_state(folder)
         return cls(folder, _code_of(folder), files, state and state.get("data"))
 
@@ -172,13 +172,12 @@ class Ended:
 
 def _ended(ablation: Path) -> Iterator[Ended]:
     finished = read_finished(ablation / STATE)
-    for pattern in ("runs/*/seed*", "tuning/*/*/seed*"):
-        for folder in sorted(ablation.glob(pattern)):
-            path = folder.relative_to(ablation)
-            variant = path.parent.as_posix().removeprefix("runs/")
-            name = f"{variant}, seed {path.name.removeprefix('seed')}"
-            if name in finished or (folder / "failure").is_dir():
-                yield Ended(folder, path, name, finished.get(name))
+    for folder in run_folders(ablation):
+        path = folder.relative_to(ablation)
+        variant = path.parent.as_posix().removeprefix("runs/")
+        name = f"{variant}, seed {path.name.removeprefix('seed')}"
+        if name in finished or (folder / "failure").is_dir():
+            yield Ended(folder, path, name, finished.get(name))
 
 
 def _is_same(one: Ended, other: Ended) -> bool:

@@ -66,6 +66,12 @@ def trials_of(plan: Plan, output: Path, placement: Placement) -> list[Run]:
     return runs
 
 
+def run_folders(output: Path) -> list[Path]:
+    """Those that are there: of the runs, then of the trials."""
+    patterns = ("runs/*/seed*", "tuning/*/*/seed*")
+    return [folder for pattern in patterns for folder in sorted(output.glob(pattern))]
+
+
 def _share(
     plan: Plan, changes: tuple[str, ...], images: dict[DataSettings, int]
 ) -> tuple[str, ...]:

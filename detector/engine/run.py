@@ -16,12 +16,14 @@ import torch
 import torchvision
 
 from detector import __version__
+from detector.config import Config, parse
 from detector.distributed import is_main, together, world_size
 from detector.engine import checkpoint
 from detector.errors import InputError
 from detector.files import locked, occupied, sweep_files, write_json, write_text
 
 CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
 
 
 @contextmanager
@@ -65,7 +67,7 @@ def create(
     write_text(run / CONFIG, config)
     environment = run_environment(command)
     write_json(
-        run / "environment.json",
+        run / ENVIRONMENT,
         environment if weights is None else {**environment, "weights": weights},
     )
 
@@ -88,6 +90,11 @@ def config_file(run: Path) -> Path:
     if not (run / CONFIG).is_file():
         raise InputError(f"{run}: it holds no {CONFIG}, so it is not a run of detector train.")
     return run / CONFIG
+
+
+def resolved_config(run: Path) -> Config:
+    """That in the folder of a run, read and not built; InputError where it is broken."""
+    return parse((run / CONFIG).read_text(encoding="utf-8"), str(run / CONFIG))
 
 
 def checkpoint_file(run: Path, name: str) -> Path:

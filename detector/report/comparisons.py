@@ -221,11 +221,10 @@ def correlation(ablation: AblationFolder) -> str:
     shared = ablation.replicate_correlation
     if shared is None:
         return ""
-    chance = "; below 0: chance, or runs of one seed are less alike than others"
-    chance = chance if shared < 0 else ""
+    why = "; below 0: chance, or runs of one seed are less alike than others" if shared < 0 else ""
     return (
         f"Intraclass correlation of the replicates: {decimal(shared)} (the share of the variance "
-        f"that a seed moves in all variants alike{chance})."
+        f"that a seed moves in all variants alike{why})."
     )
 
 

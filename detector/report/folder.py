@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from detector.engine.run import resumptions
+from detector.engine.run import ENVIRONMENT, resumptions
 from detector.errors import InputError
 from detector.files import read_object
 from detector.lab.records import read_records
@@ -128,7 +128,7 @@ def _run(
 ) -> RunResult:
     path = Path("runs") / variant.name / f"seed{seed}"
     own, name = folder / path, f"{variant.name}, seed {seed}"
-    environment = own / "environment.json"
+    environment = own / ENVIRONMENT
     return RunResult(
         name=name,
         folder=path.as_posix(),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.config import Config
-from detector.engine.run import CONFIG
+from detector.engine.run import CONFIG, ENVIRONMENT
 from detector.files import read_object, write_text
 from detector.lab.records import read_records
 from detector.report.page import HERE, rendered
@@ -48,7 +48,7 @@ def write_run_page(run: Path, config: Config, evaluation: RunEvaluation | None) 
     """
     records = read_records(run / "metrics.jsonl")
     classes = [] if evaluation is None else class_figures(evaluation)
-    environment = run / "environment.json"
+    environment = run / ENVIRONMENT
     text = rendered(
         HERE / "run.html.j2",
         title=run.resolve().name,
